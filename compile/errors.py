@@ -1,0 +1,25 @@
+"""What can go wrong between a trained network and its artifact."""
+
+
+class CompileError(Exception):
+    """The network can't be compiled as asked; the message is one line for the person."""
+
+
+class UnsupportedOperatorError(CompileError):
+    """The network has an operator, or a use of one, that has no integer form here."""
+
+
+class QuantizationError(CompileError):
+    """Ranges or calibration data are missing or don't fit the network."""
+
+
+class DoesNotFitError(CompileError):
+    """The network needs more flash or RAM than the board has."""
+
+
+class ArtifactError(CompileError):
+    """A folder is no artifact, or not the one its manifest describes."""
+
+
+class ToolchainError(CompileError):
+    """A compiler the build needs is missing or failed."""

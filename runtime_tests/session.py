@@ -1,0 +1,112 @@
+"""What every device can be asked, however it is reached."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from numpy.typing import NDArray
+
+from thumbnet.compile.artifact import Artifact
+from thumbnet.targets.device import Device
+
+#: A number without its kind says nothing: what a `Measurement` counts.
+MeasurementKind = Literal["instructions", "cycles", "seconds on the board"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The cost of one inference, repeated.
+
+    Parameters
+    ----------
+    kind : {"instructions", "cycles", "seconds on the board"}
+        What `samples` are. Emulated devices give executed instructions, never time.
+    samples : tuple of float
+        One value an inference, raw, in the order taken.
+    error : float
+        Largest error of a sample in the same unit; 0 means exact.
+    """
+
+    kind: MeasurementKind
+    samples: tuple[float, ...]
+    error: float = 0.0
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """The cost of one layer in one inference, in the kind and with the error of `Measurement`."""
+
+    name: str
+    kind: MeasurementKind
+    value: float
+    error: float = 0.0
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes the deployed network takes on the device, None where the device can't tell.
+
+    Parameters
+    ----------
+    ram_bytes : int or None
+        Everything in RAM that belongs to the network and its calls: arena with input and output, and stack.
+    flash_bytes : int or None
+        Code and constants of the network (the shared library's loaded segments on Linux).
+    arena_bytes, stack_bytes : int or None
+        Parts of `ram_bytes`; the stack as measured on the device where it is.
+    """
+
+    ram_bytes: int | None
+    flash_bytes: int | None
+    arena_bytes: int | None = None
+    stack_bytes: int | None = None
+
+
+class DeviceSession(ABC):
+    """One device, held open, with one network on it. A context manager: leaving it closes it.
+
+    All methods raise a `thumbnet.runtime_tests.errors.SessionError` when the device fails.
+    """
+
+    device: Device
+
+    @abstractmethod
+    def load(self, artifact: Artifact) -> None:
+        """Put a network on the device (build and flash firmware, or upload a library)."""
+
+    @abstractmethod
+    def run(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Run one inference: input ``[H, W, C]`` in the artifact's input dtype, output ``[classes]``."""
+
+    @abstractmethod
+    def run_layers(self, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Run one inference and return every layer's output ``[H, W, C]`` (or ``[C]``) by the layer's name."""
+
+    @abstractmethod
+    def measure(self, image: NDArray[Any], repeat: int) -> Measurement:
+        """Run `repeat` inferences of one input and return what each cost."""
+
+    @abstractmethod
+    def profile(self, image: NDArray[Any]) -> list[LayerCost]:
+        """Run one inference and return each layer's cost, in order of execution."""
+
+    @abstractmethod
+    def memory_use(self) -> MemoryUse:
+        """Return the bytes the network takes on the device."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let the device go. May be called twice."""
+
+    def __enter__(self) -> Self:
+        """Return the session itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the session."""
+        self.close()

@@ -1,0 +1,97 @@
+"""What a type of board is: its core, its memories, its toolchain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from thumbnet.targets.errors import BoardError
+
+Family = Literal["cortex-m", "cortex-a", "host"]
+
+#: GCC flags that select each core; for Cortex-A and the host the LLVM target says it instead.
+CORTEX_M_FLAGS: dict[str, tuple[str, ...]] = {
+    "cortex-m0plus": ("-mcpu=cortex-m0plus", "-mthumb"),
+    "cortex-m3": ("-mcpu=cortex-m3", "-mthumb"),
+    "cortex-m4": ("-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
+    "cortex-m7": ("-mcpu=cortex-m7", "-mthumb", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"),
+    "cortex-m33": ("-mcpu=cortex-m33", "-mthumb", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"),
+    "cortex-m55": ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One memory region of a board.
+
+    Parameters
+    ----------
+    name : str
+        As the linker script calls it, for example ``"FLASH"``.
+    origin : int
+        First address.
+    size : int
+        Bytes.
+    """
+
+    name: str
+    origin: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Board:
+    """A type of board: everything thumbnet knows about it, said once.
+
+    Parameters
+    ----------
+    name : str
+        Identifier used on the command line.
+    description : str
+        One line for people.
+    family : {"cortex-m", "cortex-a", "host"}
+        Which artifact it takes: C sources, or a shared library.
+    core : str
+        Processor, for example ``"cortex-m4"``; GCC's and LLVM's name.
+    flash, ram : Memory or None
+        Where constants and code, and where data go; None where an operating system decides.
+    clock_hz : int or None
+        Clock of the core in hertz, None where it varies.
+    llvm : dict
+        TVM target fields (``mtriple``, ``mcpu``, ``mattr``) of a board that takes a shared library.
+    cross_compiler : str
+        The C compiler that builds for it.
+    firmware : str or None
+        Name of the board's port in ``runtime_tests/firmware``, None where only sources are made.
+
+    Raises
+    ------
+    BoardError
+        Where the fields contradict each other.
+    """
+
+    name: str
+    description: str
+    family: Family
+    core: str
+    cross_compiler: str
+    flash: Memory | None = None
+    ram: Memory | None = None
+    clock_hz: int | None = None
+    llvm: dict[str, object] = field(default_factory=dict, hash=False)
+    firmware: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a board that no artifact could be built for."""
+        if self.family == "cortex-m":
+            if self.core not in CORTEX_M_FLAGS:
+                raise BoardError(f"{self.name}: unknown core {self.core}; known: {', '.join(CORTEX_M_FLAGS)}")
+            if self.flash is None or self.ram is None:
+                raise BoardError(f"{self.name}: a Cortex-M board needs both a flash and a ram memory")
+        elif not self.llvm:
+            raise BoardError(f"{self.name}: a {self.family} board needs its llvm target")
+
+    @property
+    def core_flags(self) -> tuple[str, ...]:
+        """GCC flags that select the core (empty for boards that are compiled for by LLVM)."""
+        return CORTEX_M_FLAGS.get(self.core, ())

@@ -1,0 +1,15 @@
+"""Arm MPS2 with the AN386 image."""
+
+from thumbnet.targets.board import Board, Memory
+
+BOARD = Board(
+    name="mps2_an386",
+    description="Arm MPS2+ FPGA board, AN386 image: Cortex-M4 with FPU",
+    family="cortex-m",
+    core="cortex-m4",
+    cross_compiler="arm-none-eabi-gcc",
+    flash=Memory("FLASH", 0x0000_0000, 4 << 20),
+    ram=Memory("RAM", 0x2000_0000, 4 << 20),
+    clock_hz=25_000_000,
+    firmware="mps2",
+)

@@ -1,0 +1,38 @@
+"""One board on a desk, or one emulator of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from thumbnet.targets.board import Board
+
+Kind = Literal["emulated", "local", "serial", "rpc"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """One board that can be reached.
+
+    Parameters
+    ----------
+    name : str
+        Identifier used on the command line.
+    board : Board
+        Its type.
+    kind : {"emulated", "local", "serial", "rpc"}
+        How it is reached.
+    address : str
+        Serial: the port, for example ``/dev/ttyACM0``; rpc: ``host:port`` of a TVM RPC tracker; otherwise empty.
+    baud : int
+        Serial: symbols a second.
+    key : str
+        rpc: the key under which the device is registered on the tracker.
+    """
+
+    name: str
+    board: Board
+    kind: Kind
+    address: str = ""
+    baud: int = 115200
+    key: str = ""
