@@ -1,0 +1,271 @@
+"""Recognise the integer layers of a Relax function that is quantized in quantize / dequantize pairs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import tvm
+from numpy.typing import NDArray
+from tvm import relax
+
+from thumbnet.compile.errors import QuantizationError, UnsupportedOperatorError
+from thumbnet.compile.fixed_point import INT32_MAX, Requantization, add_parameters, quantize_scale
+from thumbnet.compile.frontend import UNIT_PATHS
+from thumbnet.compile.integer_network import (
+    NETWORK_INPUT,
+    Add,
+    AveragePool,
+    Convolution,
+    DepthwiseConvolution,
+    IntegerNetwork,
+    Layer,
+    Shape,
+    accumulator_bound,
+)
+from thumbnet.compile.passes.relax_expr import bindings_of, constant, is_call, operator_name, resolve, scalar, shape_of
+from thumbnet.compile.quantization import TensorQuant
+
+#: Below this a channel's multiplier keeps fewer than 12 bits. Its weights are then stored at a coarser scale: what that
+#: loses is below a tenth of an output step, as such a channel hardly moves.
+SMALLEST_SCALE = 2.0**-19
+
+ConvolutionT = TypeVar("ConvolutionT", Convolution, DepthwiseConvolution)
+
+
+def match_layers(module: tvm.IRModule) -> IntegerNetwork:
+    """Return the integer network that ``main`` describes.
+
+    Parameters
+    ----------
+    module : tvm.IRModule
+        ``main`` takes one float32 NCHW tensor, quantizes it, and computes in quantize / dequantize pairs.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        An operator between a dequantize and a quantize has no integer form.
+    QuantizationError
+        Scales or sums that int32 arithmetic can't hold.
+    """
+    return _Matcher(module).network()
+
+
+class _Matcher:
+    def __init__(self, module: tvm.IRModule) -> None:
+        self.main = module["main"]
+        self.bindings = bindings_of(self.main)
+        self.paths = dict(module.attrs[UNIT_PATHS]) if module.attrs and UNIT_PATHS in module.attrs else {}
+        self.names: dict[relax.Var, str] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.layers: list[Layer] = []
+
+    def network(self) -> IntegerNetwork:
+        input_quant = None
+        for var, value in self.bindings.items():
+            if not is_call(value, "quantize"):
+                continue
+            quant = self._quant(value)
+            body = resolve(value.args[0], self.bindings)
+            if isinstance(body, relax.Var):
+                self.names[var] = NETWORK_INPUT
+                self.shapes[NETWORK_INPUT] = _nhwc(shape_of(body))
+                input_quant = quant
+                continue
+            name = str(self.paths.get(var.name, var.name))
+            layer = self._match(name, body, quant)
+            self.names[var] = name
+            self.shapes[name] = layer.output_shape
+            self.layers.append(layer)
+        if input_quant is None or not self.layers:
+            raise QuantizationError("the network is not quantized: no quantize operator in it")
+        return IntegerNetwork(self.shapes[NETWORK_INPUT], input_quant, tuple(self.layers))
+
+    def _match(self, name: str, body: relax.Expr, quant: TensorQuant) -> Layer:
+        body, minimum, maximum = self._clamp(body, quant)
+        if is_call(body, "add") and all(self._is_dequantized(argument) for argument in body.args):
+            return self._add(name, body, quant, minimum, maximum)
+        if is_call(body, "nn.adaptive_avg_pool2d", "mean"):
+            return self._average_pool(name, body, quant, minimum, maximum)
+        bias = None
+        if is_call(body, "add"):
+            bias = self._weights(body.args[1])[0].reshape(-1)
+            body = resolve(body.args[0], self.bindings)
+        if is_call(body, "nn.conv2d"):
+            return self._convolution(name, body, bias, quant, minimum, maximum)
+        if is_call(body, "matmul"):
+            return self._fully_connected(name, body, bias, quant, minimum, maximum)
+        raise UnsupportedOperatorError(f"{name}: {operator_name(body)} has no int8 form here; use --quantize none")
+
+    def _clamp(self, body: relax.Expr, quant: TensorQuant) -> tuple[relax.Expr, int, int]:
+        low, high = -np.inf, np.inf
+        if is_call(body, "clip"):
+            low, high = float(body.args[1].value), float(body.args[2].value)
+        elif is_call(body, "nn.relu"):
+            low = 0.0
+        elif is_call(body, "nn.relu6"):
+            low, high = 0.0, 6.0
+        else:
+            return body, -128, 127
+        steps = np.clip(np.array([low, high]) / quant.scale + quant.zero_point, -128, 127)
+        return resolve(body.args[0], self.bindings), *(int(step) for step in np.rint(steps))
+
+    def _is_dequantized(self, expr: relax.Expr) -> bool:
+        value = resolve(expr, self.bindings)
+        return is_call(value, "dequantize") and not isinstance(resolve(value.args[0], self.bindings), tvm.ir.Constant)
+
+    def _quant(self, call: relax.Call) -> TensorQuant:
+        return TensorQuant(scalar(call.args[1], self.bindings), int(scalar(call.args[2], self.bindings)))
+
+    def _source(self, expr: relax.Expr) -> tuple[str, TensorQuant, tuple[int, int, int, int]]:
+        """Follow an activation to the layer that made it, with the padding on the way (top, left, bottom, right)."""
+        value = resolve(expr, self.bindings)
+        if not is_call(value, "dequantize"):
+            raise UnsupportedOperatorError(f"{operator_name(value)}: an input that is not quantized")
+        quant, padding = self._quant(value), (0, 0, 0, 0)
+        expr = value.args[0]
+        while expr not in self.names:
+            moved = self.bindings[expr]
+            if is_call(moved, "nn.pad"):
+                # Pairs (before, after) of the dimensions N, C, H, W.
+                *channels, top, bottom, left, right = (int(width) for width in moved.attrs.pad_width)
+                if any(channels):
+                    raise UnsupportedOperatorError("padding of batch or channels has no integer form here")
+                padding = (top, left, bottom, right)
+                expr = moved.args[0]
+            elif is_call(moved, "reshape"):
+                expr = moved.args[0]
+            else:
+                assert isinstance(moved, relax.Var), moved
+                expr = moved
+        return self.names[expr], quant, padding
+
+    def _weights(self, expr: relax.Expr) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Return the integers and the scales ``[out]`` of a constant, through reshapes and transpositions."""
+        value = resolve(expr, self.bindings)
+        while is_call(value, "reshape", "permute_dims"):
+            value = resolve(value.args[0], self.bindings)
+        if not is_call(value, "dequantize"):
+            raise UnsupportedOperatorError(f"{operator_name(value)}: weights that are not quantized")
+        return constant(value.args[0], self.bindings), constant(value.args[1], self.bindings).astype(np.float64)
+
+    def _convolution(
+        self, name: str, call: relax.Call, bias: NDArray[Any] | None, quant: TensorQuant, minimum: int, maximum: int
+    ) -> Layer:
+        source, input_quant, padding = self._source(call.args[0])
+        weight, scales = self._weights(call.args[1])
+        if any(int(step) != 1 for step in call.attrs.dilation):
+            raise UnsupportedOperatorError(f"{name}: a dilated convolution has no integer form here")
+        own = [int(width) for width in call.attrs.padding]
+        padding = tuple(a + b for a, b in zip(padding, own, strict=True))  # type: ignore[assignment]
+        groups, out_channels, in_channels = int(call.attrs.groups), weight.shape[0], weight.shape[1]
+        input_shape = self.shapes[source]
+        depthwise = groups > 1
+        if depthwise and not (in_channels == 1 and groups == out_channels == input_shape[2]):
+            raise UnsupportedOperatorError(f"{name}: {groups} groups of several channels have no integer form here")
+        layer_type = DepthwiseConvolution if depthwise else Convolution
+        layer = layer_type(
+            name=name,
+            source=source,
+            input_shape=input_shape,
+            output_shape=_nhwc(shape_of(call)),
+            # PyTorch's OIHW to [H, W, C] and [O, H, W, I].
+            weight=np.ascontiguousarray(weight[:, 0].transpose(1, 2, 0) if depthwise else weight.transpose(0, 2, 3, 1)),
+            bias=np.zeros(out_channels, np.int32) if bias is None else bias,
+            input_zero_point=input_quant.zero_point,
+            stride=tuple(int(step) for step in call.attrs.strides),
+            padding=padding,
+            requantization=_requantization(np.ones(out_channels), quant, minimum, maximum),
+            output_quant=quant,
+        )
+        return _finish(layer, scales, input_quant)
+
+    def _fully_connected(
+        self, name: str, call: relax.Call, bias: NDArray[Any] | None, quant: TensorQuant, minimum: int, maximum: int
+    ) -> Layer:
+        source, input_quant, _ = self._source(call.args[0])
+        weight, scales = self._weights(call.args[1])
+        height, width, channels = self.shapes[source]
+        if (height, width) != (1, 1) or channels != weight.shape[1]:
+            raise UnsupportedOperatorError(f"{name}: a linear layer needs pooled input, got {self.shapes[source]}")
+        layer = Convolution(
+            name=name,
+            source=source,
+            input_shape=(1, 1, channels),
+            output_shape=(1, 1, weight.shape[0]),
+            weight=weight.reshape(weight.shape[0], 1, 1, channels),
+            bias=np.zeros(weight.shape[0], np.int32) if bias is None else bias,
+            input_zero_point=input_quant.zero_point,
+            stride=(1, 1),
+            padding=(0, 0, 0, 0),
+            requantization=_requantization(np.ones(weight.shape[0]), quant, minimum, maximum),
+            output_quant=quant,
+        )
+        return _finish(layer, scales, input_quant)
+
+    def _average_pool(self, name: str, call: relax.Call, quant: TensorQuant, minimum: int, maximum: int) -> Layer:
+        source, input_quant, _ = self._source(call.args[0])
+        height, width, channels = self.shapes[source]
+        if int(np.prod(shape_of(call))) != channels:
+            raise UnsupportedOperatorError(f"{name}: only pooling over the whole image has an integer form here")
+        pixels = height * width
+        scale = np.full(channels, input_quant.scale / (quant.scale * pixels))
+        return AveragePool(
+            name=name,
+            source=source,
+            input_shape=(height, width, channels),
+            output_shape=(1, 1, channels),
+            bias=-pixels * input_quant.zero_point,
+            requantization=_requantization(scale, quant, minimum, maximum),
+            output_quant=quant,
+        )
+
+    def _add(self, name: str, call: relax.Call, quant: TensorQuant, minimum: int, maximum: int) -> Layer:
+        (source_a, quant_a, _), (source_b, quant_b, _) = (self._source(argument) for argument in call.args)
+        parameters = add_parameters(
+            (quant_a.scale, quant_b.scale, quant.scale),
+            (quant_a.zero_point, quant_b.zero_point, quant.zero_point),
+            minimum,
+            maximum,
+        )
+        return Add(name, source_a, source_b, self.shapes[source_a], parameters, quant)
+
+
+def _nhwc(nchw: tuple[int, ...]) -> Shape:
+    _, channels, height, width = nchw
+    return height, width, channels
+
+
+def _requantization(scale: NDArray[np.float64], quant: TensorQuant, minimum: int, maximum: int) -> Requantization:
+    return Requantization(*quantize_scale(scale), quant.zero_point, minimum, maximum)
+
+
+def _finish(
+    layer: ConvolutionT, weight_scales: NDArray[np.float64], input_quant: TensorQuant
+) -> ConvolutionT:
+    """Give a convolution its multipliers, and fold the input's zero point into its bias."""
+    weight, bias = layer.weight.astype(np.int64), layer.bias.astype(np.float64)
+    channel_axis = 0 if isinstance(layer, Convolution) else 2
+    taps = tuple(axis for axis in range(weight.ndim) if axis != channel_axis)
+    broadcast = [1] * weight.ndim
+    broadcast[channel_axis] = -1
+
+    scale = input_quant.scale * np.broadcast_to(weight_scales, bias.shape) / layer.output_quant.scale
+    coarser = np.maximum(scale, SMALLEST_SCALE) / scale
+    weight = np.rint(weight / coarser.reshape(broadcast)).astype(np.int64)
+    folded = np.rint(bias / coarser) - input_quant.zero_point * weight.sum(axis=taps)
+    if np.any(np.abs(folded) > INT32_MAX):
+        raise QuantizationError(f"{layer.name}: a bias of {np.abs(folded).max():.0f} steps doesn't fit int32")
+    requantization = layer.requantization
+    multiplier, left_shift = quantize_scale(scale * coarser)
+    finished = replace(
+        layer,
+        weight=weight.astype(np.int8),
+        bias=folded.astype(np.int32),
+        requantization=replace(requantization, multiplier=multiplier, left_shift=left_shift),
+    )
+    if np.any(accumulator_bound(finished) << left_shift > INT32_MAX):
+        largest = (accumulator_bound(finished) << left_shift).max()
+        raise QuantizationError(f"{layer.name}: sums can reach {largest}, int32 holds {INT32_MAX}")
+    return finished
