@@ -1,0 +1,224 @@
+"""The integer network as a Relax module, and back.
+
+``main`` takes and returns int8 (NHWC in, ``[1, classes]`` out) and calls one private function a layer, whose body is
+made of standard integer Relax operators. Weights, biases and multipliers are constants of ``main``; what else a layer
+is made of stands in its function's ``thumbnet.layer`` attribute. ``layers`` computes the same and returns every layer's
+output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import Call
+
+from thumbnet.compile.fixed_point import AddParameters, Requantization
+from thumbnet.compile.integer_network import (
+    NETWORK_INPUT,
+    Add,
+    AveragePool,
+    Convolution,
+    DepthwiseConvolution,
+    IntegerNetwork,
+    Layer,
+)
+from thumbnet.compile.passes.relax_expr import bindings_of, constant
+from thumbnet.compile.quantization import TensorQuant
+
+#: Function attribute: the layer's scalars, as in the dataclass of its kind.
+LAYER = "thumbnet.layer"
+#: Module attribute: shape and quantization of the input.
+INPUT = "thumbnet.input"
+
+_KINDS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Convolution, DepthwiseConvolution, AveragePool, Add)}
+
+
+def write_relax(network: IntegerNetwork) -> tvm.IRModule:
+    """Return the Relax module of an integer network."""
+    builder = relax.BlockBuilder()
+    functions = {layer.name: _write_layer(builder, network, layer) for layer in network.layers}
+    for entry in ("main", "layers"):
+        image = relax.Var("image", relax.TensorType((1, *network.input_shape), "int8"))
+        with builder.function(entry, [image]):
+            with builder.dataflow():
+                values: dict[str, relax.Expr] = {NETWORK_INPUT: image}
+                for layer in network.layers:
+                    inputs = [values[source] for source in layer.sources]
+                    call = Call(functions[layer.name], [*inputs, *_constants(layer)])
+                    values[layer.name] = builder.emit(call, name_hint=identifier(layer.name))
+                if entry == "main":
+                    result = relax.op.reshape(values[network.output.name], (1, network.output.output_shape[2]))
+                else:
+                    result = relax.Tuple([values[layer.name] for layer in network.layers])
+                output = builder.emit_output(result)
+            builder.emit_func_output(output)
+    attribute = {"shape": list(network.input_shape), "quant": list(network.input_quant)}
+    return builder.finalize().with_attr(INPUT, attribute)
+
+
+def read_relax(module: tvm.IRModule) -> IntegerNetwork:
+    """Return the integer network of a module written by `write_relax`."""
+    bindings = bindings_of(module["main"])
+    names = {module["main"].params[0]: NETWORK_INPUT}
+    layers = []
+    for var, call in bindings.items():
+        if not isinstance(call, Call) or not isinstance(call.op, tvm.ir.GlobalVar):
+            continue
+        layer = _read_layer(module[call.op].attrs[LAYER], call, [names.get(argument, "") for argument in call.args])
+        names[var] = layer.name
+        layers.append(layer)
+    attribute = module.attrs[INPUT]
+    height, width, channels = (int(extent) for extent in attribute["shape"])
+    return IntegerNetwork((height, width, channels), _quant(attribute["quant"]), tuple(layers))
+
+
+def identifier(name: str) -> str:
+    """Return a layer's name as a C identifier: ``features.3.conv.0.0`` is ``features_3_conv_0_0``."""
+    return "".join(character if character.isalnum() else "_" for character in name)
+
+
+def _constants(layer: Layer) -> list[relax.Expr]:
+    match layer:
+        case Add():
+            return []
+        case AveragePool():
+            return [relax.const(layer.requantization.multiplier)]
+        case _:
+            # Depthwise kernels go as HWOI, the only layout of them that TOPI takes beside NHWC data.
+            weight = layer.weight[..., None] if isinstance(layer, DepthwiseConvolution) else layer.weight
+            return [relax.const(weight), relax.const(layer.bias), relax.const(layer.requantization.multiplier)]
+
+
+def _scalars(layer: Layer) -> dict[str, Any]:
+    fields = {key: value for key, value in asdict(layer).items() if key not in ("weight", "bias")}
+    if isinstance(layer, AveragePool):
+        fields["bias"] = layer.bias
+    if not isinstance(layer, Add):
+        fields["requantization"]["multiplier"] = None
+        fields["requantization"]["left_shift"] = layer.requantization.left_shift.tolist()
+    fields["output_quant"] = list(layer.output_quant)
+    return {"kind": type(layer).__name__, **fields}
+
+
+def _write_layer(builder: relax.BlockBuilder, network: IntegerNetwork, layer: Layer) -> tvm.ir.GlobalVar:
+    inputs = [
+        relax.Var(f"input{index}", relax.TensorType((1, *network.shape_of(source)), "int8"))
+        for index, source in enumerate(layer.sources)
+    ]
+    parameters = [
+        relax.Var(name, value.ty)
+        for name, value in zip(("weight", "bias", "multiplier")[-len(_constants(layer)) :], _constants(layer), strict=False)
+    ]
+    with builder.function(
+        identifier(layer.name),
+        [*inputs, *parameters],
+        attrs={"Primitive": True, LAYER: _scalars(layer)},
+        private=True,
+    ):
+        with builder.dataflow():
+            output = builder.emit_output(builder.normalize(_body(builder, layer, inputs, parameters)))
+        variable = builder.emit_func_output(output)
+    return variable
+
+
+def _body(
+    builder: relax.BlockBuilder, layer: Layer, inputs: list[relax.Var], parameters: list[relax.Var]
+) -> relax.Expr:
+    emit = builder.emit
+    if isinstance(layer, Add):
+        p = layer.parameters
+        wide = [emit(relax.op.astype(tensor, "int32")) for tensor in inputs]
+        total = emit(relax.op.add(_scaled(builder, wide[0], p.multiplier_a), _scaled(builder, wide[1], p.multiplier_b)))
+        total = emit(relax.op.add(total, relax.const(p.constant, "int32")))
+        total = emit(relax.op.right_shift(total, relax.const(p.shift, "int32")))
+        return relax.op.astype(emit(relax.op.clip(total, p.minimum, p.maximum)), "int8")
+    if isinstance(layer, AveragePool):
+        acc = emit(relax.op.sum(emit(relax.op.astype(inputs[0], "int32")), axis=[1, 2], keepdims=True))
+        acc = emit(relax.op.add(acc, relax.const(layer.bias, "int32")))
+        return _requantized(builder, acc, parameters[0], layer.requantization)
+    data = inputs[0]
+    top, left, bottom, right = layer.padding
+    if any(layer.padding):
+        width = [0, 0, top, bottom, left, right, 0, 0]
+        data = emit(relax.op.nn.pad(data, pad_width=width, pad_value=layer.input_zero_point))
+    depthwise = isinstance(layer, DepthwiseConvolution)
+    acc = emit(
+        relax.op.nn.conv2d(
+            data,
+            parameters[0],
+            strides=list(layer.stride),
+            groups=layer.output_shape[2] if depthwise else 1,
+            data_layout="NHWC",
+            kernel_layout="HWOI" if depthwise else "OHWI",
+            out_dtype="int32",
+        )
+    )
+    acc = emit(relax.op.add(acc, parameters[1]))
+    return _requantized(builder, acc, parameters[2], layer.requantization)
+
+
+def _scaled(builder: relax.BlockBuilder, tensor: relax.Var, factor: int) -> relax.Var:
+    return builder.emit(relax.op.multiply(tensor, relax.const(factor, "int32")))
+
+
+def _requantized(
+    builder: relax.BlockBuilder, acc: relax.Var, multiplier: relax.Var, requantization: Requantization
+) -> relax.Expr:
+    """Emit `fixed_point.requantize_round_half_up`, with both sides of its shift halved: ``(a * m + 2**30) >> 31``."""
+    emit = builder.emit
+    wide = emit(relax.op.astype(acc, "int64"))
+    if requantization.left_shift.any():
+        wide = emit(relax.op.left_shift(wide, relax.const(requantization.left_shift.astype(np.int64))))
+    product = emit(relax.op.multiply(wide, emit(relax.op.astype(multiplier, "int64"))))
+    rounded = emit(relax.op.add(product, relax.const(1 << 30, "int64")))
+    high = emit(relax.op.astype(emit(relax.op.right_shift(rounded, relax.const(31, "int64"))), "int32"))
+    moved = emit(relax.op.add(high, relax.const(requantization.zero_point, "int32")))
+    return relax.op.astype(emit(relax.op.clip(moved, requantization.minimum, requantization.maximum)), "int8")
+
+
+def _read_layer(scalars: Any, call: Call, sources: list[str]) -> Layer:  # noqa: ANN401
+    fields = _plain(scalars)
+    kind = _KINDS[fields.pop("kind")]
+    fields["output_quant"] = _quant(fields["output_quant"])
+    for key in ("input_shape", "output_shape", "stride", "padding"):
+        if key in fields:
+            fields[key] = tuple(fields[key])
+    if kind is Add:
+        fields["parameters"] = AddParameters(**fields["parameters"])
+        return replace(Add(**fields), source_a=sources[0], source_b=sources[1])
+    constants = [constant(argument, {}) for argument in call.args[1:]]
+    fields["requantization"] = Requantization(
+        **{
+            **fields["requantization"],
+            "multiplier": constants[-1],
+            "left_shift": np.array(fields["requantization"]["left_shift"], np.int32),
+        }
+    )
+    fields["source"] = sources[0]
+    if kind is not AveragePool:
+        fields["weight"] = constants[0][..., 0] if kind is DepthwiseConvolution else constants[0]
+        fields["bias"] = constants[1]
+    return kind(**fields)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Turn TVM's attribute containers into Python's."""
+    if isinstance(value, tvm.ir.Map) or hasattr(value, "items"):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tvm.ir.Array) or isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, tvm.tirx.IntImm):
+        return int(value)
+    if isinstance(value, tvm.tirx.FloatImm):
+        return float(value)
+    return str(value) if isinstance(value, str) else value
+
+
+def _quant(pair: Any) -> TensorQuant:  # noqa: ANN401
+    return TensorQuant(float(pair[0]), int(pair[1]))
+
+
