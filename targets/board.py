@@ -63,6 +63,12 @@ class Board:
         The C compiler that builds for it.
     firmware : str or None
         Name of the board's port in ``runtime_tests/firmware``, None where only sources are made.
+    vectors : Memory or None
+        Where the core expects its vector table after reset, None where that is the start of `flash`.
+    peripherals : dict
+        What the firmware's port must know of the board, name to number: ``UART_BASE`` and the like.
+    qemu : str or None
+        What emulates the board: QEMU's machine (Cortex-M) or its processor (Cortex-A); None where nothing does.
 
     Raises
     ------
@@ -80,6 +86,9 @@ class Board:
     clock_hz: int | None = None
     llvm: dict[str, object] = field(default_factory=dict, hash=False)
     firmware: str | None = None
+    vectors: Memory | None = None
+    peripherals: dict[str, int] = field(default_factory=dict, hash=False)
+    qemu: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a board that no artifact could be built for."""

@@ -2,6 +2,7 @@
 
 from thumbnet.targets.board import Board, Memory
 
+# ZBT SSRAM 1 holds code, SSRAM 2 and 3 data (Application Note AN386, memory map).
 BOARD = Board(
     name="mps2_an386",
     description="Arm MPS2+ FPGA board, AN386 image: Cortex-M4 with FPU",
@@ -12,4 +13,6 @@ BOARD = Board(
     ram=Memory("RAM", 0x2000_0000, 4 << 20),
     clock_hz=25_000_000,
     firmware="mps2",
+    peripherals={"UART_BASE": 0x4000_4000, "UART_RX_IRQ": 0, "FPGAIO_BASE": 0x4002_8000},
+    qemu="mps2-an386",
 )

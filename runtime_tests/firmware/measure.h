@@ -1,0 +1,20 @@
+/* Calls whose executed instructions can be counted from outside. */
+#ifndef THUMBNET_MEASURE_H
+#define THUMBNET_MEASURE_H
+
+#include <stdint.h>
+
+/* Call function(argument) from a fixed place: the instruction at the symbol measure_begin is the call itself, the one at
+ * measure_end follows it. So the instructions executed from measure_begin up to measure_end are the call's own one plus
+ * the function's. */
+void measured_call(void (*function)(uint32_t), uint32_t argument);
+
+/* Executes exactly one instruction: measuring it gives the overhead of a measurement. */
+void measured_nothing(uint32_t unused);
+
+/* Fill the unused stack with a pattern; the bytes below the caller's frame that were used since. */
+void stack_paint(void);
+uint32_t stack_used(void);
+uint32_t stack_size(void);
+
+#endif

@@ -1,0 +1,25 @@
+/* What the firmware needs of a board. One port_*.c implements it for a family of boards. */
+#ifndef THUMBNET_PORT_H
+#define THUMBNET_PORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What port_ticks() counts. */
+enum { TICKS_TIMER = 0, TICKS_CYCLES = 1 };
+
+void port_init(void);
+
+/* Wait, idle where the core can sleep, until a byte arrives. */
+uint8_t port_read_byte(void);
+
+/* Send all bytes; return when the last one is handed to the line. */
+void port_write(const uint8_t *bytes, size_t length);
+
+/* A free-running 32-bit counter, its rate in hertz, and what it counts. It needs no interrupt, because an interrupt
+ * inside a measurement would be counted with it. */
+uint32_t port_ticks(void);
+uint32_t port_tick_hz(void);
+uint8_t port_tick_kind(void);
+
+#endif

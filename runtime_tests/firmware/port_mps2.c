@@ -1,0 +1,83 @@
+/* Arm MPS2 and MPS3 FPGA boards: CMSDK UART, FPGA system counter. UART_BASE, UART_RX_IRQ, FPGAIO_BASE and CLOCK_HZ come
+ * from the Board. */
+#include "port.h"
+
+#define REGISTER(address) (*(volatile uint32_t *)(address))
+
+#define UART_DATA REGISTER(UART_BASE + 0x00u)
+#define UART_STATE REGISTER(UART_BASE + 0x04u)
+#define UART_CTRL REGISTER(UART_BASE + 0x08u)
+#define UART_INTCLEAR REGISTER(UART_BASE + 0x0Cu)
+#define UART_BAUDDIV REGISTER(UART_BASE + 0x10u)
+#define STATE_TX_FULL 1u
+#define STATE_RX_FULL 2u
+#define CTRL_TX_ENABLE 1u
+#define CTRL_RX_ENABLE 2u
+#define CTRL_RX_INTERRUPT 8u
+#define INT_RX 2u
+
+/* Counts up once a clock when the prescaler is 0. */
+#define FPGA_COUNTER REGISTER(FPGAIO_BASE + 0x18u)
+#define FPGA_PRESCALE REGISTER(FPGAIO_BASE + 0x1Cu)
+
+#define NVIC_ISER(irq) REGISTER(0xE000E100u + 4u * ((irq) / 32u))
+#define NVIC_ICPR(irq) REGISTER(0xE000E280u + 4u * ((irq) / 32u))
+#define IRQ_BIT(irq) (1u << ((irq) % 32u))
+
+#define DEMCR REGISTER(0xE000EDFCu)
+#define DWT_CTRL REGISTER(0xE0001000u)
+#define DWT_CYCCNT REGISTER(0xE0001004u)
+
+#define BAUD 115200u
+
+static uint8_t has_cycle_counter;
+
+void port_init(void) {
+    UART_BAUDDIV = CLOCK_HZ / BAUD;
+    UART_CTRL = CTRL_TX_ENABLE | CTRL_RX_ENABLE | CTRL_RX_INTERRUPT;
+    FPGA_PRESCALE = 0;
+    DEMCR |= 1u << 24;
+    DWT_CTRL |= 1u;
+    uint32_t before = DWT_CYCCNT;
+    for (volatile int i = 0; i < 4; i++) {
+    }
+    has_cycle_counter = DWT_CYCCNT != before; /* emulators model none: it reads as zero */
+    /* Interrupts stay masked for good: the pending receive interrupt only wakes the core from WFI. */
+    __asm volatile("cpsid i");
+    NVIC_ISER(UART_RX_IRQ) = IRQ_BIT(UART_RX_IRQ);
+}
+
+/* In a fault handler no interrupt can wake the core. */
+static int may_sleep(void) {
+    uint32_t exception;
+    __asm volatile("mrs %0, ipsr" : "=r"(exception));
+    return exception == 0;
+}
+
+uint8_t port_read_byte(void) {
+    while (!(UART_STATE & STATE_RX_FULL)) {
+        UART_INTCLEAR = INT_RX;
+        NVIC_ICPR(UART_RX_IRQ) = IRQ_BIT(UART_RX_IRQ);
+        if (UART_STATE & STATE_RX_FULL) {
+            break;
+        }
+        if (may_sleep()) {
+            __asm volatile("dsb\n wfi" ::: "memory");
+        }
+    }
+    return (uint8_t)UART_DATA;
+}
+
+void port_write(const uint8_t *bytes, size_t length) {
+    for (size_t i = 0; i < length; i++) {
+        while (UART_STATE & STATE_TX_FULL) {
+        }
+        UART_DATA = bytes[i];
+    }
+}
+
+uint32_t port_ticks(void) { return has_cycle_counter ? DWT_CYCCNT : FPGA_COUNTER; }
+
+uint32_t port_tick_hz(void) { return CLOCK_HZ; }
+
+uint8_t port_tick_kind(void) { return has_cycle_counter ? TICKS_CYCLES : TICKS_TIMER; }

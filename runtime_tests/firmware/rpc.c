@@ -1,0 +1,311 @@
+#include "rpc.h"
+
+#include <string.h>
+
+#include "frame.h"
+#include "measure.h"
+#include "model.h"
+#include "port.h"
+
+#define HEADER_BYTES 3u
+#define REQUEST_BYTES (2u + 8u + RPC_CHUNK + FRAME_CRC_BYTES)
+#define REPLY_BYTES (HEADER_BYTES + RPC_CHUNK + FRAME_CRC_BYTES)
+#define NO_SEQUENCE 0x100u
+
+static uint8_t request[REQUEST_BYTES];
+static uint8_t reply[REPLY_BYTES];
+static uint32_t reply_length;
+static uint32_t last_sequence = NO_SEQUENCE; /* a repeated request is answered from reply[], not done twice */
+static uint8_t current_command;
+
+static uint32_t input_written;        /* bytes of the input written in order since the last run */
+static uint32_t next_layer = RPC_NONE; /* the only layer whose inputs are valid */
+static uint32_t layer_ticks[MODEL_LAYER_COUNT];
+
+static void write_port(const uint8_t *bytes, uint32_t length) { port_write(bytes, length); }
+
+static uint32_t get_u32(const uint8_t *bytes) {
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+}
+
+static void put_u8(uint8_t value) { reply[reply_length++] = value; }
+
+static void put_u32(uint32_t value) {
+    for (uint32_t i = 0; i < 4; i++) {
+        put_u8((uint8_t)(value >> (8 * i)));
+    }
+}
+
+static void put_bytes(const void *bytes, uint32_t length) {
+    memcpy(reply + reply_length, bytes, length);
+    reply_length += length;
+}
+
+static void put_string(const char *string) {
+    uint32_t length = (uint32_t)strlen(string);
+    put_u8((uint8_t)length);
+    put_bytes(string, length);
+}
+
+static void send_short(uint8_t sequence, uint8_t status) {
+    uint8_t frame[HEADER_BYTES + FRAME_CRC_BYTES] = {sequence, current_command, status};
+    frame_send(frame, HEADER_BYTES, write_port);
+}
+
+static void send_reply(void) {
+    /* frame_send() puts the CRC behind the payload; the payload stays for a repetition. */
+    frame_send(reply, reply_length, write_port);
+}
+
+static void reply_identity(void) {
+    put_u32(RPC_VERSION);
+    put_u32(RPC_CHUNK);
+    put_u32(MODEL_INPUT_BYTES);
+    put_u32(MODEL_OUTPUT_BYTES);
+    put_u32(MODEL_ARENA_BYTES);
+    put_u32(MODEL_LAYER_COUNT);
+    put_u32(golden_count);
+    put_u32(stack_size());
+    put_u32(port_tick_hz());
+    put_u8(port_tick_kind());
+    put_string(MODEL_NAME);
+    put_string(STRING(MODEL_HASH));
+    put_string(STRING(BOARD));
+}
+
+static void call_run(uint32_t unused) {
+    (void)unused;
+    model_run();
+}
+
+static uint32_t timed(void (*function)(uint32_t), uint32_t argument) {
+    uint32_t before = port_ticks();
+    measured_call(function, argument);
+    return port_ticks() - before;
+}
+
+static void mark_input_used(void) {
+    input_written = 0;
+    next_layer = RPC_NONE;
+}
+
+static uint8_t write_input(const uint8_t *arguments, uint32_t length) {
+    if (length < 4) {
+        return RPC_BAD_LENGTH;
+    }
+    uint32_t offset = get_u32(arguments);
+    uint32_t count = length - 4;
+    if (offset > MODEL_INPUT_BYTES || count > MODEL_INPUT_BYTES - offset) {
+        return RPC_BAD_RANGE;
+    }
+    if (offset == 0) {
+        mark_input_used();
+    } else if (offset != input_written) {
+        return RPC_BAD_RANGE; /* a piece is missing */
+    }
+    memcpy(model_input() + offset, arguments + 4, count);
+    input_written = offset + count;
+    if (input_written == MODEL_INPUT_BYTES) {
+        next_layer = 0;
+    }
+    return RPC_OK;
+}
+
+static uint8_t run(void) {
+    if (next_layer != 0) {
+        return RPC_NO_INPUT;
+    }
+    mark_input_used();
+    stack_paint();
+    put_u32(timed(call_run, 0));
+    put_u32(stack_used());
+    return RPC_OK;
+}
+
+static uint8_t run_layer(const uint8_t *arguments) {
+    uint32_t layer = get_u32(arguments);
+    if (layer >= MODEL_LAYER_COUNT) {
+        return RPC_BAD_RANGE;
+    }
+    if (layer != next_layer) {
+        return RPC_NO_INPUT;
+    }
+    next_layer = RPC_NONE;
+    stack_paint();
+    put_u32(timed(model_run_layer, layer));
+    put_u32(stack_used());
+    put_u32(model_layers[layer].output_bytes);
+    input_written = 0;
+    next_layer = layer + 1;
+    return RPC_OK;
+}
+
+static uint8_t read_bytes(const void *bytes, uint32_t size, const uint8_t *arguments) {
+    uint32_t offset = get_u32(arguments);
+    uint32_t length = get_u32(arguments + 4);
+    if (length > RPC_CHUNK || offset > size || length > size - offset) {
+        return RPC_BAD_RANGE;
+    }
+    put_bytes((const uint8_t *)bytes + offset, length);
+    return RPC_OK;
+}
+
+static uint8_t read_layer(const uint8_t *arguments) {
+    uint32_t layer = get_u32(arguments);
+    if (layer >= MODEL_LAYER_COUNT) {
+        return RPC_BAD_RANGE;
+    }
+    return read_bytes(model_arena() + model_layers[layer].output_offset, model_layers[layer].output_bytes,
+                      arguments + 4);
+}
+
+static uint8_t profile(const uint8_t *arguments) {
+    uint32_t first = get_u32(arguments);
+    if (first > MODEL_LAYER_COUNT) {
+        return RPC_BAD_RANGE;
+    }
+    if (first == 0) {
+        if (next_layer != 0) {
+            return RPC_NO_INPUT;
+        }
+        mark_input_used();
+        for (uint32_t layer = 0; layer < MODEL_LAYER_COUNT; layer++) {
+            layer_ticks[layer] = timed(model_run_layer, layer);
+        }
+    }
+    for (uint32_t layer = first; layer < MODEL_LAYER_COUNT && layer - first < RPC_CHUNK / 4; layer++) {
+        put_u32(layer_ticks[layer]);
+    }
+    return RPC_OK;
+}
+
+static uint8_t self_test(void) {
+    uint32_t vector = RPC_NONE;
+    uint32_t byte = 0;
+    mark_input_used();
+    for (uint32_t i = 0; i < golden_count && vector == RPC_NONE; i++) {
+        memcpy(model_input(), golden_inputs + i * MODEL_INPUT_BYTES, MODEL_INPUT_BYTES);
+        model_run();
+        for (uint32_t j = 0; j < MODEL_OUTPUT_BYTES && vector == RPC_NONE; j++) {
+            if (model_output()[j] != golden_outputs[i * MODEL_OUTPUT_BYTES + j]) {
+                vector = i;
+                byte = j;
+            }
+        }
+    }
+    put_u32(golden_count);
+    put_u32(vector);
+    put_u32(byte);
+    return RPC_OK;
+}
+
+/* Bytes of arguments of each command; RPC_NONE: any. */
+static uint32_t argument_bytes(uint8_t command) {
+    switch (command) {
+    case RPC_WRITE_INPUT:
+        return RPC_NONE;
+    case RPC_RUN_LAYER:
+    case RPC_PROFILE:
+        return 4;
+    case RPC_READ_OUTPUT:
+        return 8;
+    case RPC_READ_LAYER:
+        return 12;
+    default:
+        return 0;
+    }
+}
+
+static uint8_t execute(uint8_t sequence, const uint8_t *arguments, uint32_t length) {
+    uint32_t expected = argument_bytes(current_command);
+    if (expected != RPC_NONE && length != expected) {
+        return RPC_BAD_LENGTH;
+    }
+    switch (current_command) {
+    case RPC_RUN:
+    case RPC_RUN_LAYER:
+    case RPC_PROFILE:
+    case RPC_SELF_TEST:
+        send_short(sequence, RPC_ACCEPTED);
+        break;
+    default:
+        break;
+    }
+    switch (current_command) {
+    case RPC_IDENTIFY:
+        reply_identity();
+        return RPC_OK;
+    case RPC_WRITE_INPUT:
+        return write_input(arguments, length);
+    case RPC_RUN:
+        return run();
+    case RPC_READ_OUTPUT:
+        return read_bytes(model_output(), MODEL_OUTPUT_BYTES, arguments);
+    case RPC_RUN_LAYER:
+        return run_layer(arguments);
+    case RPC_READ_LAYER:
+        return read_layer(arguments);
+    case RPC_PROFILE:
+        return profile(arguments);
+    case RPC_SELF_TEST:
+        return self_test();
+    case RPC_CALIBRATE:
+        put_u32(timed(measured_nothing, 0));
+        return RPC_OK;
+    default:
+        return RPC_UNKNOWN;
+    }
+}
+
+static frame_reader_t reader = {.buffer = request, .capacity = sizeof(request)};
+
+/* Wait for a whole request; its length, at least 2. */
+static uint32_t receive(void) {
+    for (;;) {
+        frame_status_t status = frame_take(&reader, port_read_byte());
+        if (status == FRAME_READY && reader.length >= 2) {
+            return reader.length;
+        }
+        if (status != FRAME_MORE) {
+            current_command = 0;
+            send_short(0, RPC_DAMAGED); /* the sequence number can't be known */
+        }
+    }
+}
+
+void rpc_loop(void) {
+    for (;;) {
+        uint32_t length = receive();
+        uint8_t sequence = request[0];
+        if (sequence != last_sequence) {
+            last_sequence = sequence;
+            current_command = request[1];
+            reply_length = HEADER_BYTES;
+            uint8_t status = execute(sequence, request + 2, length - 2);
+            if (status != RPC_OK) {
+                reply_length = HEADER_BYTES;
+            }
+            reply[0] = sequence;
+            reply[1] = current_command;
+            reply[2] = status;
+        }
+        send_reply();
+    }
+}
+
+void rpc_fault_loop(const rpc_fault_t *fault) {
+    for (;;) {
+        reply[0] = (uint8_t)last_sequence;
+        reply[1] = current_command;
+        reply[2] = RPC_FAULT;
+        reply_length = HEADER_BYTES;
+        put_u32(fault->cfsr);
+        put_u32(fault->hfsr);
+        put_u32(fault->address);
+        put_u32(fault->pc);
+        send_reply();
+        receive();
+        last_sequence = request[0];
+        current_command = request[1];
+    }
+}

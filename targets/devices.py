@@ -1,0 +1,141 @@
+"""What is on this desk: the built-in emulated devices, this computer, and the user's own from a devices.toml.
+
+A devices.toml looks like this::
+
+    [devices.my_nucleo]
+    board = "nucleo_l4r5zi"
+    kind = "serial"
+    port = "/dev/ttyACM0"
+    baud = 115200           # the default
+
+    [devices.my_pi]
+    board = "raspberry_pi_4"
+    kind = "rpc"
+    tracker = "192.168.1.2:9190"
+    key = "pi4"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from thumbnet.targets.board import Board
+from thumbnet.targets.device import Device
+from thumbnet.targets.errors import BoardError, DeviceError
+from thumbnet.targets.registry import BOARDS, get_board, suggest
+
+#: Where the user's devices are looked for when no file is named.
+DEFAULT_FILE = Path("devices.toml")
+
+BUILT_IN: tuple[Device, ...] = (
+    *(Device(f"qemu_{board.name}", board, "emulated") for board in BOARDS if board.qemu is not None),
+    Device("local", get_board("host"), "local"),
+)
+
+#: Fields of each kind of device in a devices.toml, beside board and kind: name, type, whether it must be there.
+_FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
+    "serial": {"port": (str, True), "baud": (int, False)},
+    "rpc": {"tracker": (str, True), "key": (str, True)},
+}
+
+
+def list_devices(toml_path: Path | None = None) -> list[Device]:
+    """Return the built-in devices, then the user's own.
+
+    Parameters
+    ----------
+    toml_path : Path or None
+        The user's devices.toml; None looks for ``./devices.toml``, which may be missing.
+
+    Raises
+    ------
+    DeviceError
+        The file is missing though named, is no TOML, or describes a device wrongly.
+    """
+    if toml_path is None:
+        if not DEFAULT_FILE.is_file():
+            return list(BUILT_IN)
+        toml_path = DEFAULT_FILE
+    return [*BUILT_IN, *_read_toml(toml_path)]
+
+
+def get_device(name: str, toml_path: Path | None = None) -> Device:
+    """Return the device of that name, see `list_devices`.
+
+    Raises
+    ------
+    DeviceError
+        There is none (the message names the nearest match and all known devices), or the file is wrong.
+    """
+    devices = {device.name: device for device in list_devices(toml_path)}
+    if name in devices:
+        return devices[name]
+    raise DeviceError(f"unknown device {name}{suggest(name, list(devices))}; known: {', '.join(devices)}")
+
+
+def _read_toml(path: Path) -> list[Device]:
+    try:
+        document = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise DeviceError(f"{path}: can't be read ({reason})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise DeviceError(f"{path}: not TOML: {error}") from error
+    extra = sorted(set(document) - {"devices"})
+    if extra:
+        raise DeviceError(f"{path}: unknown table or field {extra[0]}; a device is a table [devices.NAME]")
+    tables = document.get("devices", {})
+    if not isinstance(tables, dict):
+        raise DeviceError(f"{path}: devices must be tables [devices.NAME]")
+    return [_parse_device(path, name, table) for name, table in tables.items()]
+
+
+def _parse_device(path: Path, name: str, table: Any) -> Device:  # noqa: ANN401 - whatever TOML holds
+    where = f"{path}: device {name}"
+    if not isinstance(table, dict):
+        raise DeviceError(f"{where}: must be a table [devices.{name}]")
+    if name in {device.name for device in BUILT_IN}:
+        raise DeviceError(f"{where}: that is the name of a built-in device; choose another")
+    kind = table.get("kind")
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        raise DeviceError(f"{where}: kind is {kind!r}; known: {', '.join(_FIELDS)}")
+    _check_fields(where, table, {"board": (str, True), "kind": (str, True), **_FIELDS[kind]})
+    try:
+        board = get_board(table["board"])
+    except BoardError as error:
+        raise DeviceError(f"{where}: {error}") from error
+    if kind == "serial":
+        return _serial_device(where, name, board=board, table=table)
+    if board.family == "cortex-m":
+        raise DeviceError(
+            f'{where}: {board.name} is a microcontroller, which a tracker can\'t have; use kind = "serial"'
+        )
+    host, _, port = table["tracker"].rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise DeviceError(f"{where}: tracker is {table['tracker']!r}, it must be HOST:PORT")
+    return Device(name, board, "rpc", address=table["tracker"], key=table["key"])
+
+
+def _check_fields(where: str, table: dict[str, Any], fields: dict[str, tuple[type, bool]]) -> None:
+    for field in table:
+        if field not in fields:
+            known = ", ".join(fields)
+            raise DeviceError(f"{where}: unknown field {field}{suggest(field, list(fields))}; it can have {known}")
+    for field, (wanted, required) in fields.items():
+        if field not in table:
+            if required:
+                raise DeviceError(f"{where}: {field} is missing")
+        elif not isinstance(table[field], wanted) or isinstance(table[field], bool) or table[field] == "":
+            kind_name = "text" if wanted is str else "a whole number"
+            raise DeviceError(f"{where}: {field} is {table[field]!r}, it must be {kind_name}")
+
+
+def _serial_device(where: str, name: str, board: Board, table: dict[str, Any]) -> Device:
+    if board.family != "cortex-m":
+        raise DeviceError(f'{where}: {board.name} runs Linux and is reached by kind = "rpc", not over a serial port')
+    baud = table.get("baud", Device.baud)
+    if baud <= 0:
+        raise DeviceError(f"{where}: baud is {baud}, it must be positive")
+    return Device(name, board, "serial", address=table["port"], baud=baud)
