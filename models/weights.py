@@ -1,0 +1,186 @@
+"""From a name and a weights file to a network that answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from thumbnet.models.errors import ClassCountError, WeightsFileError
+from thumbnet.models.keras_file import read_keras
+from thumbnet.models.layers import Padding
+from thumbnet.models.preprocessing import Preprocessing, hosted_preprocessing, torchvision_preprocessing
+from thumbnet.models.state_dict import Checkpoint, fill_from_checkpoint, read_checkpoint
+from thumbnet.models.stored import StoredNetwork, fill_network, list_residuals, list_units
+from thumbnet.models.tflite_file import read_tflite
+from thumbnet.models.variants import BUNDLED, ModelSpec, build_model, get_spec
+
+BUNDLED_FOLDER = Path(__file__).parent / "bundled"
+#: Held-out digits with labels, for trying the bundled networks.
+BUNDLED_IMAGES = BUNDLED_FOLDER / "digits"
+
+_TFLITE_MAGIC = b"TFL3"
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+#: A zip (torch.save since 1.6), or a bare pickle (before).
+_TORCH_MAGICS = (b"PK\x03\x04", b"\x80\x02")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network with its weights, and what its file says about quantization.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        What it is; classes, input channels and activation as in the file.
+    module : torch.nn.Module
+        In eval mode, float32, ``[N, C, H, W]`` to logits ``[N, classes]``.
+    preprocessing : Preprocessing
+        From an image file to its input.
+    activation_quant : dict or None
+        int8 scale and zero point by name, where the file has them: ``"input"``; the path of each convolution or linear
+        module, for its output after batch norm and activation; the path of each residual block, for the output of its
+        add; ``"pool"``.
+    weight_scales : dict or None
+        float32 ``[out_channels]`` by the path of each convolution or linear module: the scales of symmetric int8
+        weights. Those of a per-channel file are the file's. A hosted uint8 file has asymmetric weights: a channel
+        whose values do not reach beyond 127 steps keeps the file's scale, so is exact, the others get a larger one.
+    """
+
+    spec: ModelSpec
+    module: nn.Module
+    preprocessing: Preprocessing
+    activation_quant: dict[str, tuple[float, int]] | None = None
+    weight_scales: dict[str, NDArray[np.float32]] | None = None
+
+
+def load_model(
+    spec_or_name: ModelSpec | str,
+    weights: Path | None = None,
+    classes: int | None = None,
+    padding: Padding | None = None,
+) -> TrainedModel:
+    """Build a network and fill it from a file, whose format is told by its content.
+
+    Read are thumbnet checkpoints, state dicts (torchvision's ``mobilenet_v2`` among them), quantized TFLite files and
+    the Keras .h5 of visual wake words. Version, width and resolution have to be the named ones; classes, input
+    channels and activation are taken from the file.
+
+    Parameters
+    ----------
+    spec_or_name : ModelSpec or str
+        The network.
+    weights : Path or None
+        The file; None takes the bundled weights of the named network.
+    classes : int or None
+        Number of classes the file must have; None takes any.
+    padding : {"same", "symmetric"} or None
+        None takes the file's: SAME for TensorFlow's files, symmetric for a plain state dict of a V2 (torchvision).
+
+    Raises
+    ------
+    UnknownModelError
+        No network has that name.
+    WeightsFileError
+        No weights are bundled, or the file is missing, damaged or of another format.
+    WrongVariantError
+        The file holds another variant.
+    ClassCountError
+        The file has another number of classes than `classes`.
+    """
+    spec = get_spec(spec_or_name) if isinstance(spec_or_name, str) else spec_or_name
+    file = find_bundled(spec) if weights is None else weights
+    content = _read_file(file)
+    if classes is not None and classes != content.classes:
+        raise ClassCountError(
+            f"{file}: has {content.classes} classes, {classes} were asked for; ask for {content.classes} or"
+            " give other weights"
+        )
+    spec = replace(spec, classes=content.classes, input_channels=content.input_channels)
+    if isinstance(content, Checkpoint):
+        return _load_checkpoint(spec, file, content, padding)
+    return _load_stored(spec, file, content, padding)
+
+
+def find_bundled(spec: ModelSpec) -> Path:
+    """Return the file of a bundled network's weights.
+
+    Raises
+    ------
+    WeightsFileError
+        It has none.
+    """
+    if spec.name not in {bundled.name for bundled in BUNDLED}:
+        names = ", ".join(bundled.name for bundled in BUNDLED)
+        raise WeightsFileError(f"{spec.name}: no weights are bundled; give --weights FILE, or take {names}")
+    return BUNDLED_FOLDER / f"{spec.name}.pt"
+
+
+def _read_file(file: Path) -> StoredNetwork | Checkpoint:
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError as error:
+        raise WeightsFileError(f"{file}: no such weights file") from error
+    except OSError as error:
+        raise WeightsFileError(f"{file}: can't be read ({error.strerror})") from error
+    if data[4:8] == _TFLITE_MAGIC:
+        return read_tflite(file, data)
+    if data.startswith(_HDF5_MAGIC):
+        return read_keras(file, data)
+    if data.startswith(_TORCH_MAGICS):
+        return read_checkpoint(file, data)
+    size = f"{len(data)} bytes" if data else "empty"
+    raise WeightsFileError(f"{file}: no weights file known here ({size}); read are PyTorch, quantized TFLite, Keras .h5")
+
+
+def _load_checkpoint(spec: ModelSpec, file: Path, checkpoint: Checkpoint, padding: Padding | None) -> TrainedModel:
+    own = checkpoint.spec
+    if own is not None:
+        # A checkpoint knows what a name can't say.
+        spec = replace(spec, activation=own.activation, padding=padding or own.padding, bn_epsilon=own.bn_epsilon)
+    else:
+        spec = replace(spec, padding=padding or ("symmetric" if spec.version == "v2" else spec.padding))
+    network = build_model(spec)
+    fill_from_checkpoint(network, checkpoint, spec, file)
+    preprocessing = checkpoint.preprocessing
+    if preprocessing is None:
+        if spec.version == "v2":
+            preprocessing = torchvision_preprocessing(spec.resolution, spec.input_channels)
+        else:
+            preprocessing = hosted_preprocessing(spec.resolution, spec.classes, spec.input_channels)
+    return TrainedModel(spec, network.eval(), preprocessing)
+
+
+def _load_stored(spec: ModelSpec, file: Path, stored: StoredNetwork, padding: Padding | None) -> TrainedModel:
+    spec = replace(spec, activation=stored.activation, padding=padding or "same")
+    network = build_model(spec)
+    fill_network(network, stored, spec, file)
+    return TrainedModel(
+        spec, network.eval(), stored.preprocessing, _name_quants(network, stored, file), _name_scales(network, stored)
+    )
+
+
+def _name_quants(network: nn.Module, stored: StoredNetwork, file: Path) -> dict[str, tuple[float, int]] | None:
+    if stored.input_quant is None or stored.pool_quant is None:
+        return None
+    residuals = list_residuals(network)
+    if len(residuals) != len(stored.add_quants):
+        raise WeightsFileError(f"{file}: {len(stored.add_quants)} residual adds where {len(residuals)} belong")
+    quants = {"input": stored.input_quant, "pool": stored.pool_quant}
+    quants.update(zip(residuals, stored.add_quants, strict=True))
+    for unit, layer in zip(list_units(network), stored.layers, strict=True):
+        if layer.output_quant is not None:
+            quants[unit.path] = layer.output_quant
+    return quants
+
+
+def _name_scales(network: nn.Module, stored: StoredNetwork) -> dict[str, NDArray[np.float32]] | None:
+    scales = {
+        unit.path: layer.weight_scales
+        for unit, layer in zip(list_units(network), stored.layers, strict=True)
+        if layer.weight_scales is not None
+    }
+    return scales or None
