@@ -1,0 +1,18 @@
+/* thumbnet: the arithmetic of quantized layers, on every core the same bytes. */
+#ifndef THUMBNET_ARITHMETIC_H
+#define THUMBNET_ARITHMETIC_H
+
+#include <stdint.h>
+
+/* (2 * a * b + 2^31) >> 32, rounding half up; a * b < 2^62 in magnitude. One SMMULR where the core has it. */
+static inline int32_t thumbnet_multiply_high_round_half_up(int32_t a, int32_t b) {
+#if defined(__ARM_FEATURE_DSP)
+    int32_t high;
+    __asm__("smmulr %0, %1, %2" : "=r"(high) : "r"(a), "r"((int32_t)((uint32_t)b << 1)));
+    return high;
+#else
+    return (int32_t)(((int64_t)a * b + (INT64_C(1) << 30)) >> 31);
+#endif
+}
+
+#endif

@@ -1,0 +1,133 @@
+"""Kernels for any core: the definition of each layer as a tensor expression, scheduled one output at a time.
+
+Accumulators stay in registers, padding is a test at the border that loop partitioning takes out of the interior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from tvm import s_tir, te, tirx
+
+from thumbnet.compile.fixed_point import Requantization
+from thumbnet.compile.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution, Layer
+from thumbnet.compile.kernels.kernel import Kernel
+
+#: In `include/thumbnet_arithmetic.h`: ``(2 * a * b + 2**31) >> 32``.
+MULTIPLY_HIGH = "thumbnet_multiply_high_round_half_up"
+
+
+def build_portable(layer: Layer) -> Kernel:
+    """Return the plain kernel of a layer; inputs are called ``input0``, ``input1``, the output ``output``."""
+    match layer:
+        case Convolution() | DepthwiseConvolution():
+            return _convolution(layer)
+        case AveragePool():
+            return _average_pool(layer)
+        case Add():
+            return _add(layer)
+
+
+def _convolution(layer: Convolution | DepthwiseConvolution) -> Kernel:
+    depthwise = isinstance(layer, DepthwiseConvolution)
+    data = te.placeholder(layer.input_shape, "int8", "input0")
+    weight = te.placeholder(layer.weight.shape, "int8", "weight")
+    bias = te.placeholder(layer.bias.shape, "int32", "bias")
+    padded = _padded(layer, data)
+    row = te.reduce_axis((0, layer.kernel[0]), "row")
+    column = te.reduce_axis((0, layer.kernel[1]), "column")
+    channel = te.reduce_axis((0, layer.input_shape[2]), "channel")
+    stride_y, stride_x = layer.stride
+
+    def product(y: tirx.Expr, x: tirx.Expr, n: tirx.Expr) -> tirx.Expr:
+        from_row, from_column = y * stride_y + row, x * stride_x + column
+        if depthwise:
+            value, factor = padded[from_row, from_column, n], weight[row, column, n]
+        else:
+            value, factor = padded[from_row, from_column, channel], weight[n, row, column, channel]
+        axes = [row, column] if depthwise else [row, column, channel]
+        return te.sum(value.astype("int32") * factor.astype("int32"), axis=axes)
+
+    acc = te.compute(layer.output_shape, product, name="acc")
+    return _scheduled(layer, data, acc, lambda y, x, n: acc[y, x, n] + bias[n], [weight, bias])
+
+
+def _average_pool(layer: AveragePool) -> Kernel:
+    height, width, _ = layer.input_shape
+    data = te.placeholder(layer.input_shape, "int8", "input0")
+    row, column = te.reduce_axis((0, height), "row"), te.reduce_axis((0, width), "column")
+    acc = te.compute(
+        layer.output_shape, lambda y, x, n: te.sum(data[row, column, n].astype("int32"), axis=[row, column]), name="acc"
+    )
+    return _scheduled(layer, data, acc, lambda y, x, n: acc[y, x, n] + layer.bias, [])
+
+
+def _add(layer: Add) -> Kernel:
+    a, b = (te.placeholder(layer.output_shape, "int8", f"input{index}") for index in range(2))
+    p = layer.parameters
+
+    def total(*at: tirx.Expr) -> tirx.Expr:
+        value = a[at].astype("int32") * p.multiplier_a + b[at].astype("int32") * p.multiplier_b + p.constant
+        return _clamped(value >> p.shift, p.minimum, p.maximum)
+
+    output = te.compute(layer.output_shape, total, name="output")
+    return Kernel("portable", te.create_prim_func([a, b, output]))
+
+
+def _padded(layer: Convolution | DepthwiseConvolution, data: te.Tensor) -> te.Tensor:
+    top, left, bottom, right = layer.padding
+    if not any(layer.padding):
+        return data
+    height, width, channels = layer.input_shape
+    zero_point = tirx.const(layer.input_zero_point, "int8")
+
+    def value(y: tirx.Expr, x: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
+        inside = tirx.all(y >= top, y < top + height, x >= left, x < left + width)
+        return tirx.if_then_else(inside, data[y - top, x - left, c], zero_point)
+
+    return te.compute((height + top + bottom, width + left + right, channels), value, name="padded")
+
+
+def _scheduled(
+    layer: Convolution | DepthwiseConvolution | AveragePool,
+    data: te.Tensor,
+    acc: te.Tensor,
+    value: Callable[[tirx.Expr, tirx.Expr, tirx.Expr], tirx.Expr],
+    constants: list[te.Tensor],
+) -> Kernel:
+    requantization = layer.requantization
+    multiplier = te.placeholder((layer.output_shape[2],), "int32", "multiplier")
+    left_shift = te.placeholder((layer.output_shape[2],), "int32", "left_shift")
+
+    def requantized(y: tirx.Expr, x: tirx.Expr, n: tirx.Expr) -> tirx.Expr:
+        total = value(y, x, n)
+        if requantization.left_shift.any():
+            total = total << left_shift[n]
+        high = tirx.call_extern("int32", MULTIPLY_HIGH, total, multiplier[n])
+        return _clamped(high + requantization.zero_point, requantization.minimum, requantization.maximum)
+
+    output = te.compute(layer.output_shape, requantized, name="output")
+    constants = [*constants, multiplier]
+    if requantization.left_shift.any():
+        constants.append(left_shift)
+    schedule = s_tir.Schedule(te.create_prim_func([data, output, *constants]))
+    if isinstance(layer, Convolution | DepthwiseConvolution) and any(layer.padding):
+        schedule.compute_inline(schedule.get_sblock("padded"))
+    spatial = schedule.get_loops(schedule.get_sblock("output"))
+    acc_block = schedule.get_sblock("acc")
+    schedule.compute_at(acc_block, spatial[-1])
+    schedule.decompose_reduction(acc_block, schedule.get_loops(acc_block)[len(spatial)])
+    return Kernel(
+        "portable", schedule.mod["main"], {tensor.op.name: _array(layer, tensor.op.name) for tensor in constants}
+    )
+
+
+def _array(layer: Convolution | DepthwiseConvolution | AveragePool, name: str) -> np.ndarray:
+    source: Layer | Requantization = layer.requantization if name in ("multiplier", "left_shift") else layer
+    value: np.ndarray = getattr(source, name)
+    return value
+
+
+def _clamped(value: tirx.Expr, minimum: int, maximum: int) -> tirx.Expr:
+    return tirx.max(tirx.min(value, maximum), minimum).astype("int8")
