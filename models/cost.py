@@ -1,10 +1,10 @@
-"""What a network costs: multiply-accumulates, parameters, memory; beside the same network with standard convolutions."""
+"""What a network costs: multiply-accumulates, parameters, memory; beside the same with standard convolutions."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -137,7 +137,7 @@ def _trace_shapes(network: nn.Module, image: torch.Tensor) -> dict[str, tuple[Sh
     """Run a network on the meta device and return every module's input and output shape by its path."""
     shapes: dict[str, tuple[Shape, Shape]] = {}
 
-    def watch(path: str) -> Any:
+    def watch(path: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
         def hook(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             shapes[path] = (_channels_last(inputs[0]), _channels_last(output))
 

@@ -37,7 +37,7 @@ def read_keras(file: Path, data: bytes) -> StoredNetwork:
         raise WeightsFileError(f"{file}: a damaged .h5 file, or no Keras MobileNet V1") from error
 
 
-def _read_network(file: Path, archive: Any) -> StoredNetwork:
+def _read_network(file: Path, archive: h5py.File) -> StoredNetwork:
     config = json.loads(archive.attrs["model_config"])["config"]["layers"]
     layers: list[StoredLayer] = []
     activations: set[Activation] = set()
@@ -61,7 +61,7 @@ def _read_network(file: Path, archive: Any) -> StoredNetwork:
     return StoredNetwork(tuple(layers), resolution, activations.pop(), unit_preprocessing(resolution, channels))
 
 
-def _read_layer(archive: Any, name: str, kind: str, settings: dict[str, Any]) -> StoredLayer:
+def _read_layer(archive: h5py.File, name: str, kind: str, settings: dict[str, Any]) -> StoredLayer:
     if kind == "Dense":
         weight = _read(archive, name, "kernel").T.copy()
         return StoredLayer(name, "linear", weight, _read_bias(archive, name, settings, weight.shape[0]), 1)
@@ -74,15 +74,15 @@ def _read_layer(archive: Any, name: str, kind: str, settings: dict[str, Any]) ->
     return StoredLayer(name, "conv", weight, _read_bias(archive, name, settings, weight.shape[0]), stride)
 
 
-def _read(archive: Any, layer: str, parameter: str) -> NDArray[np.float32]:
+def _read(archive: h5py.File, layer: str, parameter: str) -> NDArray[np.float32]:
     return np.asarray(archive["model_weights"][layer][layer][f"{parameter}:0"], dtype=np.float32)
 
 
-def _read_bias(archive: Any, layer: str, settings: dict[str, Any], channels: int) -> NDArray[np.float32]:
+def _read_bias(archive: h5py.File, layer: str, settings: dict[str, Any], channels: int) -> NDArray[np.float32]:
     return _read(archive, layer, "bias") if settings["use_bias"] else np.zeros(channels, dtype=np.float32)
 
 
-def _with_batch_norm(layer: StoredLayer, archive: Any, name: str, epsilon: float) -> StoredLayer:
+def _with_batch_norm(layer: StoredLayer, archive: h5py.File, name: str, epsilon: float) -> StoredLayer:
     norm = BatchNorm(
         gamma=_read(archive, name, "gamma"),
         beta=_read(archive, name, "beta"),

@@ -80,9 +80,7 @@ class MobileNetV1(nn.Module):
         super().__init__()
         channels = scale_channels(FIRST_CHANNELS, width_multiplier)
         layers: list[nn.Module] = [
-            make_unit(
-                input_channels, channels, 3, 2, padding=padding, activation=activation, bn_epsilon=bn_epsilon
-            )
+            make_unit(input_channels, channels, 3, 2, padding=padding, activation=activation, bn_epsilon=bn_epsilon)
         ]
         for c, s in BLOCKS:
             outputs = scale_channels(c, width_multiplier)

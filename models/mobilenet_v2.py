@@ -51,9 +51,7 @@ class InvertedResidual(nn.Module):
         hidden = inputs * expansion
         layers: list[nn.Module] = []
         if expansion != 1:
-            layers.append(
-                make_unit(inputs, hidden, 1, padding=padding, activation=activation, bn_epsilon=bn_epsilon)
-            )
+            layers.append(make_unit(inputs, hidden, 1, padding=padding, activation=activation, bn_epsilon=bn_epsilon))
         layers.append(
             make_unit(
                 hidden, hidden, 3, stride, groups=hidden, padding=padding, activation=activation, bn_epsilon=bn_epsilon
@@ -65,7 +63,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``[N, outputs, H / stride, W / stride]``."""
-        return x + self.conv(x) if self.residual else self.conv(x)
+        y: torch.Tensor = self.conv(x)
+        return x + y if self.residual else y
 
 
 class MobileNetV2(nn.Module):
@@ -104,9 +103,7 @@ class MobileNetV2(nn.Module):
         super().__init__()
         channels = scale_channels(FIRST_CHANNELS, width_multiplier)
         layers: list[nn.Module] = [
-            make_unit(
-                input_channels, channels, 3, 2, padding=padding, activation=activation, bn_epsilon=bn_epsilon
-            )
+            make_unit(input_channels, channels, 3, 2, padding=padding, activation=activation, bn_epsilon=bn_epsilon)
         ]
         for t, c, n, s in BLOCKS:
             outputs = scale_channels(c, width_multiplier)

@@ -63,7 +63,7 @@ class Preprocessing:
         if self.crop_fraction != 1.0:
             image = _crop_centre(image, self.crop_fraction)
         image = image.resize((self.resolution, self.resolution), Image.Resampling.BILINEAR)
-        return np.asarray(image, dtype=np.uint8).reshape(self.resolution, self.resolution, self.channels)
+        return np.array(image, dtype=np.uint8).reshape(self.resolution, self.resolution, self.channels)
 
     def to_float(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """Turn pixels ``[H, W, C]`` or ``[N, H, W, C]`` into the network's float32 input ``[N, C, H, W]``."""

@@ -146,7 +146,9 @@ def fill_from_checkpoint(network: nn.Module, checkpoint: Checkpoint, spec: Model
         spec.width_multiplier,
         spec.resolution,
     ):
-        raise WrongVariantError(f"{file}: holds {own.name}, not {spec.name}; name that model or give the weights of this")
+        raise WrongVariantError(
+            f"{file}: holds {own.name}, not {spec.name}; name that model or give the weights of this"
+        )
     if _shapes(network.state_dict()) != _shapes(checkpoint.state):
         found = name_checkpoint(checkpoint)
         raise WrongVariantError(
@@ -193,7 +195,9 @@ def _read_state(file: Path, content: object) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = {}
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise WeightsFileError(f"{file}: {name!r} is a {type(tensor).__name__}, not a weight; save model.state_dict()")
+            raise WeightsFileError(
+                f"{file}: {name!r} is a {type(tensor).__name__}, not a weight; save model.state_dict()"
+            )
         if not bool(torch.isfinite(tensor).all()):
             raise WeightsFileError(f"{file}: {name} holds values that are no finite numbers; get the file again")
         state[name] = tensor if name.endswith(_COUNTER) else tensor.to(torch.float32)

@@ -141,7 +141,9 @@ def list_units(network: nn.Module) -> list[Unit]:
 
 def list_residuals(network: nn.Module) -> list[str]:
     """Return the paths of the blocks that end in an add, in the order of execution."""
-    return [path for path, module in network.named_modules() if isinstance(module, InvertedResidual) and module.residual]
+    return [
+        path for path, module in network.named_modules() if isinstance(module, InvertedResidual) and module.residual
+    ]
 
 
 def fill_network(network: nn.Module, stored: StoredNetwork, spec: ModelSpec, file: Path) -> None:

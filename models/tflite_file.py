@@ -18,7 +18,9 @@ from thumbnet.models.stored import LayerKind, StoredLayer, StoredNetwork
 
 _UINT8, _INT8, _INT32 = tflite.TensorType.UINT8, tflite.TensorType.INT8, tflite.TensorType.INT32
 _DTYPES = {_UINT8: np.uint8, _INT8: np.int8, _INT32: np.int32}
-_OPERATOR_NAMES = {value: name for name, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)}
+_OPERATOR_NAMES: dict[int, str] = {
+    value: name for name, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)
+}
 _ACTIVATIONS: dict[int, Activation] = {
     tflite.ActivationFunctionType.RELU: "relu",
     tflite.ActivationFunctionType.RELU6: "relu6",
@@ -74,7 +76,10 @@ class _Reader:
                 raise WeightsFileError(f"{self._file}: operator {position} is {name}, which no MobileNet V1 or V2 has")
         if pool is None or not layers or layers[-1].kind != "linear" or len(activations) != 1:
             raise WeightsFileError(f"{self._file}: not a MobileNet classifier: no pooling, classifier or activation")
-        quant, shape = self._read_quant(self._graph.Inputs(0)), self._graph.Tensors(self._graph.Inputs(0)).ShapeAsNumpy()
+        quant, shape = (
+            self._read_quant(self._graph.Inputs(0)),
+            self._graph.Tensors(self._graph.Inputs(0)).ShapeAsNumpy(),
+        )
         resolution, channels = int(shape[1]), int(shape[3])
         return StoredNetwork(
             tuple(layers),
@@ -86,12 +91,14 @@ class _Reader:
             pool,
         )
 
-    def _name_operator(self, operator: Any) -> str:
+    def _name_operator(self, operator: tflite.Operator) -> str:
         code = self._model.OperatorCodes(operator.OpcodeIndex())
         # Codes beyond 127 moved to a second field; the larger one is the true one.
         return _OPERATOR_NAMES.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "an unknown operator")
 
-    def _read_layer(self, operator: Any, name: str, activations: set[Activation], *, pooled: bool) -> StoredLayer:
+    def _read_layer(
+        self, operator: tflite.Operator, name: str, activations: set[Activation], *, pooled: bool
+    ) -> StoredLayer:
         index = operator.Inputs(1)
         label = self._graph.Tensors(index).Name().decode()
         integers, axis = self._read_integers(index), self._graph.Tensors(index).Quantization().QuantizedDimension()
@@ -122,7 +129,7 @@ class _Reader:
         )
 
     def _read_options(
-        self, operator: Any, name: str, activations: set[Activation], *, pooled: bool
+        self, operator: tflite.Operator, name: str, activations: set[Activation], *, pooled: bool
     ) -> tuple[LayerKind, int]:
         if name == "FULLY_CONNECTED":
             return "linear", 1
@@ -187,4 +194,5 @@ def _choose_scales(shifted: NDArray[np.int32], file_scales: NDArray[np.float32])
     keep the file's integers exactly.
     """
     largest = np.abs(shifted.reshape(shifted.shape[0], -1)).max(axis=1)
-    return (file_scales * np.maximum(largest / _LARGEST_INT8, 1.0)).astype(np.float32)
+    factors: NDArray[np.float32] = np.maximum(largest / _LARGEST_INT8, 1.0).astype(np.float32)
+    return file_scales * factors

@@ -65,7 +65,8 @@ class ModelSpec:
             raise ModelError(f"{self.name}: MobileNet version {self.version} is not known; known: v1, v2")
         if not 0 < self.width_multiplier <= LARGEST_WIDTH:
             raise ModelError(
-                f"{self.name}: width multiplier {self.width_multiplier} is not in 0 to {LARGEST_WIDTH:g}; 0.25 to 1.4 are usual"
+                f"{self.name}: width multiplier {self.width_multiplier} is not in 0 to {LARGEST_WIDTH:g};"
+                " 0.25 to 1.4 are usual"
             )
         if self.resolution not in RESOLUTIONS:
             raise ModelError(
@@ -74,8 +75,7 @@ class ModelSpec:
             )
         if self.classes < 1 or self.input_channels < 1:
             raise ModelError(
-                f"{self.name}: {self.classes} classes of {self.input_channels}-channel images;"
-                " both must be at least 1"
+                f"{self.name}: {self.classes} classes of {self.input_channels}-channel images; both must be at least 1"
             )
 
 

@@ -133,7 +133,9 @@ def _read_file(file: Path) -> StoredNetwork | Checkpoint:
     if data.startswith(_TORCH_MAGICS):
         return read_checkpoint(file, data)
     size = f"{len(data)} bytes" if data else "empty"
-    raise WeightsFileError(f"{file}: no weights file known here ({size}); read are PyTorch, quantized TFLite, Keras .h5")
+    raise WeightsFileError(
+        f"{file}: no weights file known here ({size}); read are PyTorch, quantized TFLite, Keras .h5"
+    )
 
 
 def _load_checkpoint(spec: ModelSpec, file: Path, checkpoint: Checkpoint, padding: Padding | None) -> TrainedModel:

@@ -64,9 +64,10 @@ def main() -> NoReturn:
     except KNOWN_ERRORS as error:
         _fail(str(error))
     except BrokenPipeError:
-        # The reader of a pipe (head, less) has seen enough; nothing may be flushed into it at exit.
+        # The reader of a pipe (head, less) has seen enough; nothing may be flushed into it at exit. The code is not 0,
+        # for the command did not reach its end. (rich, which prints the tables, leaves the same way.)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         click.echo("thumbnet: stopped", err=True)
         sys.exit(INTERRUPTED)

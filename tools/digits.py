@@ -58,7 +58,7 @@ def split_digits() -> tuple[Digits, Digits]:
 
 
 def enlarge(digits: Digits, resolution: int) -> NDArray[np.uint8]:
-    """Return uint8 ``[n, resolution, resolution, 1]``, the same bytes that the preprocessing makes of the image files."""
+    """Return uint8 ``[n, resolution, resolution, 1]``, the bytes that the preprocessing makes of the image files."""
     size = (resolution, resolution)
     images = [Image.fromarray(image).resize(size, Image.Resampling.BILINEAR) for image in digits.pixels]
     return np.stack([np.asarray(image) for image in images])[..., None]

@@ -96,7 +96,7 @@ def _fit(
     for epoch in range(1, epochs + 1):
         total = 0.0
         # The last, smaller batch is left out: its batch norm statistics would be worse than none.
-        for chosen in torch.randperm(len(labels))[: batches * BATCH].split(BATCH):
+        for chosen in torch.randperm(len(labels))[: batches * BATCH].reshape(batches, BATCH):
             optimizer.zero_grad()
             loss = F.cross_entropy(network(_augment(images[chosen])), labels[chosen], label_smoothing=LABEL_SMOOTHING)
             loss.backward()  # type: ignore[no-untyped-call]

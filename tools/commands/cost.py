@@ -1,5 +1,7 @@
 """`thumbnet cost`: multiply-accumulates, parameters and memory of a network."""
 
+# ruff: noqa: PLC0415 - heavy imports sit in the function, so that --help is there at once
+
 from __future__ import annotations
 
 import dataclasses

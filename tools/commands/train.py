@@ -1,5 +1,7 @@
 """`thumbnet train`: the bundled weights, made again."""
 
+# ruff: noqa: PLC0415, PLR0917 - heavy imports sit in the function, so that --help is there at once
+
 from __future__ import annotations
 
 import time
@@ -54,7 +56,8 @@ def train(
     if not file.absolute().parent.is_dir():
         raise click.ClickException(f"{file}: the folder {file.parent} does not exist")
     began = time.monotonic()
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"training {spec.name}", total=epochs)
         result = train_digits(spec, epochs, seed, lambda epoch, loss: progress.update(task, completed=epoch))
     seconds = time.monotonic() - began

@@ -1,0 +1,152 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from thumbnet.models.errors import ModelError
+from thumbnet.tools import cli
+
+
+def _run(*arguments, **options):
+    command = [sys.executable, "-c", "from thumbnet.tools.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+def _main(capsys, monkeypatch, *arguments):
+    """Run the command line in this process: exit code, standard output, standard error."""
+    monkeypatch.setattr(sys, "argv", ["thumbnet", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    out, err = capsys.readouterr()
+    return end.value.code, out, err
+
+
+def test_help_is_quick_and_lists_every_command():
+    began = time.monotonic()
+    done = _run("--help")
+    assert time.monotonic() - began < 3
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in cli.COMMANDS)
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['thumbnet', '--help']\n"
+        "from thumbnet.tools.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'tvm', 'sklearn', 'h5py') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_no_arguments_show_the_help(capsys, monkeypatch):
+    code, out, _ = _main(capsys, monkeypatch)
+    assert code == 0
+    assert "Usage: thumbnet" in out
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help_and_json(capsys, monkeypatch, command):
+    code, out, _ = _main(capsys, monkeypatch, command, "--help")
+    assert code == 0
+    assert "--json" in out
+
+
+def test_models(capsys, monkeypatch, tmp_path):
+    code, out, _ = _main(capsys, monkeypatch, "models", "--json", tmp_path / "models.json")
+    assert code == 0
+    assert "mobilenet_v1_0.25_128" in out
+    assert "41.5" in out
+    listed = {entry["name"]: entry for entry in json.loads((tmp_path / "models.json").read_text())}
+    assert sum(entry["published_top1"] is not None for entry in listed.values()) == 38
+    assert listed["mobilenet_v1_0.25_digits"]["bundled"]
+    assert not listed["mobilenet_v2_1.0_224"]["bundled"]
+
+
+def test_cost(capsys, monkeypatch, tmp_path):
+    code, out, _ = _main(capsys, monkeypatch, "cost", "mobilenet_v1_1.0_224", "--json", tmp_path / "cost.json")
+    assert code == 0
+    assert "568,740,352" in out
+    content = json.loads((tmp_path / "cost.json").read_text())
+    assert content["macs"] == sum(layer["macs"] for layer in content["layers"]) == 568_740_352
+    assert content["largest_activation"] == {"layer": "features.1.pointwise.0", "elements": 112 * 112 * 64}
+    _main(capsys, monkeypatch, "cost", "mobilenet_v1_1.0_224", "--classes", "10", "--json", tmp_path / "ten.json")
+    ten = json.loads((tmp_path / "ten.json").read_text())
+    assert content["parameters"] - ten["parameters"] == 990 * 1025
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("cost", "mobilenet_v1_0.25_12"), "resolution 12"),
+        (("cost", "nothing"), "no model 'nothing'"),
+        (("cost",), "Missing argument 'MODEL'"),
+        (("cost", "vww_96", "--classes", "0"), "0 is not in the range"),
+        (("cost", "vww_96", "--json", "/none/at/all.json"), "the folder /none/at does not exist"),
+        (("nothing",), "No such command 'nothing'"),
+        (("train", "mobilenet_v1_0.25_128", "-o", "x.pt"), "only networks for the digits"),
+        (("train", "-o", "/none/at/all.pt"), "the folder /none/at does not exist"),
+        (("train",), "Missing option"),
+    ],
+)
+def test_bad_input_has_one_line_and_code_2(capsys, monkeypatch, arguments, says):
+    code, out, err = _main(capsys, monkeypatch, *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("thumbnet: error: ")
+    assert err.count("\n") == 1
+    assert says in err
+
+
+def test_an_error_of_many_lines_becomes_one(capsys, monkeypatch):
+    def fail(*_, **__):
+        raise ModelError("first\nsecond")
+
+    monkeypatch.setattr(cli.thumbnet, "main", fail)
+    assert _main(capsys, monkeypatch) == (2, "", "thumbnet: error: first second\n")
+
+
+def test_a_defect_of_ours_is_not_hidden(monkeypatch):
+    def fail(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli.thumbnet, "main", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_interrupt_leaves_with_130_and_one_line(tmp_path):
+    file = tmp_path / "x.pt"
+    code = "from thumbnet.tools.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "train", "-o", str(file), "--epochs", "1000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # Long enough to be training; interrupting the imports must end the same way.
+    time.sleep(8)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.strip().splitlines()[-1] == "thumbnet: stopped"
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_pipe_ends_quietly():
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        command = [sys.executable, "-c", "from thumbnet.tools.cli import main; main()", "models"]
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    finally:
+        os.close(write)
+    assert done.stderr == ""
+    assert done.returncode == 1
