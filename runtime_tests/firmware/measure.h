@@ -4,13 +4,16 @@
 
 #include <stdint.h>
 
-/* Call function(argument) from a fixed place: the instruction at the symbol measure_begin is the call itself, the one at
- * measure_end follows it. So the instructions executed from measure_begin up to measure_end are the call's own one plus
- * the function's. */
-void measured_call(void (*function)(uint32_t), uint32_t argument);
+/* A function that takes one uint32_t, or nothing: the argument is in a register that it needn't read. */
+typedef void (*measured_t)(void);
+
+/* Call function(argument) from a fixed place: the instruction at the symbol measure_begin is the call itself, the one
+ * at measure_end follows it. So the instructions executed from measure_begin up to measure_end are the call's own one
+ * plus the function's. */
+void measured_call(measured_t function, uint32_t argument);
 
 /* Executes exactly one instruction: measuring it gives the overhead of a measurement. */
-void measured_nothing(uint32_t unused);
+void measured_nothing(void);
 
 /* Fill the unused stack with a pattern; the bytes below the caller's frame that were used since. */
 void stack_paint(void);

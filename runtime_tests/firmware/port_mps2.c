@@ -35,6 +35,7 @@ static uint8_t has_cycle_counter;
 void port_init(void) {
     UART_BAUDDIV = CLOCK_HZ / BAUD;
     UART_CTRL = CTRL_TX_ENABLE | CTRL_RX_ENABLE | CTRL_RX_INTERRUPT;
+    (void)UART_DATA; /* drop a stale byte; QEMU also looks for waiting bytes again only after a read */
     FPGA_PRESCALE = 0;
     DEMCR |= 1u << 24;
     DWT_CTRL |= 1u;

@@ -18,7 +18,7 @@ static uint32_t reply_length;
 static uint32_t last_sequence = NO_SEQUENCE; /* a repeated request is answered from reply[], not done twice */
 static uint8_t current_command;
 
-static uint32_t input_written;        /* bytes of the input written in order since the last run */
+static uint32_t input_written;         /* bytes of the input written in order since the last run */
 static uint32_t next_layer = RPC_NONE; /* the only layer whose inputs are valid */
 static uint32_t layer_ticks[MODEL_LAYER_COUNT];
 
@@ -73,12 +73,7 @@ static void reply_identity(void) {
     put_string(STRING(BOARD));
 }
 
-static void call_run(uint32_t unused) {
-    (void)unused;
-    model_run();
-}
-
-static uint32_t timed(void (*function)(uint32_t), uint32_t argument) {
+static uint32_t timed(measured_t function, uint32_t argument) {
     uint32_t before = port_ticks();
     measured_call(function, argument);
     return port_ticks() - before;
@@ -117,7 +112,7 @@ static uint8_t run(void) {
     }
     mark_input_used();
     stack_paint();
-    put_u32(timed(call_run, 0));
+    put_u32(timed(model_run, 0));
     put_u32(stack_used());
     return RPC_OK;
 }
@@ -132,7 +127,7 @@ static uint8_t run_layer(const uint8_t *arguments) {
     }
     next_layer = RPC_NONE;
     stack_paint();
-    put_u32(timed(model_run_layer, layer));
+    put_u32(timed((measured_t)model_run_layer, layer));
     put_u32(stack_used());
     put_u32(model_layers[layer].output_bytes);
     input_written = 0;
@@ -170,7 +165,7 @@ static uint8_t profile(const uint8_t *arguments) {
         }
         mark_input_used();
         for (uint32_t layer = 0; layer < MODEL_LAYER_COUNT; layer++) {
-            layer_ticks[layer] = timed(model_run_layer, layer);
+            layer_ticks[layer] = timed((measured_t)model_run_layer, layer);
         }
     }
     for (uint32_t layer = first; layer < MODEL_LAYER_COUNT && layer - first < RPC_CHUNK / 4; layer++) {

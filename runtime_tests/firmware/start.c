@@ -69,7 +69,8 @@ __attribute__((noreturn, used)) static void report_fault(const uint32_t *frame) 
 }
 
 __attribute__((naked)) void fault_handler(void) {
-    /* The report starts with a fresh stack: the old one may be what overflowed. The frame lies lower, and is read first. */
+    /* The report starts with a fresh stack: the old one may be what overflowed. The frame lies lower, and is read
+     * first. */
     __asm volatile("mrs r0, msp\n"
                    "ldr r1, =__stack_top\n"
                    "cmp r0, r1\n"

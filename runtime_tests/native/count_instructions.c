@@ -1,6 +1,8 @@
 /* Counts the instructions a QEMU guest executes, exactly. A TCG plugin for qemu-system-* and qemu-user.
  *
- *     -plugin libcount_instructions.so,file=PATH[,mark=0xADDRESS]...
+ *     -plugin libcount_instructions.so,counter=PATH[,mark=0xADDRESS]...
+ *
+ * (The option can't be called file=: QEMU takes that for the plugin's own path.)
  *
  * PATH is an existing file of at least 16 bytes that plugin and readers map shared:
  *
@@ -103,8 +105,8 @@ static bool map_file(const char *path) {
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv) {
     (void)info;
     for (int i = 0; i < argc; i++) {
-        if (strncmp(argv[i], "file=", 5) == 0) {
-            if (shared || !map_file(argv[i] + 5)) {
+        if (strncmp(argv[i], "counter=", 8) == 0) {
+            if (shared || !map_file(argv[i] + 8)) {
                 return 1;
             }
         } else if (strncmp(argv[i], "mark=", 5) == 0 && mark_count < MAX_MARKS) {
@@ -115,7 +117,7 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
         }
     }
     if (!shared) {
-        fprintf(stderr, "count_instructions: file=PATH is missing\n");
+        fprintf(stderr, "count_instructions: counter=PATH is missing\n");
         return 1;
     }
     qemu_plugin_register_vcpu_tb_trans_cb(id, translate);

@@ -1,0 +1,310 @@
+"""A microcontroller held open: emulated by QEMU, or a real one at a serial port. Both speak `protocol`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from thumbnet.compile.artifact import Artifact
+from thumbnet.compile.errors import ToolchainError
+from thumbnet.runtime_tests.emulator import Emulator, find_qemu
+from thumbnet.runtime_tests.errors import DeviceFaultError, DeviceUnreachableError, ProtocolError, SessionError
+from thumbnet.runtime_tests.firmware_build import FirmwareImage, build_firmware
+from thumbnet.runtime_tests.instruction_counter import InstructionCounter
+from thumbnet.runtime_tests.protocol import Identity, ProtocolClient, SelfTest
+from thumbnet.runtime_tests.serial_transport import SerialTransport
+from thumbnet.runtime_tests.session import DeviceSession, LayerCost, Measurement, MeasurementKind, MemoryUse
+from thumbnet.runtime_tests.transport import Transport
+from thumbnet.targets.device import Device
+
+Result = TypeVar("Result")
+
+#: With -icount shift=0 QEMU's clock advances by one nanosecond an instruction.
+_ICOUNT_HZ = 1_000_000_000
+
+
+class MicrocontrollerSession(DeviceSession):
+    """One microcontroller with one network on it.
+
+    Parameters
+    ----------
+    device : Device
+        Kind ``"emulated"`` or ``"serial"``, with a Cortex-M board.
+    run_timeout_s : float
+        How long one inference may take before the firmware is held to hang.
+    wrap_transport : callable or None
+        Given the transport, returns the one to use: for example a `LoggingTransport` around it.
+    count_exactly : bool
+        Emulated: count instructions by the plugin; else by the timer of -icount, with its error.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        run_timeout_s: float = 300.0,
+        wrap_transport: Callable[[Transport], Transport] | None = None,
+        count_exactly: bool = True,
+    ) -> None:
+        if device.kind not in ("emulated", "serial") or device.board.family != "cortex-m":
+            raise SessionError(
+                f"{device.name}: {device.board.name} by {device.kind} is no microcontroller at a serial port"
+            )
+        self.device = device
+        self.image: FirmwareImage | None = None
+        self.identity: Identity | None = None
+        #: Why instructions aren't counted by the plugin; None where they are.
+        self.inexact_because: str | None = None if count_exactly else "asked for"
+        self._run_timeout_s = run_timeout_s
+        self._wrap = wrap_transport or (lambda transport: transport)
+        self._artifact: Artifact | None = None
+        self._emulator: Emulator | None = None
+        self._counter: InstructionCounter | None = None
+        self._transport: Transport | None = None
+        self._client: ProtocolClient | None = None
+        self._overhead = 0
+        self._stack_bytes: int | None = None
+
+    # ------------------------------------------------------------------ loading
+
+    def load(self, artifact: Artifact) -> None:
+        """Build the firmware and start it (emulated), or check that the board runs it (serial).
+
+        Raises
+        ------
+        ToolchainError, ArtifactError, DoesNotFitError
+            The firmware can't be built.
+        EmulatorMissingError
+            QEMU is not installed.
+        DeviceUnreachableError
+            Nothing answers.
+        ProtocolError
+            What answers is another firmware or network; the message says how to flash this one.
+        """
+        self.close()
+        if self.device.kind == "emulated":
+            find_qemu()  # before a long build
+        self.image = build_firmware(artifact, self.device.board)
+        self._artifact = artifact
+        try:
+            transport = self._start_emulator(self.image) if self.device.kind == "emulated" else self._open_port()
+            self._transport = self._wrap(transport)
+            self._transport.open()
+            self._client = ProtocolClient(self._transport, run_timeout_s=self._run_timeout_s)
+            self.identity = self._ask(lambda client: client.identify())
+            self._check_identity(self.identity, self.image)
+            self._calibrate()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_port(self) -> Transport:
+        return SerialTransport(self.device.address, self.device.baud)
+
+    def _start_emulator(self, image: FirmwareImage) -> Transport:
+        machine = self.device.board.qemu
+        if machine is None:
+            raise SessionError(f"{self.device.board.name}: QEMU has no such board")
+        options = ["-icount", "shift=0,sleep=off"]
+        if self.inexact_because is None:
+            try:
+                marks = (image.symbols["measure_begin"], image.symbols["measure_end"])
+                self._counter = InstructionCounter(marks)
+                options = self._counter.qemu_options
+            except ToolchainError as error:
+                self.inexact_because = str(error)
+        self._emulator = Emulator(machine, image.elf, options)
+        return self._emulator.transport
+
+    def _check_identity(self, identity: Identity, image: FirmwareImage) -> None:
+        board = self.device.board.name
+        if identity.board == board and identity.model_hash == image.model_hash:
+            return
+        raise ProtocolError(
+            f"{self.device.name} runs {identity.model} {identity.model_hash} for {identity.board}, wanted "
+            f"{self._loaded.name} {image.model_hash} for {board}; flash {image.elf}"
+        )
+
+    def _calibrate(self) -> None:
+        """Measure a call of one instruction: what it costs beyond that is the measurement's own."""
+        if self._counter is None:
+            self._overhead = self._ask(lambda client: client.calibrate())
+        else:
+            self._counter.clear_marks()
+            self._ask(lambda client: client.calibrate())
+            self._overhead = 0
+            (spent,) = self._counted()
+            self._overhead = spent - 1
+
+    # ------------------------------------------------------------------ the session
+
+    def run(self, image: NDArray[Any]) -> NDArray[Any]:
+        """See `DeviceSession.run`."""
+        self._write(image)
+        self._run_once()
+        return self._read_output()
+
+    def run_layers(self, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """See `DeviceSession.run_layers`."""
+        self._write(image)
+        outputs = {}
+        chunk = self._identified.chunk
+        for index, layer in enumerate(self._loaded.manifest["layers"]):
+            _, _, size = self._ask(partial(ProtocolClient.run_layer, layer=index))
+            shape, dtype = layer["shape"], np.dtype(layer.get("dtype", "int8"))
+            if size != math.prod(shape) * dtype.itemsize:
+                raise ProtocolError(
+                    f"layer {layer['name']}: {size} bytes on the board, {shape} of {dtype} in the manifest"
+                )
+            data = self._ask(partial(ProtocolClient.read_layer, layer=index, size=size, chunk=chunk))
+            outputs[layer["name"]] = np.frombuffer(data, dtype).reshape(shape)
+        return outputs
+
+    def measure(self, image: NDArray[Any], repeat: int) -> Measurement:
+        """See `DeviceSession.measure`."""
+        samples = []
+        for _ in range(repeat):
+            self._write(image)
+            samples.append(self._run_once())
+        return Measurement(self._kind, tuple(samples), self._error)
+
+    def profile(self, image: NDArray[Any]) -> list[LayerCost]:
+        """See `DeviceSession.profile`."""
+        layers = self._loaded.manifest["layers"]
+        self._write(image)
+        if self._counter is not None:
+            self._counter.clear_marks()
+        ticks = self._ask(lambda client: client.profile(len(layers)))
+        costs = [float(n) for n in self._counted()] if self._counter is not None else [self._convert(t) for t in ticks]
+        if len(costs) != len(layers):
+            raise ProtocolError(f"{self.device.name} ran {len(costs)} layers, the manifest has {len(layers)}")
+        return [
+            LayerCost(layer["name"], self._kind, cost, self._error) for layer, cost in zip(layers, costs, strict=True)
+        ]
+
+    def memory_use(self) -> MemoryUse:
+        """See `DeviceSession.memory_use`.
+
+        Flash is the network's own code and constants (`image.image_bytes` is the whole image, with firmware and golden
+        vectors). RAM is the network's static data and the most stack that a run has used on the board; an inference is
+        run where there was none yet.
+        """
+        image = self.image
+        assert image is not None and self._loaded
+        if self._stack_bytes is None:
+            inputs, _ = self._loaded.golden()
+            self.run(inputs[0])
+        stack = self._stack_bytes
+        return MemoryUse(
+            ram_bytes=image.network_ram_bytes + (stack or 0),
+            flash_bytes=image.network_flash_bytes,
+            arena_bytes=self._identified.arena_bytes,
+            stack_bytes=stack,
+        )
+
+    def self_test(self) -> SelfTest:
+        """Let the board check itself against the golden vectors in its image."""
+        return self._ask(lambda client: client.self_test())
+
+    def close(self) -> None:
+        """End the emulator, or let the port go."""
+        self._client = None
+        if self._transport is not None:
+            with contextlib.suppress(SessionError, OSError):
+                self._transport.close()
+            self._transport = None
+        if self._emulator is not None:
+            self._emulator.close()
+            self._emulator = None
+        if self._counter is not None:
+            self._counter.close()
+            self._counter = None
+
+    # ------------------------------------------------------------------ parts
+
+    @property
+    def elf(self) -> Path | None:
+        """The firmware's ELF file, None before `load`."""
+        return self.image.elf if self.image else None
+
+    @property
+    def _loaded(self) -> Artifact:
+        if self._artifact is None:
+            raise SessionError(f"{self.device.name}: no network is loaded")
+        return self._artifact
+
+    @property
+    def _identified(self) -> Identity:
+        if self.identity is None:
+            raise SessionError(f"{self.device.name}: no network is loaded")
+        return self.identity
+
+    @property
+    def _kind(self) -> MeasurementKind:
+        if self.device.kind == "emulated":
+            return "instructions"
+        return "cycles" if self._identified.tick_kind == "cycles" else "seconds on the board"
+
+    @property
+    def _error(self) -> float:
+        if self._counter is not None:
+            return 0.0
+        return self._scale * 2  # either end of the interval may be off by a tick, and so may the calibration
+
+    @property
+    def _scale(self) -> float:
+        """Unit of the measurement in a tick."""
+        hz = self._identified.tick_hz
+        return {"instructions": _ICOUNT_HZ / hz, "cycles": 1.0, "seconds on the board": 1 / hz}[self._kind]
+
+    def _convert(self, ticks: int) -> float:
+        return max(0, ticks - self._overhead) * self._scale
+
+    def _ask(self, question: Callable[[ProtocolClient], Result]) -> Result:
+        if self._client is None:
+            raise SessionError(f"{self.device.name}: no network is loaded")
+        try:
+            return question(self._client)
+        except DeviceFaultError as error:
+            raise DeviceFaultError(f"{self.device.name}: {error}") from error
+        except DeviceUnreachableError as error:
+            if self._emulator is not None:
+                error = self._emulator.explain(error)
+            raise DeviceUnreachableError(f"{self.device.name}: {error}") from error
+
+    def _write(self, image: NDArray[Any]) -> None:
+        wanted = self._loaded.manifest["input"]
+        if list(image.shape) != list(wanted["shape"]) or image.dtype != np.dtype(wanted["dtype"]):
+            raise SessionError(
+                f"{self._loaded.name} takes an input {wanted['shape']} of {wanted['dtype']}, "
+                f"not {list(image.shape)} of {image.dtype}"
+            )
+        data = np.ascontiguousarray(image).tobytes()
+        self._ask(lambda client: client.write_input(data, self._identified.chunk))
+
+    def _run_once(self) -> float:
+        if self._counter is not None:
+            self._counter.clear_marks()
+        ticks, stack = self._ask(lambda client: client.run())
+        self._stack_bytes = max(stack, self._stack_bytes or 0)
+        if self._counter is None:
+            return self._convert(ticks)
+        (spent,) = self._counted()
+        return float(spent)
+
+    def _read_output(self) -> NDArray[Any]:
+        output = self._loaded.manifest["output"]
+        size = self._identified.output_bytes
+        data = self._ask(lambda client: client.read_output(size, self._identified.chunk))
+        return np.frombuffer(data, np.dtype(output["dtype"])).reshape(output["shape"])
+
+    def _counted(self) -> list[int]:
+        """Return the instructions of each measured call since the marks were cleared."""
+        assert self._counter is not None
+        counts = [count for _, count in self._counter.read_marks()]
+        return [end - begin - self._overhead for begin, end in zip(counts[::2], counts[1::2], strict=True)]
