@@ -14,7 +14,20 @@ class QuantizationError(CompileError):
 
 
 class DoesNotFitError(CompileError):
-    """The network needs more flash or RAM than the board has."""
+    """The network needs more flash or RAM than the board has.
+
+    Parameters
+    ----------
+    message : str
+        What needs what, and what there is.
+    flash_bytes, ram_bytes : int
+        What the board has for constants and for the arena.
+    """
+
+    def __init__(self, message: str, *, flash_bytes: int, ram_bytes: int) -> None:
+        super().__init__(message)
+        self.flash_bytes = flash_bytes
+        self.ram_bytes = ram_bytes
 
 
 class ArtifactError(CompileError):

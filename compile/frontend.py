@@ -41,7 +41,7 @@ def quantize_module(
     example : torch.Tensor
         An input ``[1, C, H, W]``; its values don't matter.
     calibration : iterable of torch.Tensor, optional
-        Inputs ``[1, C, H, W]`` whose activations give the ranges; needed where `activation_quant` is None.
+        Inputs ``[1, C, H, W]`` whose activations give the ranges that `activation_quant` lacks.
     activation_quant, weight_scales
         See `MobileNetQuantizer`.
 
@@ -51,20 +51,17 @@ def quantize_module(
         Neither known ranges nor a calibration input.
     """
     with torch.no_grad():
+        images = list(calibration or ())
+        if not images and not activation_quant:
+            raise QuantizationError(
+                "int8 needs ranges: give calibration images (--calibration DIR), or weights that carry them"
+            )
         exported = torch.export.export(module, (example,)).module()
-        prepared = prepare_pt2e(exported, MobileNetQuantizer(activation_quant, weight_scales))
-        images = 0
-        if activation_quant is None:
-            for image in calibration or ():
-                prepared(image)
-                images += 1
-            if images == 0:
-                raise QuantizationError(
-                    "int8 needs ranges: give calibration images (--calibration DIR), or weights that carry them"
-                )
-        else:
-            # The observers of the weights still have to see them once.
-            prepared(example)
+        quantizer = MobileNetQuantizer(activation_quant, weight_scales, observe=bool(images))
+        prepared = prepare_pt2e(exported, quantizer)
+        # The observers of the weights have to see them once, also where all ranges are known.
+        for image in images or [example]:
+            prepared(image)
         return convert_pt2e(prepared)
 
 
@@ -91,14 +88,40 @@ def import_quantized(module: GraphModule, example: torch.Tensor) -> tvm.IRModule
     return imported.with_attr(UNIT_PATHS, paths)
 
 
+class _ChannelsLastInput(nn.Module):
+    """Takes NHWC, which the sessions of all devices speak, where the network takes PyTorch's NCHW."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(rows.permute(0, 3, 1, 2))
+        return logits
+
+
 def import_float(module: nn.Module, example: torch.Tensor) -> tvm.IRModule:
-    """Bring a float32 module into Relax, with batch norms folded into the convolutions before them."""
+    """Bring a float32 module into Relax, with batch norms folded into the convolutions before them.
+
+    Parameters
+    ----------
+    module : nn.Module
+        In eval mode; input NCHW float32.
+    example : torch.Tensor
+        An input ``[1, C, H, W]``; its values don't matter.
+
+    Returns
+    -------
+    tvm.IRModule
+        ``main`` takes ``[1, H, W, C]``.
+    """
+    rows = example.permute(0, 2, 3, 1).contiguous()
     with torch.no_grad():
         # Preparing with a quantizer that annotates nothing leaves PT2E's folding of batch norms alone.
-        exported = torch.export.export(module, (example,)).module()
+        exported = torch.export.export(_ChannelsLastInput(module).eval(), (rows,)).module()
         folded = convert_pt2e(prepare_pt2e(exported, _AnnotateNothing()))
         return from_exported_program(
-            torch.export.export(folded, (example,)), run_ep_decomposition=False, unwrap_unit_return_tuple=True
+            torch.export.export(folded, (rows,)), run_ep_decomposition=False, unwrap_unit_return_tuple=True
         )
 
 

@@ -8,7 +8,6 @@ output.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,16 +15,16 @@ import tvm
 from tvm import relax
 from tvm.ir import Call
 
-from thumbnet.compile.fixed_point import AddParameters, Requantization
+from thumbnet.compile.fixed_point import Requantization
 from thumbnet.compile.integer_network import (
     NETWORK_INPUT,
     Add,
     AveragePool,
-    Convolution,
     DepthwiseConvolution,
     IntegerNetwork,
     Layer,
 )
+from thumbnet.compile.layer_fields import join_layer, split_layer
 from thumbnet.compile.passes.relax_expr import bindings_of, constant
 from thumbnet.compile.quantization import TensorQuant
 
@@ -34,7 +33,8 @@ LAYER = "thumbnet.layer"
 #: Module attribute: shape and quantization of the input.
 INPUT = "thumbnet.input"
 
-_KINDS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Convolution, DepthwiseConvolution, AveragePool, Add)}
+#: A layer's constants in the order in which its function takes them.
+_PARAMETERS = ("weight", "bias", "multiplier")
 
 
 def write_relax(network: IntegerNetwork) -> tvm.IRModule:
@@ -62,18 +62,14 @@ def write_relax(network: IntegerNetwork) -> tvm.IRModule:
 
 def read_relax(module: tvm.IRModule) -> IntegerNetwork:
     """Return the integer network of a module written by `write_relax`."""
-    bindings = bindings_of(module["main"])
-    names = {module["main"].params[0]: NETWORK_INPUT}
-    layers = []
-    for var, call in bindings.items():
-        if not isinstance(call, Call) or not isinstance(call.op, tvm.ir.GlobalVar):
-            continue
-        layer = _read_layer(module[call.op].attrs[LAYER], call, [names.get(argument, "") for argument in call.args])
-        names[var] = layer.name
-        layers.append(layer)
+    layers = [
+        _read_layer(module[call.op].attrs[LAYER], call)
+        for call in bindings_of(module["main"]).values()
+        if isinstance(call, Call) and isinstance(call.op, tvm.ir.GlobalVar)
+    ]
     attribute = module.attrs[INPUT]
     height, width, channels = (int(extent) for extent in attribute["shape"])
-    return IntegerNetwork((height, width, channels), _quant(attribute["quant"]), tuple(layers))
+    return IntegerNetwork((height, width, channels), TensorQuant(*_plain(attribute["quant"])), tuple(layers))
 
 
 def identifier(name: str) -> str:
@@ -82,26 +78,12 @@ def identifier(name: str) -> str:
 
 
 def _constants(layer: Layer) -> list[relax.Expr]:
-    match layer:
-        case Add():
-            return []
-        case AveragePool():
-            return [relax.const(layer.requantization.multiplier)]
-        case _:
-            # Depthwise kernels go as HWOI, the only layout of them that TOPI takes beside NHWC data.
-            weight = layer.weight[..., None] if isinstance(layer, DepthwiseConvolution) else layer.weight
-            return [relax.const(weight), relax.const(layer.bias), relax.const(layer.requantization.multiplier)]
-
-
-def _scalars(layer: Layer) -> dict[str, Any]:
-    fields = {key: value for key, value in asdict(layer).items() if key not in ("weight", "bias")}
-    if isinstance(layer, AveragePool):
-        fields["bias"] = layer.bias
-    if not isinstance(layer, Add):
-        fields["requantization"]["multiplier"] = None
-        fields["requantization"]["left_shift"] = layer.requantization.left_shift.tolist()
-    fields["output_quant"] = list(layer.output_quant)
-    return {"kind": type(layer).__name__, **fields}
+    """Return weight, bias and multiplier, those a layer has."""
+    arrays = split_layer(layer)[1]
+    if isinstance(layer, DepthwiseConvolution):
+        # As HWOI, the only layout of depthwise kernels that TOPI takes beside NHWC data.
+        arrays["weight"] = arrays["weight"][..., None]
+    return [relax.const(arrays[name]) for name in _PARAMETERS if name in arrays]
 
 
 def _write_layer(builder: relax.BlockBuilder, network: IntegerNetwork, layer: Layer) -> tvm.ir.GlobalVar:
@@ -111,12 +93,12 @@ def _write_layer(builder: relax.BlockBuilder, network: IntegerNetwork, layer: La
     ]
     parameters = [
         relax.Var(name, value.ty)
-        for name, value in zip(("weight", "bias", "multiplier")[-len(_constants(layer)) :], _constants(layer), strict=False)
+        for name, value in zip(_PARAMETERS[-len(_constants(layer)) :], _constants(layer), strict=False)
     ]
     with builder.function(
         identifier(layer.name),
         [*inputs, *parameters],
-        attrs={"Primitive": True, LAYER: _scalars(layer)},
+        attrs={"Primitive": True, LAYER: split_layer(layer)[0]},
         private=True,
     ):
         with builder.dataflow():
@@ -172,7 +154,7 @@ def _requantized(
     emit = builder.emit
     wide = emit(relax.op.astype(acc, "int64"))
     if requantization.left_shift.any():
-        wide = emit(relax.op.left_shift(wide, relax.const(requantization.left_shift.astype(np.int64))))
+        wide = emit(relax.op.left_shift(wide, relax.const(requantization.left_shift.astype(np.int64), "int64")))
     product = emit(relax.op.multiply(wide, emit(relax.op.astype(multiplier, "int64"))))
     rounded = emit(relax.op.add(product, relax.const(1 << 30, "int64")))
     high = emit(relax.op.astype(emit(relax.op.right_shift(rounded, relax.const(31, "int64"))), "int32"))
@@ -180,29 +162,15 @@ def _requantized(
     return relax.op.astype(emit(relax.op.clip(moved, requantization.minimum, requantization.maximum)), "int8")
 
 
-def _read_layer(scalars: Any, call: Call, sources: list[str]) -> Layer:  # noqa: ANN401
+def _read_layer(scalars: Any, call: Call) -> Layer:  # noqa: ANN401
+    constants = [
+        constant(argument, {}) for argument in call.args if isinstance(argument, tvm.ir.Constant)
+    ]
+    arrays = dict(zip(_PARAMETERS[-len(constants) :], constants, strict=False)) if constants else {}
     fields = _plain(scalars)
-    kind = _KINDS[fields.pop("kind")]
-    fields["output_quant"] = _quant(fields["output_quant"])
-    for key in ("input_shape", "output_shape", "stride", "padding"):
-        if key in fields:
-            fields[key] = tuple(fields[key])
-    if kind is Add:
-        fields["parameters"] = AddParameters(**fields["parameters"])
-        return replace(Add(**fields), source_a=sources[0], source_b=sources[1])
-    constants = [constant(argument, {}) for argument in call.args[1:]]
-    fields["requantization"] = Requantization(
-        **{
-            **fields["requantization"],
-            "multiplier": constants[-1],
-            "left_shift": np.array(fields["requantization"]["left_shift"], np.int32),
-        }
-    )
-    fields["source"] = sources[0]
-    if kind is not AveragePool:
-        fields["weight"] = constants[0][..., 0] if kind is DepthwiseConvolution else constants[0]
-        fields["bias"] = constants[1]
-    return kind(**fields)
+    if fields["kind"] == DepthwiseConvolution.__name__:
+        arrays["weight"] = arrays["weight"][..., 0]
+    return join_layer(fields, arrays)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
@@ -216,9 +184,4 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, tvm.tirx.FloatImm):
         return float(value)
     return str(value) if isinstance(value, str) else value
-
-
-def _quant(pair: Any) -> TensorQuant:  # noqa: ANN401
-    return TensorQuant(float(pair[0]), int(pair[1]))
-
 

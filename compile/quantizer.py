@@ -77,8 +77,9 @@ class MobileNetQuantizer(Quantizer):  # type: ignore[misc]
     ----------
     activation_quant : mapping or None
         Known int8 quantization of activations by unit: ``"input"``, the path of a convolution or linear module (the
-        unit's output after its activation), the path of a residual block (the sum), ``"pool"``. With None, ranges
-        are observed during calibration.
+        unit's output after its activation), the path of a residual block (the sum), ``"pool"``.
+    observe : bool
+        Observe the ranges that are not known during calibration; otherwise an unknown one is an error.
     weight_scales : mapping or None
         Known weight scales ``[out_channels]`` float32 by module path.
     """
@@ -87,9 +88,12 @@ class MobileNetQuantizer(Quantizer):  # type: ignore[misc]
         self,
         activation_quant: Mapping[str, tuple[float, int]] | None = None,
         weight_scales: Mapping[str, NDArray[np.float32]] | None = None,
+        *,
+        observe: bool = True,
     ) -> None:
         super().__init__()
-        self.activation_quant = activation_quant
+        self.activation_quant = activation_quant or {}
+        self.observe = observe
         self.weight_scales = weight_scales or {}
         self._observed = QuantizationSpec(
             dtype=torch.int8,
@@ -153,10 +157,10 @@ class MobileNetQuantizer(Quantizer):  # type: ignore[misc]
             )
 
     def _activation_spec(self, key: str) -> QuantizationSpecBase:
-        if self.activation_quant is None:
-            return self._observed
         if key not in self.activation_quant:
-            raise QuantizationError(f"the weights file has no quantization for {key}; calibrate on images instead")
+            if self.observe:
+                return self._observed
+            raise QuantizationError(f"no range is known for {key}: give calibration images (--calibration DIR)")
         quant = TensorQuant(*self.activation_quant[key])
         return FixedQParamsQuantizationSpec(
             dtype=torch.int8,

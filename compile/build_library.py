@@ -1,0 +1,51 @@
+"""From a Relax module to an executable for boards that run Linux."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tvm
+from tvm import relax
+
+from thumbnet.compile.export_library import tvm_target
+from thumbnet.targets.board import Board
+
+
+def fuse_layers(module: tvm.IRModule, board: Board) -> tvm.IRModule:
+    """Lower every layer of a module to one TIR function: what is tuned, and what is compiled.
+
+    An integer module's layers are functions already; a float module's operators are fused first.
+    """
+    with tvm_target(board):
+        return tvm.transform.Sequential(
+            [
+                relax.transform.LegalizeOps(),
+                relax.transform.AnnotateTIROpPattern(),
+                relax.transform.FoldConstant(),
+                relax.transform.FuseOps(),
+                relax.transform.FuseTIR(),
+                relax.transform.DeadCodeElimination(["main", "layers"]),
+            ]
+        )(module)
+
+
+def build_executable(module: tvm.IRModule, board: Board, database: Path | None = None) -> relax.VMExecutable:
+    """Compile a module for a board.
+
+    Parameters
+    ----------
+    module : tvm.IRModule
+        With ``main`` (and ``layers``), as `integer_relax.write_relax` makes it or from the float frontend.
+    board : Board
+        Of family cortex-a or host.
+    database : Path, optional
+        Folder of tuning records (`thumbnet.compile.tuning`); layers it has no record for get the default schedule.
+    """
+    fused = fuse_layers(module, board)
+    target = tvm_target(board)
+    if database is not None:
+        with target, tvm.transform.PassContext(opt_level=3):
+            fused = relax.transform.MetaScheduleApplyDatabase(str(database))(fused)
+    return tvm.compile(fused, target=target)
+
+

@@ -1,0 +1,236 @@
+"""The compiler's front door: a PyTorch module in, an artifact on disk out."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tvm
+from numpy.typing import NDArray
+from torch import nn
+
+from thumbnet.compile.artifact import Artifact, replaced_folder, write_manifest
+from thumbnet.compile.build_library import build_executable
+from thumbnet.compile.emit_c import emit_c
+from thumbnet.compile.errors import CompileError
+from thumbnet.compile.export_library import export_library
+from thumbnet.compile.fit import check_fit
+from thumbnet.compile.frontend import import_float, import_quantized, quantize_module
+from thumbnet.compile.golden import make_golden
+from thumbnet.compile.integer_network import IntegerNetwork
+from thumbnet.compile.integer_relax import identifier, read_relax
+from thumbnet.compile.lowered_network import lower_network
+from thumbnet.compile.network_file import save_network
+from thumbnet.compile.pipeline import lower_to_integer
+from thumbnet.targets.board import Board
+
+#: The integer network, for the reference; in the artifact's folder, not for the board.
+REFERENCE_FILE = "host/reference.npz"
+
+QuantizeMode = Literal["int8", "none"]
+
+
+@dataclass(frozen=True)
+class CompileRequest:
+    """What to compile, and how.
+
+    Parameters
+    ----------
+    name : str
+        The network's name; its C identifier is made from it.
+    module : nn.Module
+        In eval mode, float32 NCHW to logits.
+    input_shape : (C, H, W)
+        Of one image.
+    board : Board
+        Where it is to run.
+    quantize : {"int8", "none"}
+        int8, or float32 (boards that run Linux only).
+    calibration : sequence of torch.Tensor
+        Inputs ``[1, C, H, W]`` that give the ranges int8 needs where `activation_quant` lacks them.
+    activation_quant, weight_scales
+        Known quantization, see `thumbnet.compile.quantizer.MobileNetQuantizer`.
+    golden_images : sequence of torch.Tensor
+        Inputs ``[1, C, H, W]`` for the golden vectors; the calibration's first ones by default.
+    database : Path, optional
+        Tuning records to apply.
+    manifest : mapping
+        What the caller wants to be in the manifest too.
+    write_extra : callable
+        Given the unfinished artifact's ``host`` folder, writes what the caller wants to keep there.
+    """
+
+    name: str
+    module: nn.Module
+    input_shape: tuple[int, int, int]
+    board: Board
+    quantize: QuantizeMode = "int8"
+    calibration: Sequence[torch.Tensor] = ()
+    activation_quant: Mapping[str, tuple[float, int]] | None = None
+    weight_scales: Mapping[str, NDArray[np.float32]] | None = None
+    golden_images: Sequence[torch.Tensor] = ()
+    database: Path | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    write_extra: Callable[[Path], None] = lambda _: None
+
+
+def compile_model(request: CompileRequest, folder: Path) -> Artifact:
+    """Compile a network into `folder`, which appears whole or not at all.
+
+    Raises
+    ------
+    CompileError
+        Of the specific type for what is wrong: operator, quantization, size, toolchain, folder.
+    """
+    board = request.board
+    if board.family == "cortex-m" and request.quantize == "none":
+        raise CompileError(f"{board.name} runs int8 networks only; leave --quantize none to boards that run Linux")
+    if board.family == "cortex-m" and request.database is not None:
+        raise CompileError(f"{board.name}: tuning records apply to boards that run Linux; leave --tuning out")
+    with replaced_folder(folder) as aside:
+        host = aside / "host"
+        host.mkdir()
+        request.write_extra(host)
+        if request.quantize == "none":
+            own = _compile_float(request, aside)
+        elif board.family == "cortex-m":
+            own = _compile_sources(request, quantize_network(request), aside)
+        else:
+            own = _compile_library(request, quantize_network(request), aside)
+        write_manifest(aside, {**_common_manifest(request), **own, **request.manifest})
+    return Artifact.load(folder)
+
+
+def quantize_network(request: CompileRequest) -> tvm.IRModule:
+    """Return the integer Relax module of a request: quantized, imported, lowered."""
+    example = torch.zeros(1, *request.input_shape)
+    quantized = quantize_module(
+        request.module,
+        example,
+        calibration=request.calibration,
+        activation_quant=request.activation_quant,
+        weight_scales=request.weight_scales,
+    )
+    return lower_to_integer(import_quantized(quantized, example))
+
+
+def quantize_input(network: IntegerNetwork, image: torch.Tensor) -> NDArray[np.int8]:
+    """Bring a float32 input ``[1, C, H, W]`` to the network's int8 ``[H, W, C]``."""
+    scale, zero_point = network.input_quant
+    # float64, so that a pixel that lies exactly on a step is not moved by the division.
+    steps = np.rint(image[0].permute(1, 2, 0).numpy().astype(np.float64) / scale) + zero_point
+    return np.clip(steps, -128, 127).astype(np.int8)
+
+
+def c_name(name: str) -> str:
+    """Return a network's name as a C identifier: ``mobilenet_v1_0.25_128`` is ``mobilenet_v1_0_25_128``."""
+    return re.sub(r"^(?=\d)", "_", identifier(name)).lower()
+
+
+def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
+    network = read_relax(module)
+    lowered = lower_network(network)
+    check_fit(request.name, lowered, request.board)
+    emit_c(lowered, c_name(request.name), folder, title=_title(request), generator=_generator())
+    return {
+        "kind": "c",
+        "arena_bytes": lowered.plan.arena_bytes,
+        "constant_bytes": lowered.constant_bytes,
+        **_integer_manifest(request, network, folder),
+        "layers": [
+            {
+                "name": item.layer.name,
+                "kind": item.layer.kind,
+                "shape": item.layer.output_shape,
+                "macs": item.layer.macs,
+                "kernel": item.kernel.variant,
+                "arena_offset": item.output_offset,
+            }
+            for item in lowered.layers
+        ],
+    }
+
+
+def _compile_library(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
+    network = read_relax(module)
+    executable = build_executable(module, request.board, request.database)
+    export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
+    return {
+        "kind": "library",
+        "tuned": request.database is not None,
+        **_integer_manifest(request, network, folder),
+        "layers": [
+            {"name": layer.name, "kind": layer.kind, "shape": layer.output_shape, "macs": layer.macs}
+            for layer in network.layers
+        ],
+    }
+
+
+def _integer_manifest(request: CompileRequest, network: IntegerNetwork, folder: Path) -> dict[str, Any]:
+    images = [quantize_input(network, image) for image in request.golden_images or request.calibration]
+    inputs, outputs = make_golden(network, images)
+    np.savez_compressed(folder / "golden.npz", inputs=inputs, outputs=outputs)
+    save_network(network, folder / REFERENCE_FILE)
+    output = network.output
+    return {
+        "dtype": "int8",
+        "macs": network.macs,
+        "input": {
+            "shape": network.input_shape,
+            "dtype": "int8",
+            "scale": network.input_quant.scale,
+            "zero_point": network.input_quant.zero_point,
+        },
+        "output": {
+            "shape": (output.output_shape[2],),
+            "dtype": "int8",
+            "scale": output.output_quant.scale,
+            "zero_point": output.output_quant.zero_point,
+        },
+        "golden": {"file": "golden.npz", "outputs": outputs.tolist()},
+    }
+
+
+def _compile_float(request: CompileRequest, folder: Path) -> dict[str, Any]:
+    module = import_float(request.module, torch.zeros(1, *request.input_shape))
+    executable = build_executable(module, request.board, request.database)
+    export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
+    channels, height, width = request.input_shape
+    with torch.no_grad():
+        classes = int(request.module(torch.zeros(1, *request.input_shape)).shape[-1])
+    return {
+        "kind": "library",
+        "tuned": request.database is not None,
+        "dtype": "float32",
+        "input": {"shape": (height, width, channels), "dtype": "float32"},
+        "output": {"shape": (classes,), "dtype": "float32"},
+        "layers": [],
+    }
+
+
+def _common_manifest(request: CompileRequest) -> dict[str, Any]:
+    return {
+        "name": c_name(request.name),
+        "model": request.name,
+        "board": request.board.name,
+        "core": request.board.core,
+        "versions": {
+            **{package: version(package) for package in ("thumbnet", "apache-tvm", "torch", "torchao", "numpy")},
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _title(request: CompileRequest) -> str:
+    return f"{request.name} for {request.board.name} ({request.board.core}), quantized to int8"
+
+
+def _generator() -> str:
+    return f"Generated by thumbnet {version('thumbnet')} with Apache TVM {version('apache-tvm')}; edit the network, not this file."

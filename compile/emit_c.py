@@ -1,0 +1,130 @@
+"""Write a lowered network as plain C99: no malloc, no TVM header, one readable function a layer."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from thumbnet.compile.c_codegen import generate_body, lower
+from thumbnet.compile.integer_network import Add
+from thumbnet.compile.integer_relax import identifier
+from thumbnet.compile.lowered_network import LoweredLayer, LoweredNetwork
+
+_FOLDER = Path(__file__).parent
+INCLUDE = _FOLDER / "include"
+_CTYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
+
+
+def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, generator: str) -> list[Path]:
+    """Write the sources of a network.
+
+    Parameters
+    ----------
+    lowered : LoweredNetwork
+        What to write.
+    name : str
+        C identifier: prefix of all symbols and stem of the files.
+    folder : Path
+        Existing folder.
+    title : str
+        What the network is, for the comments.
+    generator : str
+        Who wrote the files, for their first line.
+
+    Returns
+    -------
+    list of Path
+        The files: header, sources, the arithmetic header, CMakeLists.txt.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - C, not HTML
+    )
+    environment.filters["c_values"] = _c_values
+    environment.filters["product"] = math.prod
+    environment.filters["c_float"] = lambda value: f"{np.float32(value):.9g}f"
+    context = {
+        "name": name,
+        "NAME": name.upper(),
+        "title": title,
+        "generator": generator,
+        "network": lowered.network,
+        "arena_bytes": lowered.plan.arena_bytes,
+        "input_offset": lowered.plan.offsets["input"],
+        "layers": [_layer_context(name, item) for item in lowered.layers],
+    }
+    files = []
+    for template, file in (
+        ("model.h.j2", f"{name}.h"),
+        ("model.c.j2", f"{name}.c"),
+        ("layers.h.j2", f"{name}_layers.h"),
+        ("layers.c.j2", f"{name}_layers.c"),
+        ("weights.c.j2", f"{name}_weights.c"),
+        ("CMakeLists.txt.j2", "CMakeLists.txt"),
+    ):
+        path = folder / file
+        path.write_text(environment.get_template(template).render(context))
+        files.append(path)
+    for header in sorted(INCLUDE.glob("*.h")):
+        files.append(Path(shutil.copy(header, folder / header.name)))
+    return files
+
+
+def _layer_context(name: str, lowered: LoweredLayer) -> dict[str, Any]:
+    layer, kernel = lowered.layer, lowered.kernel
+    function = lower(kernel.function)
+    prefix = f"{name}_{identifier(layer.name)}"
+    constants = {key: {"symbol": f"{prefix}_{key}", "array": array} for key, array in kernel.constants.items()}
+    offsets = dict(zip((f"input{index}" for index in range(2)), lowered.input_offsets, strict=False))
+    offsets["output"] = lowered.output_offset
+    if lowered.scratch_offset is not None:
+        offsets["scratch"] = lowered.scratch_offset
+    parameters, arguments = [], []
+    for parameter in function.params:
+        ctype = _CTYPES[str(parameter.ty.element_type)]
+        const = "const " if parameter.name in constants or parameter.name.startswith("input") else ""
+        parameters.append(f"{const}{ctype} *{_restrict(layer)}{parameter.name}")
+        if parameter.name in constants:
+            arguments.append(constants[parameter.name]["symbol"])
+        else:
+            arguments.append(f"({const}{ctype} *)(arena + {offsets[parameter.name]})")
+    return {
+        "layer": layer,
+        "kind": layer.kind,
+        "variant": kernel.variant,
+        "symbol": prefix,
+        "parameters": ", ".join(parameters),
+        "arguments": ", ".join(arguments),
+        "body": generate_body(function),
+        "constants": list(constants.values()),
+        "offsets": offsets,
+        "output_bytes": int(np.prod(layer.output_shape)),
+    }
+
+
+def _restrict(layer: Any) -> str:  # noqa: ANN401
+    # An add may be given one tensor twice.
+    return "" if isinstance(layer, Add) else "restrict "
+
+
+def _c_values(array: NDArray[Any]) -> str:
+    """Print an array's values, wrapped at 120 columns."""
+    lines, line = [], "   "
+    for value in array.reshape(-1).tolist():
+        # -2147483648 is no int literal in C: it is minus 2147483648, which is too large.
+        text = f" {value}," if value > -(2**31) else " INT32_MIN,"
+        if len(line) + len(text) > 120:
+            lines.append(line)
+            line = "   "
+        line += text
+    return "\n".join([*lines, line])

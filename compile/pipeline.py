@@ -1,0 +1,25 @@
+"""The compiler's phases, in order.
+
+1. quantize: PyTorch module to quantize / dequantize pairs (`frontend`, `quantizer`);
+2. import: to Relax (`frontend`);
+3. integer passes: below; after them no float is left;
+4. a backend: C sources (`lowered_network`, `emit_c`) or a shared library (`build_library`).
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm import relax
+
+from thumbnet.compile.passes.fold_quantized_moves import FoldQuantizedMoves
+from thumbnet.compile.passes.lower_to_integer import LowerToInteger
+
+#: FoldQuantizedMoves goes first: LowerToInteger takes padding and reshapes only where they move int8.
+INTEGER_PASSES = (FoldQuantizedMoves(), LowerToInteger())
+
+
+def lower_to_integer(module: tvm.IRModule) -> tvm.IRModule:
+    """Turn a Relax module in quantize / dequantize pairs into the integer module both backends start from."""
+    lowered = tvm.transform.Sequential(list(INTEGER_PASSES), name="integer")(module)
+    relax.analysis.well_formed(lowered)
+    return lowered
