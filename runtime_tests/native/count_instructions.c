@@ -2,7 +2,8 @@
  *
  *     -plugin libcount_instructions.so,counter=PATH[,mark=0xADDRESS]...
  *
- * (The option can't be called file=: QEMU takes that for the plugin's own path.)
+ * file=PATH means the same as counter=PATH, but has to be written arg=file=PATH: QEMU takes a bare file= for the
+ * plugin's own path.
  *
  * PATH is an existing file of at least 16 bytes that plugin and readers map shared:
  *
@@ -105,8 +106,8 @@ static bool map_file(const char *path) {
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv) {
     (void)info;
     for (int i = 0; i < argc; i++) {
-        if (strncmp(argv[i], "counter=", 8) == 0) {
-            if (shared || !map_file(argv[i] + 8)) {
+        if (strncmp(argv[i], "counter=", 8) == 0 || strncmp(argv[i], "file=", 5) == 0) {
+            if (shared || !map_file(strchr(argv[i], '=') + 1)) {
                 return 1;
             }
         } else if (strncmp(argv[i], "mark=", 5) == 0 && mark_count < MAX_MARKS) {
