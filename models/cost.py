@@ -37,6 +37,9 @@ class LayerCost:
         The same with standard convolutions: a depthwise convolution and the pointwise one after it become one 3x3
         convolution from the former's inputs to the latter's outputs. The sum stands at the depthwise layer, the
         pointwise one has 0.
+    alive : int
+        Elements in memory while it runs when whole layers run one after the other: its input, its output and, inside
+        a residual block, the block's input that the add still needs (the add takes the place of one of its inputs).
     """
 
     name: str
@@ -49,6 +52,7 @@ class LayerCost:
     parameters: int
     standard_macs: int
     standard_parameters: int
+    alive: int
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,8 @@ class Cost:
     largest_activation : (str, int)
         The layer whose output, or ``"input"``, is the largest single tensor, and its elements.
     largest_alive : (str, int)
-        The layer at which the most elements have to be in memory at once when whole layers run one after the other,
-        and their number: its input, its output and, inside a residual block, the block's input that the add still
-        needs. The add is done in place of one of its inputs. Elements are bytes in int8 and four bytes in float32.
+        The layer at which the most elements have to be in memory at once, and their number (`LayerCost.alive`).
+        Elements are bytes in int8 and four bytes in float32.
     """
 
     layers: tuple[LayerCost, ...]
@@ -128,9 +131,11 @@ def compute_cost(spec: ModelSpec) -> Cost:
                 weights + bias,
                 standard_weights * standard_area,
                 standard_weights + bias,
+                _count_alive(unit.path, shapes),
             )
         )
-    return Cost(tuple(layers), _find_largest(layers), _find_alive(layers, shapes))
+    peak = max(layers, key=lambda layer: layer.alive)
+    return Cost(tuple(layers), _find_largest(layers), (peak.name, peak.alive))
 
 
 def _trace_shapes(network: nn.Module, image: torch.Tensor) -> dict[str, tuple[Shape, Shape]]:
@@ -160,15 +165,12 @@ def _find_largest(layers: list[LayerCost]) -> tuple[str, int]:
     return max(sizes, key=lambda entry: entry[1])
 
 
-def _find_alive(layers: list[LayerCost], shapes: dict[str, tuple[Shape, Shape]]) -> tuple[str, int]:
-    alive = []
-    for layer in layers:
-        size = math.prod(layer.input_shape) + math.prod(layer.output_shape)
-        block = layer.name.partition(".conv.")[0]
-        inside = block != layer.name
-        if inside and shapes[block][0] == shapes[block][1]:
-            first = next(other for other in layers if other.name.startswith(f"{block}.conv."))
-            # The block's first layer reads the block's input, so it is counted already.
-            size += 0 if layer is first else math.prod(shapes[block][0])
-        alive.append((layer.name, size))
-    return max(alive, key=lambda entry: entry[1])
+def _count_alive(path: str, shapes: dict[str, tuple[Shape, Shape]]) -> int:
+    inputs, outputs = shapes[path]
+    alive = math.prod(inputs) + math.prod(outputs)
+    block, inside, _ = path.partition(".conv.")
+    # Inside a residual block (nothing else keeps its shape) the block's input waits for the add. The block's first
+    # layer reads it, so there it is counted already.
+    if inside and shapes[block][0] == shapes[block][1] and path != f"{block}.conv.0.0":
+        alive += math.prod(shapes[block][0])
+    return alive

@@ -63,12 +63,17 @@ def test_memory_of_a_residual_block_counts_the_input_that_the_add_needs():
     cost = compute_cost(get_spec("mobilenet_v2_1.0_224"))
     # 112x112x96 is stepped down to 56x56x96 in a block without residual ...
     assert cost.largest_alive == ("features.2.conv.1.0", 112 * 112 * 96 + 56 * 56 * 96)
-    # ... and in the residual block after it, the block's input stays beside the depthwise layer's two tensors.
-    narrow = compute_cost(get_spec("mobilenet_v2_0.25_32"))
-    by_name = {layer.name: layer for layer in narrow.layers}
-    depthwise = by_name["features.3.conv.1.0"]
-    assert depthwise.input_shape == depthwise.output_shape == (8, 8, 48)
-    assert by_name["features.1.conv.0.0"].input_shape == (16, 16, 8)
+    # ... and in the residual block after it, the block's input stays beside each layer's two tensors but the first's.
+    alive = {layer.name: layer.alive for layer in cost.layers}
+    area = 56 * 56
+    assert alive["features.3.conv.0.0"] == area * (24 + 144)
+    assert alive["features.3.conv.1.0"] == area * (144 + 144 + 24)
+    assert alive["features.3.conv.2"] == area * (144 + 24 + 24)
+    assert alive["features.4.conv.2"] == 28 * 28 * (144 + 32)
+    # At width 0.25 the block without expansion is a residual one too: its first layer is the depthwise one.
+    narrow = {layer.name: layer.alive for layer in compute_cost(get_spec("mobilenet_v2_0.25_32")).layers}
+    assert narrow["features.1.conv.0.0"] == 16 * 16 * (8 + 8)
+    assert narrow["features.1.conv.1"] == 16 * 16 * (8 + 8 + 8)
 
 
 def test_layers_carry_shapes_in_channels_last():
