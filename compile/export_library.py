@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,7 +11,6 @@ from thumbnet.compile.errors import ToolchainError
 
 if TYPE_CHECKING:
     import tvm
-
     from thumbnet.targets.board import Board
 
 #: The Debian package that brings each linker driver.
@@ -92,4 +90,4 @@ def export_library(executable: tvm.runtime.Executable | tvm.runtime.Module, boar
             said = " ".join(line for line in str(error).splitlines() if "error" in line.lower())
             raise ToolchainError(f"{linker} could not link {path.name}: {said or error}"[:400]) from error
         linked.chmod(0o755)
-        os.replace(linked, path)
+        linked.replace(path)

@@ -51,8 +51,8 @@ int64_t ReadCost() {
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-/* tvm/runtime/timer.h's class, whose own header needs one that TVM's package leaves out. The runtime calls it through its
- * table of virtual functions: their order is the interface. */
+/* tvm/runtime/timer.h's class, whose own header needs one that TVM's package leaves out. The runtime calls it through
+ * its table of virtual functions: their order is the interface. */
 class TimerNode : public tvm::ffi::Object {
   public:
     virtual void Start() = 0;
@@ -168,11 +168,12 @@ TVM_FFI_STATIC_INIT_BLOCK() {
                             true);
     }
     Function::SetGlobal("thumbnet.cost_unit",
-                        Function::FromTyped([]() { return std::string(counter ? "instructions" : "nanoseconds"); }), true);
+                        Function::FromTyped([]() { return std::string(counter ? "instructions" : "nanoseconds"); }),
+                        true);
     Function::SetGlobal("thumbnet.nothing", Function::FromPacked([](PackedArgs, tvm::ffi::Any *) {}), true);
     Function::SetGlobal("thumbnet.heap_bytes", Function::FromTyped(HeapBytes), true);
-    Function::SetGlobal("thumbnet.profile_calls", Function::FromTyped([]() { return Function::FromPacked(Instrument); }),
-                        true);
+    Function::SetGlobal("thumbnet.profile_calls",
+                        Function::FromTyped([]() { return Function::FromPacked(Instrument); }), true);
     Function::SetGlobal("thumbnet.profile_nothing", Function::FromTyped([]() { return Function(nullptr); }), true);
     Function::SetGlobal("thumbnet.take_profile", Function::FromTyped(TakeProfile), true);
 }

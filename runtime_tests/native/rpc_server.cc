@@ -363,7 +363,8 @@ bool ParseOptions(int argc, char **argv, Options *options) {
 int main(int argc, char **argv) {
     Options options;
     if (!ParseOptions(argc, argv, &options)) {
-        std::fprintf(stderr, "usage: %s --tracker ADDRESS:PORT --key KEY --folder FOLDER [--load LIBRARY]...\n", argv[0]);
+        std::fprintf(stderr, "usage: %s --tracker ADDRESS:PORT --key KEY --folder FOLDER [--load LIBRARY]...\n",
+                     argv[0]);
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
