@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from thumbnet.runtime_tests.debug_port import DebugPort
 from thumbnet.runtime_tests.errors import DeviceUnreachableError, EmulatorMissingError
 from thumbnet.runtime_tests.transport import SocketTransport
 
@@ -56,17 +57,13 @@ class Emulator:
         self.machine = machine
         self._errors: IO[bytes] = tempfile.TemporaryFile()
         ours, theirs = socket.socketpair()
+        our_debug, their_debug = socket.socketpair()
         command = [
             *(find_qemu(), "-machine", machine, "-kernel", str(image), "-display", "none", "-monitor", "none"),
-            *(
-                "-chardev",
-                f"socket,id=uart,mux=on,fd={theirs.fileno()}",
-                "-echr",
-                "0x1ff",
-                "-serial",
-                "chardev:uart",
-                *options,
-            ),
+            # The multiplexer has a buffer, which the UART lacks; its escape character is put out of the way.
+            *("-chardev", f"socket,id=uart,mux=on,fd={theirs.fileno()}", "-echr", "0x1ff", "-serial", "chardev:uart"),
+            *("-chardev", f"socket,id=debug,fd={their_debug.fileno()}", "-gdb", "chardev:debug"),
+            *options,
         ]
         try:
             self._process = subprocess.Popen(
@@ -74,15 +71,18 @@ class Emulator:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), their_debug.fileno()],
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then closes the session
             )
         except BaseException:
             ours.close()
+            our_debug.close()
             raise
         finally:
             theirs.close()
+            their_debug.close()
         self.transport = SocketTransport(ours, f"qemu {machine}")
+        self.debug_port = DebugPort(our_debug)
 
     def explain(self, error: DeviceUnreachableError) -> DeviceUnreachableError:
         """Return the error with what QEMU said on its standard error, in one line."""
@@ -93,6 +93,7 @@ class Emulator:
     def close(self) -> None:
         """End QEMU. May be called twice."""
         self.transport.close()
+        self.debug_port.close()
         if self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.errors import ToolchainError
+from thumbnet.runtime_tests.debug_port import DebugPort
 from thumbnet.runtime_tests.emulator import Emulator, find_qemu
 from thumbnet.runtime_tests.errors import DeviceFaultError, DeviceUnreachableError, ProtocolError, SessionError
 from thumbnet.runtime_tests.firmware_build import FirmwareImage, build_firmware
@@ -42,6 +43,8 @@ class MicrocontrollerSession(DeviceSession):
         Given the transport, returns the one to use: for example a `LoggingTransport` around it.
     count_exactly : bool
         Emulated: count instructions by the plugin; else by the timer of -icount, with its error.
+    shortcut : bool
+        Emulated: move inputs and layers through QEMU's debug port; else, as on a real board, through the serial port.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class MicrocontrollerSession(DeviceSession):
         run_timeout_s: float = 300.0,
         wrap_transport: Callable[[Transport], Transport] | None = None,
         count_exactly: bool = True,
+        shortcut: bool = True,
     ) -> None:
         if device.kind not in ("emulated", "serial") or device.board.family != "cortex-m":
             raise SessionError(
@@ -60,6 +64,7 @@ class MicrocontrollerSession(DeviceSession):
         self.identity: Identity | None = None
         #: Why instructions aren't counted by the plugin; None where they are.
         self.inexact_because: str | None = None if count_exactly else "asked for"
+        self._shortcut = shortcut
         self._run_timeout_s = run_timeout_s
         self._wrap = wrap_transport or (lambda transport: transport)
         self._artifact: Artifact | None = None
@@ -153,15 +158,14 @@ class MicrocontrollerSession(DeviceSession):
         """See `DeviceSession.run_layers`."""
         self._write(image)
         outputs = {}
-        chunk = self._identified.chunk
         for index, layer in enumerate(self._loaded.manifest["layers"]):
-            _, _, size = self._ask(partial(ProtocolClient.run_layer, layer=index))
+            size, address = self._ask(partial(ProtocolClient.run_layer, layer=index))
             shape, dtype = layer["shape"], np.dtype(layer.get("dtype", "int8"))
             if size != math.prod(shape) * dtype.itemsize:
                 raise ProtocolError(
                     f"layer {layer['name']}: {size} bytes on the board, {shape} of {dtype} in the manifest"
                 )
-            data = self._ask(partial(ProtocolClient.read_layer, layer=index, size=size, chunk=chunk))
+            data = self._ask(partial(self._read_layer, index=index, size=size, address=address))
             outputs[layer["name"]] = np.frombuffer(data, dtype).reshape(shape)
         return outputs
 
@@ -233,6 +237,11 @@ class MicrocontrollerSession(DeviceSession):
         return self.image.elf if self.image else None
 
     @property
+    def _memory(self) -> DebugPort | None:
+        """The shortcut to the board's memory, None where all data go through the serial port."""
+        return self._emulator.debug_port if self._emulator is not None and self._shortcut else None
+
+    @property
     def _loaded(self) -> Artifact:
         if self._artifact is None:
             raise SessionError(f"{self.device.name}: no network is loaded")
@@ -285,7 +294,16 @@ class MicrocontrollerSession(DeviceSession):
                 f"not {list(image.shape)} of {image.dtype}"
             )
         data = np.ascontiguousarray(image).tobytes()
-        self._ask(lambda client: client.write_input(data, self._identified.chunk))
+        identity, memory = self._identified, self._memory
+
+        def write(client: ProtocolClient) -> None:
+            if memory is None:
+                client.write_input(data, identity.chunk)
+            else:
+                memory.write_memory(identity.input_address, data)
+                client.confirm_input(data)
+
+        self._ask(write)
 
     def _run_once(self) -> float:
         if self._counter is not None:
@@ -296,6 +314,11 @@ class MicrocontrollerSession(DeviceSession):
             return self._convert(ticks)
         (spent,) = self._counted()
         return float(spent)
+
+    def _read_layer(self, client: ProtocolClient, index: int, size: int, address: int) -> bytes:
+        if self._memory is not None:
+            return self._memory.read_memory(address, size)
+        return client.read_layer(index, size, self._identified.chunk)
 
     def _read_output(self) -> NDArray[Any]:
         output = self._loaded.manifest["output"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
@@ -29,6 +30,7 @@ class Command(IntEnum):
     PROFILE = 7
     SELF_TEST = 8
     CALIBRATE = 9
+    INPUT_PLACED = 10
 
 
 class Reply(IntEnum):
@@ -42,6 +44,7 @@ class Reply(IntEnum):
     NO_INPUT = 5
     FAULT = 6
     ACCEPTED = 7
+    BAD_CRC = 8
 
 
 #: Calls that run the network: the firmware says ACCEPTED first, so that a long run is told from a lost request.
@@ -51,6 +54,7 @@ _REASONS = {
     Reply.UNKNOWN: "the firmware doesn't know that call",
     Reply.BAD_LENGTH: "the firmware expects other arguments",
     Reply.BAD_RANGE: "outside the network's input, output or layers",
+    Reply.BAD_CRC: "the input in memory is not the one sent",
     Reply.NO_INPUT: "an inference needs its input written first",
 }
 
@@ -69,6 +73,7 @@ class Identity:
     stack_bytes: int
     tick_hz: int
     tick_kind: Literal["timer", "cycles"]
+    input_address: int
     model: str
     model_hash: str
     board: str
@@ -126,8 +131,8 @@ class ProtocolClient:
                 raise ProtocolError(
                     f"the firmware speaks protocol version {version}, thumbnet {VERSION}; flash it again"
                 )
-            chunk, inputs, outputs, arena, layers, golden, stack, hz, kind = struct.unpack_from("<8IB", data, 4)
-            model, rest = _take_string(data[4 + struct.calcsize("<8IB") :])
+            chunk, inputs, outputs, arena, layers, golden, stack, hz, kind, at = struct.unpack_from("<8IBI", data, 4)
+            model, rest = _take_string(data[4 + struct.calcsize("<8IBI") :])
             model_hash, rest = _take_string(rest)
             board, _ = _take_string(rest)
         except (struct.error, IndexError, UnicodeDecodeError) as error:
@@ -136,7 +141,7 @@ class ProtocolClient:
             ) from error
         tick_kind: Literal["timer", "cycles"] = "cycles" if kind else "timer"
         return Identity(
-            version, chunk, inputs, outputs, arena, layers, golden, stack, hz, tick_kind, model, model_hash, board
+            version, chunk, inputs, outputs, arena, layers, golden, stack, hz, tick_kind, at, model, model_hash, board
         )
 
     def write_input(self, data: bytes, chunk: int) -> None:
@@ -144,15 +149,19 @@ class ProtocolClient:
         for offset in range(0, len(data), chunk):
             self.call(Command.WRITE_INPUT, struct.pack("<I", offset) + data[offset : offset + chunk])
 
+    def confirm_input(self, data: bytes) -> None:
+        """Say that the network's input has been put into memory at `Identity.input_address`; the firmware checks it."""
+        self.call(Command.INPUT_PLACED, struct.pack("<I", zlib.crc32(data)))
+
     def run(self) -> tuple[int, int]:
         """Run one inference; return its ticks and its stack use in bytes."""
         ticks, stack = struct.unpack("<2I", self.call(Command.RUN))
         return ticks, stack
 
-    def run_layer(self, layer: int) -> tuple[int, int, int]:
-        """Run one layer, after the one before it; return ticks, stack use and output size in bytes."""
-        ticks, stack, size = struct.unpack("<3I", self.call(Command.RUN_LAYER, struct.pack("<I", layer)))
-        return ticks, stack, size
+    def run_layer(self, layer: int) -> tuple[int, int]:
+        """Run one layer, after the one before it; return its output's size in bytes and address."""
+        _, _, size, address = struct.unpack("<4I", self.call(Command.RUN_LAYER, struct.pack("<I", layer)))
+        return size, address
 
     def read_output(self, size: int, chunk: int) -> bytes:
         """Read the network's output of `size` bytes."""

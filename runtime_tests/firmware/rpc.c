@@ -68,6 +68,7 @@ static void reply_identity(void) {
     put_u32(stack_size());
     put_u32(port_tick_hz());
     put_u8(port_tick_kind());
+    put_u32((uint32_t)(uintptr_t)model_input());
     put_string(MODEL_NAME);
     put_string(STRING(MODEL_HASH));
     put_string(STRING(BOARD));
@@ -106,6 +107,15 @@ static uint8_t write_input(const uint8_t *arguments, uint32_t length) {
     return RPC_OK;
 }
 
+static uint8_t input_placed(const uint8_t *arguments) {
+    mark_input_used();
+    if (crc32((const uint8_t *)model_input(), MODEL_INPUT_BYTES) != get_u32(arguments)) {
+        return RPC_BAD_CRC;
+    }
+    next_layer = 0;
+    return RPC_OK;
+}
+
 static uint8_t run(void) {
     if (next_layer != 0) {
         return RPC_NO_INPUT;
@@ -130,6 +140,7 @@ static uint8_t run_layer(const uint8_t *arguments) {
     put_u32(timed((measured_t)model_run_layer, layer));
     put_u32(stack_used());
     put_u32(model_layers[layer].output_bytes);
+    put_u32((uint32_t)(uintptr_t)(model_arena() + model_layers[layer].output_offset));
     input_written = 0;
     next_layer = layer + 1;
     return RPC_OK;
@@ -201,6 +212,7 @@ static uint32_t argument_bytes(uint8_t command) {
         return RPC_NONE;
     case RPC_RUN_LAYER:
     case RPC_PROFILE:
+    case RPC_INPUT_PLACED:
         return 4;
     case RPC_READ_OUTPUT:
         return 8;
@@ -232,6 +244,8 @@ static uint8_t execute(uint8_t sequence, const uint8_t *arguments, uint32_t leng
         return RPC_OK;
     case RPC_WRITE_INPUT:
         return write_input(arguments, length);
+    case RPC_INPUT_PLACED:
+        return input_placed(arguments);
     case RPC_RUN:
         return run();
     case RPC_READ_OUTPUT:
