@@ -64,7 +64,8 @@ class Artifact:
                 raise ArtifactError(f"{folder}: {name} is missing; compile the network again")
             if hash_file(file) != digest:
                 raise ArtifactError(f"{file}: changed since it was compiled; compile the network again")
-        return cls(folder, manifest)
+        # Compilers run in folders of their own: a relative path would mean another place there.
+        return cls(folder.resolve(), manifest)
 
     @property
     def name(self) -> str:

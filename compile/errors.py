@@ -20,11 +20,11 @@ class DoesNotFitError(CompileError):
     ----------
     message : str
         What needs what, and what there is.
-    flash_bytes, ram_bytes : int
-        What the board has for constants and for the arena.
+    flash_bytes, ram_bytes : int or None
+        What the board has for constants and for the arena, where that is known.
     """
 
-    def __init__(self, message: str, *, flash_bytes: int, ram_bytes: int) -> None:
+    def __init__(self, message: str, *, flash_bytes: int | None = None, ram_bytes: int | None = None) -> None:
         super().__init__(message)
         self.flash_bytes = flash_bytes
         self.ram_bytes = ram_bytes

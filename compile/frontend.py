@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,12 +11,13 @@ import tvm
 from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule, Node
-from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from tvm import relax
 from tvm.relax.frontend.torch import from_exported_program
 
+from thumbnet.compile import quiet_torchao  # noqa: F401 - before torchao
 from thumbnet.compile.errors import QuantizationError
 from thumbnet.compile.quantizer import ACTIVATIONS, ADDS, CONVOLUTIONS, POOLS, MobileNetQuantizer, unit_path
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e  # isort: skip
 
 #: IRModule attribute: the PyTorch path of each unit by its Relax name.
 UNIT_PATHS = "thumbnet.unit_paths"
@@ -174,10 +173,3 @@ def _name_of(node: Node) -> str:
     if not _is_unit(node):
         return "moved"
     return "pool" if node.target in POOLS else unit_path(node)
-
-
-def quiet_imports() -> Callable[[], None]:
-    """Silence what torchao and TVM print about GPU libraries when they are imported; call the result to end it."""
-    logging.getLogger("torchao").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="torchao")
-    return lambda: logging.getLogger("torchao").setLevel(logging.WARNING)

@@ -14,6 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.fx import GraphModule, Node
+
+from thumbnet.compile import quiet_torchao  # noqa: F401 - before torchao, see there
+from thumbnet.compile.errors import QuantizationError, UnsupportedOperatorError
+from thumbnet.compile.quantization import TensorQuant
+
+# isort: split
 from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserver
 from torchao.quantization.pt2e.quantizer import (
     DerivedQuantizationSpec,
@@ -24,9 +30,6 @@ from torchao.quantization.pt2e.quantizer import (
     SharedQuantizationSpec,
 )
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY, QuantizationSpecBase
-
-from thumbnet.compile.errors import QuantizationError, UnsupportedOperatorError
-from thumbnet.compile.quantization import TensorQuant
 
 aten = torch.ops.aten
 CONVOLUTIONS = {aten.conv2d.default, aten.linear.default}

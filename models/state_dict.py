@@ -87,11 +87,17 @@ def read_checkpoint(file: Path, data: bytes) -> Checkpoint:
 
 
 def write_checkpoint(
-    file: Path, network: nn.Module, spec: ModelSpec, preprocessing: Preprocessing, training: Mapping[str, Any]
+    file: Path,
+    network: nn.Module,
+    spec: ModelSpec,
+    preprocessing: Preprocessing,
+    training: Mapping[str, Any],
+    *,
+    half: bool = True,
 ) -> None:
     """Write a network as a thumbnet checkpoint: whole, or not at all.
 
-    Weights of convolutions and linear layers are stored as float16 (they load as float32), the rest as float32.
+    Weights load as float32.
 
     Parameters
     ----------
@@ -103,6 +109,8 @@ def write_checkpoint(
         What it is and what it takes.
     training : dict
         How it was made: numbers and text only.
+    half : bool
+        Store the weights of convolutions and linear layers as float16, half the size; the rest stays float32.
     """
     content = {
         "format": FORMAT,
@@ -111,7 +119,7 @@ def write_checkpoint(
         "preprocessing": dataclasses.asdict(preprocessing),
         "training": dict(training),
         "state_dict": {
-            name: tensor.half() if tensor.ndim > 1 else tensor.float()
+            name: tensor.half() if half and tensor.ndim > 1 else tensor.float()
             for name, tensor in network.state_dict().items()
             if not name.endswith(_COUNTER)
         },

@@ -18,8 +18,12 @@ from thumbnet.targets.errors import TargetError
 #: TVM inside its function, so that the help is there at once.
 COMMANDS: dict[str, str] = {
     "models": "thumbnet.tools.commands.models:models",
+    "boards": "thumbnet.tools.commands.boards:boards",
+    "devices": "thumbnet.tools.commands.devices:devices",
     "cost": "thumbnet.tools.commands.cost:cost",
     "train": "thumbnet.tools.commands.train:train",
+    "compile": "thumbnet.tools.commands.compile:compile",
+    "test": "thumbnet.tools.commands.test:test",
 }
 
 KNOWN_ERRORS = (ModelError, TargetError, CompileError, SessionError)

@@ -1,0 +1,21 @@
+"""From a device to the session that reaches it."""
+
+from __future__ import annotations
+
+from thumbnet.runtime_tests.microcontroller_session import MicrocontrollerSession
+from thumbnet.runtime_tests.session import DeviceSession
+from thumbnet.runtime_tests.tvm_rpc_session import TvmRpcSession
+from thumbnet.targets.device import Device
+
+
+def open_session(device: Device) -> DeviceSession:
+    """Open a device; nothing is put on it yet.
+
+    Raises
+    ------
+    SessionError
+        Of the specific type: not reachable, emulator missing.
+    """
+    if device.board.family == "cortex-m":
+        return MicrocontrollerSession(device)
+    return TvmRpcSession(device)

@@ -1,0 +1,82 @@
+"""`thumbnet compile`: a trained network to an artifact for one board."""
+
+# ruff: noqa: PLC0415, PLR0917 - heavy imports sit in the function, so that --help is there at once
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from thumbnet.tools.output import json_option, print_table, write_json
+
+
+@click.command()
+@click.argument("model")
+@click.option("--weights", type=click.Path(path_type=Path, dir_okay=False), help="Trained weights.")
+@click.option("--board", required=True, help="Type of board, see `thumbnet boards`.")
+@click.option("--quantize", type=click.Choice(["int8", "none"]), default="int8", show_default=True)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of images that give int8's ranges; weights from a quantization-aware file bring their own, which"
+    " this replaces.",
+)
+@click.option("--calibration-limit", type=click.IntRange(min=1), default=32, show_default=True, help="Images at most.")
+@click.option("--tuning", type=click.Path(path_type=Path, file_okay=False), help="Records of `thumbnet tune`.")
+@click.option("--classes", type=click.IntRange(min=1), help="Number of classes the weights must have.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False))
+@json_option
+def compile(  # noqa: A001 - the command's name
+    model: str,
+    weights: Path | None,
+    board: str,
+    quantize: Literal["int8", "none"],
+    calibration: Path | None,
+    calibration_limit: int,
+    tuning: Path | None,
+    classes: int | None,
+    output: Path,
+    json_file: Path | None,
+) -> None:
+    """Compile MODEL for a board into the folder OUTPUT.
+
+    Microcontrollers get plain C sources, boards that run Linux a shared library.
+    """
+    from thumbnet.targets.registry import get_board
+
+    target = get_board(board)
+
+    from thumbnet.tools.network import compile_network
+
+    artifact = compile_network(
+        model,
+        target,
+        output,
+        weights=weights,
+        quantize=quantize,
+        calibration=calibration,
+        calibration_limit=calibration_limit,
+        tuning=tuning,
+        classes=classes,
+    )
+    manifest = artifact.manifest
+    rows: list[tuple[str, object]] = [
+        ("model", manifest["model"]),
+        ("board", f"{manifest['board']} ({manifest['core']})"),
+        ("artifact", {"c": "C sources", "library": "shared library"}[manifest["kind"]]),
+        ("number type", manifest["dtype"]),
+        ("multiply-accumulates", manifest.get("macs")),
+        ("layers", len(manifest["layers"]) or None),
+        ("arena, input included (bytes)", manifest.get("arena_bytes")),
+        ("constants (bytes)", manifest.get("constant_bytes")),
+        ("ranges", manifest["quantization"]["ranges"]),
+        ("folder", output),
+    ]
+    print_table("Compiled", ["what", "value"], [(key, _text(value)) for key, value in rows if value is not None])
+    write_json(json_file, {**manifest, "folder": str(output)})
+
+
+def _text(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
