@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+
 from thumbnet.compile.errors import ArtifactError, DoesNotFitError, ToolchainError
 from thumbnet.runtime_tests import instruction_counter
 from thumbnet.runtime_tests.errors import (

@@ -1,0 +1,87 @@
+"""The counting plugin by itself, on a program of known length for an emulated Linux."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from thumbnet.compile.errors import ToolchainError
+from thumbnet.runtime_tests import instruction_counter
+from thumbnet.runtime_tests.instruction_counter import InstructionCounter, build_plugin
+
+# 2 + 1000 * 2 + 2 (mov, mov, 1000 times subs and b.ne, mov, svc) instructions; exit(0) at the end.
+PROGRAM = """
+.global _start
+_start:
+    mov x0, #1000
+    mov x8, #93
+again:
+    subs x0, x0, #1
+    b.ne again
+done:
+    mov x0, #0
+    svc #0
+"""
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    for tool, package in (("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"), ("qemu-aarch64", "qemu-user")):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool} (apt install {package})")
+    folder = tmp_path_factory.mktemp("counted")
+    (folder / "loop.S").write_text(PROGRAM)
+    command = ["aarch64-linux-gnu-gcc", "-nostdlib", "-static", str(folder / "loop.S"), "-o", str(folder / "loop")]
+    subprocess.run(command, check=True)
+    listing = subprocess.run(["aarch64-linux-gnu-nm", folder / "loop"], capture_output=True, text=True, check=True)
+    symbols = {fields[2]: int(fields[0], 16) for fields in map(str.split, listing.stdout.splitlines())}
+    return folder / "loop", symbols
+
+
+@pytest.mark.emulated
+@pytest.mark.parametrize("attempt", range(3))
+def test_counts_a_program_exactly(program, attempt):
+    path, symbols = program
+    counter = InstructionCounter([symbols["again"], symbols["done"]], room=2000)
+    try:
+        subprocess.run(["qemu-aarch64", *counter.qemu_options, str(path)], check=True)
+        marks = counter.read_marks()
+        assert counter.count == 2 + 2000 + 2
+        assert len(marks) == 1001
+        assert marks[0] == (symbols["again"], 2)
+        assert marks[-1] == (symbols["done"], 2002)
+    finally:
+        counter.close()
+    assert not counter.path.exists()
+
+
+@pytest.mark.emulated
+def test_too_many_marks_are_told(program):
+    path, symbols = program
+    counter = InstructionCounter([symbols["again"]], room=10)
+    try:
+        subprocess.run(["qemu-aarch64", *counter.qemu_options, str(path)], check=True)
+        with pytest.raises(OverflowError, match="1000 marks passed, there is room for 10"):
+            counter.read_marks()
+        counter.clear_marks()
+        assert counter.read_marks() == []
+    finally:
+        counter.close()
+
+
+def test_the_plugin_is_built_once_and_errors_are_told(tmp_path, monkeypatch):
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = build_plugin()
+    time = first.stat().st_mtime_ns
+    assert build_plugin().stat().st_mtime_ns == time
+    assert [path.name for path in first.parent.iterdir()] == [first.name]
+    broken = tmp_path / "broken.c"
+    broken.write_text("int x = y;\n")
+    monkeypatch.setattr(instruction_counter, "SOURCE", broken)
+    with pytest.raises(ToolchainError, match=r"broken\.c: gcc failed: .*undeclared"):
+        build_plugin()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolchainError, match="apt install gcc"):
+        build_plugin()

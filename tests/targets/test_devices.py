@@ -1,0 +1,90 @@
+import pytest
+
+from thumbnet.targets.devices import get_device, list_devices
+from thumbnet.targets.errors import DeviceError
+
+GOOD = """
+[devices.my_nucleo]
+board = "nucleo_l4r5zi"
+kind = "serial"
+port = "/dev/ttyACM0"
+baud = 921600
+
+[devices.my_pi]
+board = "raspberry_pi_4"
+kind = "rpc"
+tracker = "localhost:9190"
+key = "pi4"
+"""
+
+
+@pytest.fixture
+def write_toml(tmp_path):
+    def write(text):
+        path = tmp_path / "devices.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_built_in_devices(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kinds = {device.name: (device.board.name, device.kind) for device in list_devices()}
+    assert kinds["local"] == ("host", "local")
+    for board in ("mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547", "raspberry_pi_4"):
+        assert kinds[f"qemu_{board}"] == (board, "emulated")
+    assert len(kinds) == 8
+
+
+def test_reads_the_users_devices(write_toml, monkeypatch):
+    path = write_toml(GOOD)
+    serial = get_device("my_nucleo", path)
+    assert (serial.kind, serial.address, serial.baud) == ("serial", "/dev/ttyACM0", 921600)
+    rpc = get_device("my_pi", path)
+    assert (rpc.kind, rpc.address, rpc.key) == ("rpc", "localhost:9190", "pi4")
+    monkeypatch.chdir(path.parent)
+    assert get_device("my_pi") == rpc
+
+
+def test_an_unknown_device_names_the_nearest(write_toml):
+    with pytest.raises(DeviceError, match=r"unknown device my_nuclo, did you mean my_nucleo\?; known: .*local"):
+        get_device("my_nuclo", write_toml(GOOD))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[devices.a", "not TOML"),
+        (GOOD + '[devices.my_pi]\nboard = "x"\n', "not TOML"),
+        ("[device.a]\n", "unknown table or field device"),
+        ("devices = 3\n", "devices must be tables"),
+        ("[devices]\na = 1\n", "device a: must be a table"),
+        ('[devices.a]\nboard = "mps2_an386"\n', "device a: kind is None; known: serial, rpc"),
+        ('[devices.a]\nboard = "mps2_an386"\nkind = "usb"\n', "kind is 'usb'"),
+        ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\n', "port is missing"),
+        ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = 3\n', "port is 3, it must be text"),
+        ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = "p"\nbuad = 3\n', "field buad, did you mean baud"),
+        ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = "p"\nbaud = -1\n', "baud is -1"),
+        ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = "p"\nbaud = true\n', "a whole number"),
+        ('[devices.a]\nboard = "mps2_an38"\nkind = "serial"\nport = "p"\n', "unknown board mps2_an38, did you mean"),
+        ('[devices.a]\nboard = "raspberry_pi_4"\nkind = "serial"\nport = "p"\n', "not over a serial port"),
+        ('[devices.a]\nboard = "mps2_an386"\nkind = "rpc"\ntracker = "h:1"\nkey = "k"\n', "is a microcontroller"),
+        ('[devices.a]\nboard = "raspberry_pi_4"\nkind = "rpc"\ntracker = "h"\nkey = "k"\n', "must be HOST:PORT"),
+        ('[devices.local]\nboard = "mps2_an386"\nkind = "serial"\nport = "p"\n', "name of a built-in device"),
+    ],
+)
+def test_a_wrong_file_is_one_clear_line(text, message, write_toml):
+    path = write_toml(text)
+    with pytest.raises(DeviceError, match=message) as caught:
+        list_devices(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_or_binary_file_is_one_clear_line(tmp_path):
+    with pytest.raises(DeviceError, match="No such file"):
+        list_devices(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DeviceError, match="not text"):
+        list_devices(tmp_path / "binary.toml")
