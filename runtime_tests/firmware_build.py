@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 import numpy as np
 from numpy.typing import NDArray
+
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.errors import ArtifactError, DoesNotFitError, ToolchainError
 from thumbnet.runtime_tests.instruction_counter import cache_folder, first_error

@@ -96,7 +96,8 @@ class InstructionCounter:
     @property
     def qemu_options(self) -> list[str]:
         """QEMU's options that load the plugin; for qemu-system as well as for qemu-user."""
-        return ["-plugin", ",".join([str(self._plugin), f"counter={self.path}", *(f"mark={m:#x}" for m in self._marks)])]
+        marks = (f"mark={mark:#x}" for mark in self._marks)
+        return ["-plugin", ",".join([str(self._plugin), f"counter={self.path}", *marks])]
 
     @property
     def count(self) -> int:

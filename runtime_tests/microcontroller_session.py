@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.errors import ToolchainError
 from thumbnet.runtime_tests.debug_port import DebugPort

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import serial
+
 from thumbnet.runtime_tests.errors import DeviceUnreachableError
 from thumbnet.runtime_tests.transport import Transport, TransportTimeoutError
 
