@@ -102,7 +102,7 @@ class MicrocontrollerSession(DeviceSession):
             self._transport = self._wrap(transport)
             self._transport.open()
             self._client = ProtocolClient(self._transport, run_timeout_s=self._run_timeout_s)
-            self.identity = self._ask(lambda client: client.identify())
+            self.identity = self._identify(self.image)
             self._check_identity(self.identity, self.image)
             self._calibrate()
         except BaseException:
@@ -126,6 +126,14 @@ class MicrocontrollerSession(DeviceSession):
                 self.inexact_because = str(error)
         self._emulator = Emulator(machine, image.elf, options)
         return self._emulator.transport
+
+    def _identify(self, image: FirmwareImage) -> Identity:
+        try:
+            return self._ask(lambda client: client.identify())
+        except DeviceUnreachableError as error:
+            if self.device.kind == "serial":
+                raise DeviceUnreachableError(f"{error} Flash {image.elf} if not, and reset the board") from error
+            raise
 
     def _check_identity(self, identity: Identity, image: FirmwareImage) -> None:
         board = self.device.board.name
