@@ -8,6 +8,7 @@ import tvm
 from tvm import relax
 
 from thumbnet.compile.export_library import tvm_target
+from thumbnet.compile.tensor_intrinsics import load_tensor_intrinsics
 from thumbnet.targets.board import Board
 
 
@@ -44,6 +45,7 @@ def build_executable(module: tvm.IRModule, board: Board, database: Path | None =
     fused = fuse_layers(module, board)
     target = tvm_target(board)
     if database is not None:
+        load_tensor_intrinsics()
         with target, tvm.transform.PassContext(opt_level=3):
             fused = relax.transform.MetaScheduleApplyDatabase(str(database))(fused)
     return tvm.compile(fused, target=target)

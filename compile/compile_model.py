@@ -121,6 +121,13 @@ def quantize_network(request: CompileRequest) -> tvm.IRModule:
     return lower_to_integer(import_quantized(quantized, example))
 
 
+def import_network(request: CompileRequest) -> tvm.IRModule:
+    """Return the Relax module of a request: integer, or float32 where it says so."""
+    if request.quantize == "none":
+        return import_float(request.module, torch.zeros(1, *request.input_shape))
+    return quantize_network(request)
+
+
 def quantize_input(network: IntegerNetwork, image: torch.Tensor) -> NDArray[np.int8]:
     """Bring a float32 input ``[1, C, H, W]`` to the network's int8 ``[H, W, C]``."""
     scale, zero_point = network.input_quant
@@ -199,8 +206,7 @@ def _integer_manifest(request: CompileRequest, network: IntegerNetwork, folder: 
 
 
 def _compile_float(request: CompileRequest, folder: Path) -> dict[str, Any]:
-    module = import_float(request.module, torch.zeros(1, *request.input_shape))
-    executable = build_executable(module, request.board, request.database)
+    executable = build_executable(import_network(request), request.board, request.database)
     export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
     channels, height, width = request.input_shape
     with torch.no_grad():

@@ -36,3 +36,7 @@ class ArtifactError(CompileError):
 
 class ToolchainError(CompileError):
     """A compiler the build needs is missing or failed."""
+
+
+class TuningError(CompileError):
+    """The search can't start, or its records can't be used."""

@@ -24,7 +24,7 @@ from thumbnet.compile.integer_network import (
     IntegerNetwork,
     Layer,
 )
-from thumbnet.compile.layer_fields import join_layer, split_layer
+from thumbnet.compile.layer_fields import ARRAYS, join_layer, split_layer
 from thumbnet.compile.passes.relax_expr import bindings_of, constant
 from thumbnet.compile.quantization import TensorQuant
 
@@ -32,9 +32,6 @@ from thumbnet.compile.quantization import TensorQuant
 LAYER = "thumbnet.layer"
 #: Module attribute: shape and quantization of the input.
 INPUT = "thumbnet.input"
-
-#: A layer's constants in the order in which its function takes them.
-_PARAMETERS = ("weight", "bias", "multiplier")
 
 
 def write_relax(network: IntegerNetwork) -> tvm.IRModule:
@@ -48,7 +45,7 @@ def write_relax(network: IntegerNetwork) -> tvm.IRModule:
                 values: dict[str, relax.Expr] = {NETWORK_INPUT: image}
                 for layer in network.layers:
                     inputs = [values[source] for source in layer.sources]
-                    call = Call(functions[layer.name], [*inputs, *_constants(layer)])
+                    call = Call(functions[layer.name], [*inputs, *_constants(layer).values()])
                     values[layer.name] = builder.emit(call, name_hint=identifier(layer.name))
                 if entry == "main":
                     result = relax.op.reshape(values[network.output.name], (1, network.output.output_shape[2]))
@@ -63,7 +60,7 @@ def write_relax(network: IntegerNetwork) -> tvm.IRModule:
 def read_relax(module: tvm.IRModule) -> IntegerNetwork:
     """Return the integer network of a module written by `write_relax`."""
     layers = [
-        _read_layer(module[call.op].attrs[LAYER], call)
+        _read_layer(module[call.op], call)
         for call in bindings_of(module["main"]).values()
         if isinstance(call, Call) and isinstance(call.op, tvm.ir.GlobalVar)
     ]
@@ -77,13 +74,13 @@ def identifier(name: str) -> str:
     return "".join(character if character.isalnum() else "_" for character in name)
 
 
-def _constants(layer: Layer) -> list[relax.Expr]:
-    """Return weight, bias and multiplier, those a layer has."""
+def _constants(layer: Layer) -> dict[str, relax.Expr]:
+    """Return a layer's arrays by name."""
     arrays = split_layer(layer)[1]
     if isinstance(layer, DepthwiseConvolution):
         # As HWOI, the only layout of depthwise kernels that TOPI takes beside NHWC data.
         arrays["weight"] = arrays["weight"][..., None]
-    return [relax.const(arrays[name]) for name in _PARAMETERS if name in arrays]
+    return {name: relax.const(arrays[name]) for name in ARRAYS if name in arrays}
 
 
 def _write_layer(builder: relax.BlockBuilder, network: IntegerNetwork, layer: Layer) -> tvm.ir.GlobalVar:
@@ -91,13 +88,10 @@ def _write_layer(builder: relax.BlockBuilder, network: IntegerNetwork, layer: La
         relax.Var(f"input{index}", relax.TensorType((1, *network.shape_of(source)), "int8"))
         for index, source in enumerate(layer.sources)
     ]
-    parameters = [
-        relax.Var(name, value.ty)
-        for name, value in zip(_PARAMETERS[-len(_constants(layer)) :], _constants(layer), strict=False)
-    ]
+    parameters = {name: relax.Var(name, value.ty) for name, value in _constants(layer).items()}
     with builder.function(
         identifier(layer.name),
-        [*inputs, *parameters],
+        [*inputs, *parameters.values()],
         attrs={"Primitive": True, LAYER: split_layer(layer)[0]},
         private=True,
     ):
@@ -108,7 +102,7 @@ def _write_layer(builder: relax.BlockBuilder, network: IntegerNetwork, layer: La
 
 
 def _body(
-    builder: relax.BlockBuilder, layer: Layer, inputs: list[relax.Var], parameters: list[relax.Var]
+    builder: relax.BlockBuilder, layer: Layer, inputs: list[relax.Var], parameters: dict[str, relax.Var]
 ) -> relax.Expr:
     emit = builder.emit
     if isinstance(layer, Add):
@@ -121,7 +115,7 @@ def _body(
     if isinstance(layer, AveragePool):
         acc = emit(relax.op.sum(emit(relax.op.astype(inputs[0], "int32")), axis=[1, 2], keepdims=True))
         acc = emit(relax.op.add(acc, relax.const(layer.bias, "int32")))
-        return _requantized(builder, acc, parameters[0], layer.requantization)
+        return _requantized(builder, acc, parameters, layer.requantization)
     data = inputs[0]
     top, left, bottom, right = layer.padding
     if any(layer.padding):
@@ -131,7 +125,7 @@ def _body(
     acc = emit(
         relax.op.nn.conv2d(
             data,
-            parameters[0],
+            parameters["weight"],
             strides=list(layer.stride),
             groups=layer.output_shape[2] if depthwise else 1,
             data_layout="NHWC",
@@ -139,8 +133,8 @@ def _body(
             out_dtype="int32",
         )
     )
-    acc = emit(relax.op.add(acc, parameters[1]))
-    return _requantized(builder, acc, parameters[2], layer.requantization)
+    acc = emit(relax.op.add(acc, parameters["bias"]))
+    return _requantized(builder, acc, parameters, layer.requantization)
 
 
 def _scaled(builder: relax.BlockBuilder, tensor: relax.Var, factor: int) -> relax.Var:
@@ -148,29 +142,30 @@ def _scaled(builder: relax.BlockBuilder, tensor: relax.Var, factor: int) -> rela
 
 
 def _requantized(
-    builder: relax.BlockBuilder, acc: relax.Var, multiplier: relax.Var, requantization: Requantization
+    builder: relax.BlockBuilder, acc: relax.Var, parameters: dict[str, relax.Var], requantization: Requantization
 ) -> relax.Expr:
     """Emit `fixed_point.requantize_round_half_up`, with both sides of its shift halved: ``(a * m + 2**30) >> 31``."""
     emit = builder.emit
     wide = emit(relax.op.astype(acc, "int64"))
-    if requantization.left_shift.any():
-        wide = emit(relax.op.left_shift(wide, relax.const(requantization.left_shift.astype(np.int64), "int64")))
-    product = emit(relax.op.multiply(wide, emit(relax.op.astype(multiplier, "int64"))))
+    if "left_shift" in parameters:
+        wide = emit(relax.op.left_shift(wide, emit(relax.op.astype(parameters["left_shift"], "int64"))))
+    product = emit(relax.op.multiply(wide, emit(relax.op.astype(parameters["multiplier"], "int64"))))
     rounded = emit(relax.op.add(product, relax.const(1 << 30, "int64")))
     high = emit(relax.op.astype(emit(relax.op.right_shift(rounded, relax.const(31, "int64"))), "int32"))
     moved = emit(relax.op.add(high, relax.const(requantization.zero_point, "int32")))
     return relax.op.astype(emit(relax.op.clip(moved, requantization.minimum, requantization.maximum)), "int8")
 
 
-def _read_layer(scalars: Any, call: Call) -> Layer:  # noqa: ANN401
-    constants = [
-        constant(argument, {}) for argument in call.args if isinstance(argument, tvm.ir.Constant)
-    ]
-    arrays = dict(zip(_PARAMETERS[-len(constants) :], constants, strict=False)) if constants else {}
-    fields = _plain(scalars)
-    if fields["kind"] == DepthwiseConvolution.__name__:
+def _read_layer(function: relax.Function, call: Call) -> Layer:
+    arrays = {
+        parameter.name: constant(argument, {})
+        for parameter, argument in zip(function.params, call.args, strict=True)
+        if parameter.name in ARRAYS
+    }
+    scalars = _plain(function.attrs[LAYER])
+    if scalars["kind"] == DepthwiseConvolution.__name__:
         arrays["weight"] = arrays["weight"][..., 0]
-    return join_layer(fields, arrays)
+    return join_layer(scalars, arrays)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401

@@ -12,19 +12,27 @@ from thumbnet.compile.fixed_point import AddParameters, Requantization
 from thumbnet.compile.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution, Layer
 from thumbnet.compile.quantization import TensorQuant
 
+#: The arrays a layer can have, in the order in which functions take them.
+ARRAYS = ("weight", "bias", "multiplier", "left_shift")
+
 _KINDS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Convolution, DepthwiseConvolution, AveragePool, Add)}
 
 
 def split_layer(layer: Layer) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return what of a layer goes into JSON, and its arrays (weight, bias, multiplier: those it has)."""
+    """Return what of a layer goes into JSON, and its arrays: those of `ARRAYS` that it has.
+
+    A left shift of nothing but zeros, as nearly every layer's is, is left out.
+    """
     scalars: dict[str, Any] = {"kind": type(layer).__name__}
     arrays: dict[str, NDArray[Any]] = {}
     for key, value in asdict(layer).items():
         if isinstance(value, np.ndarray):
             arrays[key] = value
         elif key == "requantization":
-            arrays["multiplier"] = value.pop("multiplier")
-            scalars[key] = {**value, "left_shift": value["left_shift"].tolist()}
+            arrays["multiplier"], left_shift = value.pop("multiplier"), value.pop("left_shift")
+            if left_shift.any():
+                arrays["left_shift"] = left_shift
+            scalars[key] = value
         else:
             scalars[key] = list(value) if isinstance(value, tuple) else value
     return scalars, arrays
@@ -41,7 +49,7 @@ def join_layer(scalars: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Laye
     if kind is Add:
         return Add(**{**fields, "parameters": AddParameters(**fields["parameters"])})
     arrays = dict(arrays)
-    requantization = dict(fields["requantization"])
-    requantization["left_shift"] = np.array(requantization["left_shift"], np.int32)
-    fields["requantization"] = Requantization(multiplier=arrays.pop("multiplier"), **requantization)
+    multiplier = arrays.pop("multiplier")
+    left_shift = arrays.pop("left_shift", np.zeros_like(multiplier))
+    fields["requantization"] = Requantization(multiplier, left_shift, **fields["requantization"])
     return kind(**fields, **arrays)

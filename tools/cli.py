@@ -22,7 +22,9 @@ COMMANDS: dict[str, str] = {
     "devices": "thumbnet.tools.commands.devices:devices",
     "cost": "thumbnet.tools.commands.cost:cost",
     "train": "thumbnet.tools.commands.train:train",
+    "tune": "thumbnet.tools.commands.tune:tune",
     "compile": "thumbnet.tools.commands.compile:compile",
+    "demo": "thumbnet.tools.commands.demo:demo",
     "test": "thumbnet.tools.commands.test:test",
 }
 

@@ -1,0 +1,51 @@
+# `make demo` and `make test` do all of their own set-up: Debian packages, virtual environment, Python packages.
+# Both may be run again at any time; what is there is not made anew.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+PACKAGES := compile models runtime_tests targets tools
+# mypy knows a package by its folder: these links give the top-level folders the names they are imported by.
+TYPING := build/typing/thumbnet
+
+.PHONY: help demo test lint format setup system-packages clean
+
+help:
+	@echo "make demo    compile a bundled MobileNet for five boards and run it on their emulators"
+	@echo "make test    lint, type check and run all tests"
+	@echo "make lint    lint and type check only"
+	@echo "make format  format Python and C"
+	@echo "make clean   remove the virtual environment and everything built"
+
+demo: setup
+	$(BIN)/thumbnet demo
+
+test: setup lint
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.c' '*.h' '*.cc' | grep -v golden_c)
+	@mkdir -p $(TYPING) && for package in $(PACKAGES); do ln -sfn ../../../$$package $(TYPING)/$$package; done
+	MYPYPATH=build/typing $(BIN)/mypy --explicit-package-bases --namespace-packages -p thumbnet
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' | grep -v golden_c)
+
+setup: system-packages $(READY)
+
+system-packages:
+	@sh tools/install_system_packages.sh
+
+$(READY): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Python packages into $(VENV) (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) build

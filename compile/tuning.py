@@ -1,0 +1,160 @@
+"""Search for the schedules that run fastest on a board, with MetaSchedule.
+
+What is tuned is what is compiled: the fused TIR functions of `build_library.fuse_layers`. Who builds and measures the
+candidates is an argument, so that this module knows nothing of devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.meta_schedule.builder import PyBuilder
+from tvm.s_tir.meta_schedule.runner import PyRunner
+
+from thumbnet.compile.build_library import fuse_layers
+from thumbnet.compile.errors import TuningError
+from thumbnet.compile.export_library import tvm_target
+from thumbnet.compile.tensor_intrinsics import load_tensor_intrinsics
+from thumbnet.targets.board import Board
+
+WORKLOADS = "database_workload.json"
+RECORDS = "database_tuning_record.json"
+#: Candidates measured together before the cost model learns from them.
+TRIALS_PER_ROUND = 16
+
+
+@dataclass(frozen=True)
+class TunedTask:
+    """What the search found for one layer.
+
+    Parameters
+    ----------
+    name : str
+        The fused function.
+    uses : int
+        How many layers of the network share it.
+    trials : int
+        Candidates recorded, earlier runs' included.
+    best : float or None
+        The runner's number for the best one, None where none ran.
+    """
+
+    name: str
+    uses: int
+    trials: int
+    best: float | None
+
+
+def tune_module(
+    module: tvm.IRModule,
+    board: Board,
+    folder: Path,
+    *,
+    trials: int,
+    builder: PyBuilder,
+    runner: PyRunner,
+    seed: int = 0,
+    on_round: Callable[[int], None] = lambda _: None,
+) -> list[TunedTask]:
+    """Tune every layer of a module and keep the records in a folder.
+
+    The records of an earlier run in the same folder are kept and added to. They are written candidate by candidate:
+    what was measured before an interruption is there.
+
+    Parameters
+    ----------
+    module : tvm.IRModule
+        As `build_library.build_executable` takes it.
+    board : Board
+        What it is tuned for.
+    folder : Path
+        Where the records are, or will be.
+    trials : int
+        Candidates to measure in all; at least one a layer is needed to be of use.
+    builder, runner
+        MetaSchedule's, for the device.
+    seed : int
+        Of the search.
+    on_round : callable
+        Called with the number of candidates measured since the last call.
+
+    Raises
+    ------
+    TuningError
+        The folder can't be used, or there is nothing to tune.
+    """
+    _check_folder(folder)
+    load_tensor_intrinsics()
+    target = tvm_target(board)
+    fused = fuse_layers(module, board)
+    tasks = ms.relax_integration.extract_tasks(fused, target)
+    if not tasks:
+        raise TuningError("the network has no layer that could be tuned")
+    folder.mkdir(parents=True, exist_ok=True)
+    database = ms.database.JSONDatabase(
+        str(folder / WORKLOADS), str(folder / RECORDS), module_equality="structural"
+    )
+    contexts, weights = ms.relax_integration.extracted_tasks_to_tune_contexts(
+        tasks, str(folder), seed=seed
+    )
+    ms.tune_tasks(
+        tasks=contexts,
+        task_weights=weights,
+        work_dir=str(folder),
+        max_trials_global=trials,
+        num_trials_per_iter=TRIALS_PER_ROUND,
+        builder=builder,
+        runner=runner,
+        database=database,
+        measure_callbacks=[
+            ms.measure_callback.AddToDatabase(),
+            ms.measure_callback.RemoveBuildArtifact(),
+            ms.measure_callback.UpdateCostModel(),
+            _Progress(on_round),
+        ],
+        cost_model="xgb",
+    )
+    return [_summarize(task, database) for task in tasks]
+
+
+@tvm.ir.utils.derived_object
+class _Progress(ms.measure_callback.PyMeasureCallback):  # type: ignore[misc]
+    def __init__(self, on_round: Callable[[int], None]) -> None:
+        super().__init__()
+        self.on_round = on_round
+
+    def apply(
+        self,
+        task_scheduler: ms.TaskScheduler,
+        task_id: int,
+        measure_candidates: list[ms.MeasureCandidate],
+        builder_results: list[ms.builder.BuilderResult],
+        runner_results: list[ms.runner.RunnerResult],
+    ) -> None:
+        self.on_round(len(measure_candidates))
+
+
+def _summarize(task: ms.ExtractedTask, database: ms.database.JSONDatabase) -> TunedTask:
+    module = task.dispatched[0]
+    workload = database.commit_workload(module)
+    records = [record for record in database.get_all_tuning_records() if record.workload.same_as(workload)]
+    measured = [float(value) for record in records for value in record.run_secs or ()]
+    ran = [value for value in measured if value < _FAILED]
+    return TunedTask(str(task.task_name), int(task.weight), len(records), min(ran, default=None))
+
+
+#: MetaSchedule records a candidate that failed as one that took this many seconds or more.
+_FAILED = 1e9
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise TuningError(f"{folder}: is a file; records need a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORDS).is_file():
+        raise TuningError(f"{folder}: has no tuning records and is not empty; name another folder")
+    if folder.is_dir() and (folder / RECORDS).is_file() != (folder / WORKLOADS).is_file():
+        raise TuningError(f"{folder}: {WORKLOADS} or {RECORDS} is missing; the records are of no use without both")

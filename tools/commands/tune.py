@@ -1,0 +1,105 @@
+"""`thumbnet tune`: search for the schedules that run fastest on a device."""
+
+# ruff: noqa: PLC0415, PLR0917 - heavy imports sit in the function, so that --help is there at once
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
+from thumbnet.tools.commands.devices import devices_option
+from thumbnet.tools.output import json_option, print_table, write_json
+
+
+@click.command()
+@click.argument("model")
+@click.option("--weights", type=click.Path(path_type=Path, dir_okay=False), help="Trained weights.")
+@click.option("--device", required=True, help="Where candidates are measured, see `thumbnet devices`.")
+@click.option("--trials", type=click.IntRange(min=1), default=256, show_default=True, help="Candidates to measure.")
+@click.option("--quantize", type=click.Choice(["int8", "none"]), default="int8", show_default=True)
+@click.option("--calibration", type=click.Path(path_type=Path, file_okay=False), help="As for `thumbnet compile`.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the records; those of an earlier run are added to.",
+)
+@devices_option
+@json_option
+def tune(
+    model: str,
+    weights: Path | None,
+    device: str,
+    trials: int,
+    quantize: Literal["int8", "none"],
+    calibration: Path | None,
+    seed: int,
+    folder: Path,
+    devices_file: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Tune MODEL on a device that runs Linux; `thumbnet compile --tuning` then uses the records.
+
+    An emulated device counts instructions: the search then finds the schedule that executes the fewest.
+    """
+    from thumbnet.targets.devices import get_device
+
+    target = get_device(device, devices_file)
+    if target.board.family == "cortex-m":
+        raise click.BadParameter(f"{device} is a microcontroller; only boards that run Linux are tuned so far")
+
+    from thumbnet.compile.compile_model import import_network
+    from thumbnet.compile.tuning import tune_module
+    from thumbnet.runtime_tests.tuning_runner import open_tuning_target
+    from thumbnet.tools.network import make_request
+
+    request = make_request(model, target.board, weights=weights, quantize=quantize, calibration=calibration)
+    module = import_network(request)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with (
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        open_tuning_target(target) as measuring,
+    ):
+        task = progress.add_task(f"{model} on {target.name}", total=trials)
+        tuned = tune_module(
+            module,
+            target.board,
+            folder,
+            trials=trials,
+            builder=measuring.builder,
+            runner=measuring.runner,
+            seed=seed,
+            on_round=lambda count: progress.advance(task, count),
+        )
+    # MetaSchedule calls what it is given seconds; the emulator gives 1e-9 of an instruction count.
+    counts = measuring.kind == "instructions"
+    factor = 1e9 if counts else 1.0
+    rows = [(item.name, item.uses, item.trials, item.best and item.best * factor) for item in tuned]
+    print_table(
+        f"{model} on {target.name}: best of each layer, in {measuring.kind}",
+        ["layer", "uses", "candidates", "best"],
+        [
+            (name, uses, count, None if best is None else f"{best:,.0f}" if counts else f"{best:.6f}")
+            for name, uses, count, best in rows
+        ],
+    )
+    write_json(
+        json_file,
+        {
+            "model": model,
+            "device": target.name,
+            "board": target.board.name,
+            "kind": measuring.kind,
+            "folder": str(folder),
+            "layers": [
+                {"name": name, "uses": uses, "candidates": count, "best": best} for name, uses, count, best in rows
+            ],
+        },
+    )
