@@ -1,5 +1,5 @@
-/* Arm MPS2 and MPS3 FPGA boards: CMSDK UART, FPGA system counter. UART_BASE, UART_RX_IRQ, FPGAIO_BASE and CLOCK_HZ come
- * from the Board. */
+/* Arm MPS2 and MPS3 FPGA boards: CMSDK UART, FPGA system counter. UART_BASE, UART_RX_IRQ, FPGAIO_BASE, FPGAIO_HZ and
+ * CLOCK_HZ come from the Board. */
 #include "port.h"
 
 #define REGISTER(address) (*(volatile uint32_t *)(address))
@@ -79,6 +79,6 @@ void port_write(const uint8_t *bytes, size_t length) {
 
 uint32_t port_ticks(void) { return has_cycle_counter ? DWT_CYCCNT : FPGA_COUNTER; }
 
-uint32_t port_tick_hz(void) { return CLOCK_HZ; }
+uint32_t port_tick_hz(void) { return has_cycle_counter ? CLOCK_HZ : FPGAIO_HZ; }
 
 uint8_t port_tick_kind(void) { return has_cycle_counter ? TICKS_CYCLES : TICKS_TIMER; }

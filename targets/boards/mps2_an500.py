@@ -13,6 +13,6 @@ BOARD = Board(
     ram=Memory("RAM", 0x2000_0000, 4 << 20),
     clock_hz=25_000_000,
     firmware="mps2",
-    peripherals={"UART_BASE": 0x4000_4000, "UART_RX_IRQ": 0, "FPGAIO_BASE": 0x4002_8000},
+    peripherals={"UART_BASE": 0x4000_4000, "UART_RX_IRQ": 0, "FPGAIO_BASE": 0x4002_8000, "FPGAIO_HZ": 25_000_000},
     qemu="mps2-an500",
 )

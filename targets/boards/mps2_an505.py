@@ -14,6 +14,6 @@ BOARD = Board(
     ram=Memory("RAM", 0x3800_0000, 4 << 20),
     clock_hz=20_000_000,
     firmware="mps2",
-    peripherals={"UART_BASE": 0x5020_0000, "UART_RX_IRQ": 32, "FPGAIO_BASE": 0x5030_2000},
+    peripherals={"UART_BASE": 0x5020_0000, "UART_RX_IRQ": 32, "FPGAIO_BASE": 0x5030_2000, "FPGAIO_HZ": 20_000_000},
     qemu="mps2-an505",
 )

@@ -5,6 +5,7 @@ from thumbnet.targets.board import Board, Memory
 # Secure addresses: the core starts in secure state, and stays there. The instruction memory at 0, where the vector
 # table is taken from, has only 512 KiB: the program lies in the QSPI flash, data in the internal SRAM (Application Note
 # AN547, memory map).
+# FPGAIO_HZ is what QEMU 7.2 counts by, 20 MHz beside a core of 32 MHz; a real board has the core's cycle counter.
 BOARD = Board(
     name="mps3_an547",
     description="Arm MPS3 FPGA board, AN547 image (Corstone-300): Cortex-M55 with MVE",
@@ -16,6 +17,6 @@ BOARD = Board(
     clock_hz=32_000_000,
     firmware="mps2",
     vectors=Memory("VECTORS", 0x0000_0000, 1 << 10),
-    peripherals={"UART_BASE": 0x5930_3000, "UART_RX_IRQ": 33, "FPGAIO_BASE": 0x5930_2000},
+    peripherals={"UART_BASE": 0x5930_3000, "UART_RX_IRQ": 33, "FPGAIO_BASE": 0x5930_2000, "FPGAIO_HZ": 20_000_000},
     qemu="mps3-an547",
 )

@@ -29,7 +29,7 @@ def test_an_unknown_board_names_the_nearest_and_all():
 def test_firmware_boards_have_what_their_port_needs():
     for board in list_boards():
         if board.firmware is not None:
-            assert set(board.peripherals) == {"UART_BASE", "UART_RX_IRQ", "FPGAIO_BASE"}
+            assert set(board.peripherals) == {"UART_BASE", "UART_RX_IRQ", "FPGAIO_BASE", "FPGAIO_HZ"}
             assert board.clock_hz and board.qemu
             # V2 1.0-224: 3.6 MB of weights, 1.3 MB of activations.
             assert board.flash.size >= 4 << 20 and board.ram.size >= 4 << 20
