@@ -103,7 +103,8 @@ def _scheduled(
     def requantized(y: tirx.Expr, x: tirx.Expr, n: tirx.Expr) -> tirx.Expr:
         total = value(y, x, n)
         if requantization.left_shift.any():
-            total = total << left_shift[n]
+            # C leaves the left shift of a negative value undefined; compilers make this product a shift.
+            total = total * (tirx.const(1, "int32") << left_shift[n])
         high = tirx.call_extern("int32", MULTIPLY_HIGH, total, multiplier[n])
         return _clamped(high + requantization.zero_point, requantization.minimum, requantization.maximum)
 
@@ -116,7 +117,8 @@ def _scheduled(
         schedule.compute_inline(schedule.get_sblock("padded"))
     spatial = schedule.get_loops(schedule.get_sblock("output"))
     acc_block = schedule.get_sblock("acc")
-    schedule.compute_at(acc_block, spatial[-1])
+    # A sum of one product (a pool over one pixel) has unit loops only, and needs one to stand its start before.
+    schedule.compute_at(acc_block, spatial[-1], preserve_unit_loops=True)
     schedule.decompose_reduction(acc_block, schedule.get_loops(acc_block)[len(spatial)])
     return Kernel(
         "portable", schedule.mod["main"], {tensor.op.name: _array(layer, tensor.op.name) for tensor in constants}
