@@ -53,6 +53,7 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
     environment.filters["c_values"] = _c_values
     environment.filters["product"] = math.prod
     environment.filters["c_float"] = lambda value: f"{np.float32(value):.9g}f"
+    symbols = _name_layers(name, [item.layer.name for item in lowered.layers])
     context = {
         "name": name,
         "NAME": name.upper(),
@@ -61,7 +62,7 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
         "network": lowered.network,
         "arena_bytes": lowered.plan.arena_bytes,
         "input_offset": lowered.plan.offsets["input"],
-        "layers": [_layer_context(name, item) for item in lowered.layers],
+        "layers": [_layer_context(symbol, item) for symbol, item in zip(symbols, lowered.layers, strict=True)],
     }
     files = []
     for template, file in (
@@ -80,16 +81,29 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
     return files
 
 
-def _layer_context(name: str, lowered: LoweredLayer) -> dict[str, Any]:
+def _name_layers(name: str, layers: list[str]) -> list[str]:
+    """Return a symbol for each layer; those that the interface or another layer has already get an underscore more."""
+    taken = {f"{name}_{own}" for own in ("arena", "input", "layer_t", "layers", "output", "run", "run_layer")}
+    symbols = []
+    for layer in layers:
+        symbol = f"{name}_{identifier(layer)}"
+        while symbol in taken:
+            symbol += "_"
+        taken.add(symbol)
+        symbols.append(symbol)
+    return symbols
+
+
+def _layer_context(prefix: str, lowered: LoweredLayer) -> dict[str, Any]:
     layer, kernel = lowered.layer, lowered.kernel
     function = lower(kernel.function)
-    prefix = f"{name}_{identifier(layer.name)}"
     constants = {key: {"symbol": f"{prefix}_{key}", "array": array} for key, array in kernel.constants.items()}
     offsets = dict(zip((f"input{index}" for index in range(2)), lowered.input_offsets, strict=False))
     offsets["output"] = lowered.output_offset
     if lowered.scratch_offset is not None:
         offsets["scratch"] = lowered.scratch_offset
-    parameters, arguments = [], []
+    parameters: list[str] = []
+    arguments: list[str] = []
     for parameter in function.params:
         ctype = _CTYPES[str(parameter.ty.element_type)]
         const = "const " if parameter.name in constants or parameter.name.startswith("input") else ""
@@ -119,7 +133,8 @@ def _restrict(layer: Any) -> str:  # noqa: ANN401
 
 def _c_values(array: NDArray[Any]) -> str:
     """Print an array's values, wrapped at 120 columns."""
-    lines, line = [], "   "
+    lines: list[str] = []
+    line = "   "
     for value in array.reshape(-1).tolist():
         # -2147483648 is no int literal in C: it is minus 2147483648, which is too large.
         text = f" {value}," if value > -(2**31) else " INT32_MIN,"
