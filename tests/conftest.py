@@ -1,10 +1,20 @@
-"""Fixtures of all tests."""
+"""Options and fixtures of all tests."""
 
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# The same examples in every run, and no limit on the time of one: some compile C.
+settings.register_profile("thumbnet", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("thumbnet")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ours."""
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew, to be read in the diff")
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +23,9 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs the ImageNet networks and images in {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be written anew."""
+    return bool(request.config.getoption("--update-golden"))

@@ -1,0 +1,71 @@
+"""Emit a network, build it with the host's compiler and run it: what every layer gives, byte for byte."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from thumbnet.compile.emit_c import emit_c
+from thumbnet.compile.lowered_network import lower_network
+from thumbnet.compile.reference import run_reference_layers
+
+STRICT = ("-std=c99", "-O1", "-Wall", "-Wextra", "-Werror")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
+#: Reads images from stdin and writes each layer's output to stdout.
+MAIN = """
+#include <stdio.h>
+#include "{name}.h"
+int main(void) {{
+    while (fread({name}_input(), 1, {NAME}_INPUT_BYTES, stdin) == {NAME}_INPUT_BYTES) {{
+        for (uint32_t layer = 0; layer < {NAME}_LAYER_COUNT; ++layer) {{
+            {name}_run_layer(layer);
+            fwrite({name}_arena() + {name}_layers[layer].output_offset, 1, {name}_layers[layer].output_bytes, stdout);
+        }}
+    }}
+    return 0;
+}}
+"""
+
+
+def emit(network, folder, name="net"):
+    folder.mkdir(parents=True, exist_ok=True)
+    return emit_c(lower_network(network), name, folder, title="a network of the tests", generator="thumbnet's tests")
+
+
+def build(folder, name="net", flags=(*STRICT, *SANITIZERS)):
+    """Compile the emitted sources of a folder with a main of the test's, and return the program."""
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc (apt install gcc)")
+    (folder / "main.c").write_text(MAIN.format(name=name, NAME=name.upper()))
+    sources = [f"{name}.c", f"{name}_layers.c", f"{name}_weights.c", "main.c"]
+    done = subprocess.run(
+        ["gcc", *flags, *sources, "-o", "program"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "program"
+
+
+def run(program, network, images):
+    """Return for each image every layer's output by name."""
+    done = subprocess.run([program], input=np.stack(images).tobytes(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    values = np.frombuffer(done.stdout, np.int8)
+    found = []
+    for _ in images:
+        found.append({})
+        for layer in network.layers:
+            size = int(np.prod(layer.output_shape))
+            found[-1][layer.name], values = values[:size].reshape(layer.output_shape), values[size:]
+    assert values.size == 0
+    return found
+
+
+def different_layers(program, network, images):
+    """Return the names of the layers whose bytes are not the reference's."""
+    names = []
+    for image, found in zip(images, run(program, network, images), strict=True):
+        for name, expected in run_reference_layers(network, image).items():
+            if not np.array_equal(found[name], expected):
+                names.append(name)
+    return names

@@ -1,0 +1,179 @@
+"""Random integer networks for the tests: layers of every kind whose outputs vary with their inputs."""
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import strategies as st
+
+from thumbnet.compile.fixed_point import Requantization, add_parameters, quantize_scale
+from thumbnet.compile.integer_network import (
+    NETWORK_INPUT,
+    Add,
+    AveragePool,
+    Convolution,
+    DepthwiseConvolution,
+    IntegerNetwork,
+)
+from thumbnet.compile.quantization import TensorQuant
+
+INPUT_QUANT = TensorQuant(0.0078125, 3)
+
+
+def make_image(network, seed=0):
+    return np.random.default_rng(seed).integers(-128, 128, network.input_shape).astype(np.int8)
+
+
+def make_requantization(rng, channels, spread, *, large_scale=False, clamp=(-128, 127)):
+    """Scale sums of about `spread` to most of int8's range; `large_scale` mixes in scales of 0.5 and more."""
+    scale = 60.0 / spread * rng.uniform(0.7, 1.4, channels)
+    if large_scale:
+        scale[::2] = rng.uniform(0.5, 5.0, scale[::2].shape)
+    return Requantization(*quantize_scale(scale), int(rng.integers(-20, 20)), *clamp)
+
+
+def make_convolution(
+    rng,
+    shape,
+    *,
+    outputs=None,
+    kernel=(1, 1),
+    stride=(1, 1),
+    padding=(0, 0, 0, 0),
+    name="conv",
+    source=NETWORK_INPUT,
+    large_scale=False,
+    clamp=(-128, 127),
+):
+    """Make a depthwise convolution where `outputs` is None, else one over all channels."""
+    height, width, channels = shape
+    top, left, bottom, right = padding
+    rows = (height + top + bottom - kernel[0]) // stride[0] + 1
+    columns = (width + left + right - kernel[1]) // stride[1] + 1
+    depthwise = outputs is None
+    out_channels = channels if depthwise else outputs
+    weight_shape = (*kernel, channels) if depthwise else (outputs, *kernel, channels)
+    # Few and small weights where the scale is large, or everything would end at the clamp.
+    limit = 3 if large_scale else 127
+    weight = rng.integers(-limit, limit + 1, weight_shape).astype(np.int8)
+    taps = kernel[0] * kernel[1] * (1 if depthwise else channels)
+    spread = 74 * limit / 1.7 * np.sqrt(taps)
+    layer_type = DepthwiseConvolution if depthwise else Convolution
+    return layer_type(
+        name=name,
+        source=source,
+        input_shape=tuple(shape),
+        output_shape=(rows, columns, out_channels),
+        weight=weight,
+        bias=rng.integers(-int(spread), int(spread) + 1, out_channels).astype(np.int32),
+        input_zero_point=int(rng.integers(-128, 128)),
+        stride=tuple(stride),
+        padding=tuple(padding),
+        requantization=make_requantization(rng, out_channels, spread, large_scale=large_scale, clamp=clamp),
+        output_quant=TensorQuant(0.05, 0),
+    )
+
+
+def make_pool(rng, shape, *, name="pool", source=NETWORK_INPUT):
+    height, width, channels = shape
+    pixels = height * width
+    zero_point = int(rng.integers(-20, 20))
+    scale = np.full(channels, rng.uniform(0.6, 1.6) / pixels)
+    return AveragePool(
+        name=name,
+        source=source,
+        input_shape=tuple(shape),
+        output_shape=(1, 1, channels),
+        bias=-pixels * zero_point,
+        requantization=Requantization(*quantize_scale(scale), 5, -128, 127),
+        output_quant=TensorQuant(0.05, 5),
+    )
+
+
+def make_add(rng, shape, *, name="add", sources=(NETWORK_INPUT, NETWORK_INPUT)):
+    scales = tuple(rng.uniform(0.02, 0.06, 3))
+    zero_points = tuple(int(value) for value in rng.integers(-30, 30, 3))
+    parameters = add_parameters(scales, zero_points, -128, 127)
+    return Add(name, *sources, tuple(shape), parameters, TensorQuant(scales[2], zero_points[2]))
+
+
+def same_padding(shape, kernel, stride):
+    """TensorFlow's SAME: the larger half goes after the data."""
+    pads = []
+    for size, extent, step in zip(shape[:2], kernel, stride, strict=True):
+        total = max((-(-size // step) - 1) * step + extent - size, 0)
+        pads.append((total // 2, total - total // 2))
+    (top, bottom), (left, right) = pads
+    return top, left, bottom, right
+
+
+def one_layer_network(layer):
+    return IntegerNetwork(layer.input_shape, INPUT_QUANT, (layer,))
+
+
+def one_of_each_kind(seed=3, size=6, channels=4):
+    """Make a residual block with everything a MobileNet is made of, on very few pixels."""
+    rng = np.random.default_rng(seed)
+    first = make_convolution(
+        rng,
+        (2 * size, 2 * size, 3),
+        outputs=channels,
+        kernel=(3, 3),
+        stride=(2, 2),
+        padding=same_padding((2 * size, 2 * size), (3, 3), (2, 2)),
+        name="features.0",
+    )
+    shape = first.output_shape
+    depthwise = make_convolution(
+        rng, shape, kernel=(3, 3), padding=(1, 1, 1, 1), name="features.1.conv.0", source="features.0"
+    )
+    pointwise = make_convolution(
+        rng, shape, outputs=channels, name="features.1.conv.1", source="features.1.conv.0", clamp=(-20, 90)
+    )
+    add = make_add(rng, shape, name="features.1", sources=("features.0", "features.1.conv.1"))
+    pool = make_pool(rng, shape, source="features.1")
+    head = make_convolution(rng, pool.output_shape, outputs=5, name="classifier", source="pool")
+    return IntegerNetwork(first.input_shape, INPUT_QUANT, (first, depthwise, pointwise, add, pool, head))
+
+
+@st.composite
+def layers(draw, kinds=("conv", "depthwise", "pointwise", "pool", "add")):
+    """One layer of the given kinds on a tiny image; odd sizes, one pixel, both paddings and strides among them."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 6), st.sampled_from([1, 2, 3, 4, 5, 7])))
+    return _draw_layer(draw, rng, shape, draw(st.sampled_from(kinds)))
+
+
+def _draw_layer(draw, rng, shape, kind, name="layer", source=NETWORK_INPUT):
+    if kind == "pool":
+        return make_pool(rng, shape, name=name, source=source)
+    if kind == "add":
+        return make_add(rng, shape, name=name, sources=(source, source))
+    clamp = draw(st.sampled_from([(-128, 127), (-128, 100), (-7, 9), (3, 4)]))
+    options = {"name": name, "source": source, "clamp": clamp, "large_scale": draw(st.booleans())}
+    options["stride"] = draw(st.sampled_from([(1, 1), (2, 2), (2, 1)]))
+    if kind != "depthwise":
+        options["outputs"] = draw(st.integers(1, 6))
+    if kind != "pointwise":
+        kernel = draw(st.sampled_from([(3, 3), (1, 3), (5, 5)]))
+        symmetric = (kernel[0] // 2, kernel[1] // 2) * 2
+        same = same_padding(shape, kernel, options["stride"])
+        options["kernel"], options["padding"] = kernel, draw(st.sampled_from([symmetric, same]))
+    return make_convolution(rng, shape, **options)
+
+
+@st.composite
+def networks(draw, longest=4):
+    """A few random layers in a row, with an add across one of them where shapes allow."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = draw(st.tuples(st.integers(1, 7), st.integers(1, 7), st.sampled_from([1, 2, 3, 5])))
+    made = []
+    source, now = NETWORK_INPUT, shape
+    for index in range(draw(st.integers(2, longest))):
+        kind = draw(st.sampled_from(["conv", "depthwise", "pointwise", "add"]))
+        layer = _draw_layer(draw, rng, now, kind, name=f"layer.{index}", source=source)
+        if kind == "add" and made and made[-1].input_shape == now:
+            layer = replace(layer, source_a=made[-1].sources[0])
+        made.append(layer)
+        source, now = layer.name, layer.output_shape
+    made.append(make_pool(rng, now, source=source))
+    return IntegerNetwork(shape, INPUT_QUANT, tuple(made))
