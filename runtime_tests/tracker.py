@@ -82,7 +82,7 @@ def parse_address(address: str) -> tuple[str, int]:
 
 
 def connect_device(
-    host: str, port: int, key: str, timeout_s: float = ANSWER_TIMEOUT_S
+    host: str, port: int, key: str, timeout_s: float = ANSWER_TIMEOUT_S, stay_s: float = 0
 ) -> tuple[rpc.RPCSession, tuple[str, int]]:
     """Take a device from a tracker, connect to its server, and return the connection with the server's address.
 
@@ -95,6 +95,8 @@ def connect_device(
     timeout_s : float
         Seconds that each of the steps may take: the tracker's answers, waiting for the device to become free, the
         server's handshake. It stays the limit of every later answer until `limit_answers` says otherwise.
+    stay_s : float
+        Seconds after which the server shall end the connection; 0 for never.
 
     Raises
     ------
@@ -102,7 +104,7 @@ def connect_device(
         No tracker there, no such key on it, the device is held by another program, or its server doesn't answer.
     """
     server_host, server_port, match_key = _take_server(host, port, key, timeout_s)
-    session = _connect_server(server_host, server_port, match_key, timeout_s)
+    session = _connect_server(server_host, server_port, match_key, timeout_s, stay_s)
     limit_answers((server_host, server_port), timeout_s)
     return session, (server_host, server_port)
 
@@ -163,12 +165,12 @@ def _take_server(host: str, port: int, key: str, timeout_s: float) -> tuple[str,
     return str(server_host), int(server_port), str(match_key)
 
 
-def _connect_server(host: str, port: int, match_key: str, timeout_s: float) -> rpc.RPCSession:
+def _connect_server(host: str, port: int, match_key: str, timeout_s: float, stay_s: float) -> rpc.RPCSession:
     outcome: list[Any] = []
 
     def connect() -> None:
         try:
-            outcome.append(rpc.connect(host, port, match_key))
+            outcome.append(rpc.connect(host, port, match_key, session_timeout=stay_s))
         except Exception as error:
             outcome.append(error)
 
