@@ -56,7 +56,10 @@ class Artifact:
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
             raise ArtifactError(f"{path}: format {found}, this thumbnet reads {FORMAT}; compile the network again")
-        for name, digest in manifest["files"].items():
+        files = manifest.get("files")
+        if not isinstance(files, dict):
+            raise ArtifactError(f"{path}: lists no files; compile the network again")
+        for name, digest in files.items():
             file = folder / name
             if not file.resolve().is_relative_to(folder.resolve()):
                 raise ArtifactError(f"{path}: {name} points outside the artifact")
