@@ -100,6 +100,8 @@ def requantize_round_half_up(acc: NDArray[np.int32], requantization: Requantizat
     """Bring int32 accumulators ``[..., channels]`` to int8.
 
     ``clamp(zero_point + ((2 * (acc << left_shift) * multiplier + 2**31) >> 32), minimum, maximum)``
+
+    The shifted accumulator has to fit int32, as it does in the layers `match_layers` accepts.
     """
     shifted = acc.astype(np.int64) << requantization.left_shift
     high = (2 * shifted * requantization.multiplier + 2**31) >> 32
@@ -129,10 +131,7 @@ def add_parameters(
         raise QuantizationError(f"a residual add's input scale is {larger:g} times its output's; at most 16384 works")
     multiplier_a, multiplier_b = round(ratio_a * 2.0**shift), round(ratio_b * 2.0**shift)
     constant = (
-        (zero_points[2] << shift)
-        + (1 << (shift - 1))
-        - multiplier_a * zero_points[0]
-        - multiplier_b * zero_points[1]
+        (zero_points[2] << shift) + (1 << (shift - 1)) - multiplier_a * zero_points[0] - multiplier_b * zero_points[1]
     )
     return AddParameters(multiplier_a, multiplier_b, constant, shift, minimum, maximum)
 
