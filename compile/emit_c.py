@@ -48,7 +48,7 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - C, not HTML
+        autoescape=False,  # C, not HTML
     )
     environment.filters["c_values"] = _c_values
     environment.filters["product"] = math.prod
