@@ -143,7 +143,7 @@ def layers(draw, kinds=("conv", "depthwise", "pointwise", "pool", "add")):
     return _draw_layer(draw, rng, shape, draw(st.sampled_from(kinds)))
 
 
-def _draw_layer(draw, rng, shape, kind, name="layer", source=NETWORK_INPUT):
+def _draw_layer(draw, rng, shape, kind, *, name="layer", source=NETWORK_INPUT):
     if kind == "pool":
         return make_pool(rng, shape, name=name, source=source)
     if kind == "add":

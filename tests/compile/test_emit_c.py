@@ -1,5 +1,6 @@
 """The C of small networks, built strictly and under sanitizers, gives the reference's bytes in every layer."""
 
+import itertools
 import shutil
 import subprocess
 import tempfile
@@ -95,7 +96,7 @@ def test_layers_named_like_the_interface(tmp_path):
     rng = _rng()
     names = ["run", "arena", "layers", "input_", "run_layer", "output"]
     chain = [make_convolution(rng, (2, 2, 3), outputs=3, name=names[0])]
-    for before, name in zip(names, names[1:], strict=False):
+    for before, name in itertools.pairwise(names):
         chain.append(make_convolution(rng, (2, 2, 3), outputs=3, name=name, source=before))
     _check(IntegerNetwork((2, 2, 3), INPUT_QUANT, tuple(chain)), tmp_path)
 

@@ -1,0 +1,92 @@
+"""The arena's plan: nothing that is alive at one time overlaps, and no byte is wasted on a chain."""
+
+import itertools
+import math
+
+import numpy as np
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from thumbnet.compile.integer_network import NETWORK_INPUT, IntegerNetwork
+from thumbnet.compile.lowered_network import lower_network
+from thumbnet.compile.memory_plan import ALIGNMENT, PlannedTensor, plan_memory
+
+from .networks import INPUT_QUANT, make_convolution, networks, one_of_each_kind
+
+
+@st.composite
+def tensors(draw):
+    count = draw(st.integers(1, 12))
+    made = []
+    for index in range(count):
+        first = draw(st.integers(0, 9))
+        last = first + draw(st.integers(0, 5))
+        made.append(PlannedTensor(f"t{index}", draw(st.integers(1, 300)), first, last))
+    return made
+
+
+def _check(plan, planned):
+    assert set(plan.offsets) == {tensor.name for tensor in planned}
+    for tensor in planned:
+        assert plan.offsets[tensor.name] % ALIGNMENT == 0
+        assert 0 <= plan.offsets[tensor.name] <= plan.arena_bytes - tensor.size
+    for a, b in itertools.combinations(planned, 2):
+        if a.first <= b.last and b.first <= a.last:
+            start_a, start_b = plan.offsets[a.name], plan.offsets[b.name]
+            assert start_a + a.size <= start_b or start_b + b.size <= start_a, (a, b)
+    assert plan.arena_bytes % ALIGNMENT == 0
+    assert plan.arena_bytes >= plan.lower_bound_bytes
+    for step in range(16):
+        assert plan.lower_bound_bytes >= sum(tensor.size for tensor in planned if tensor.first <= step <= tensor.last)
+
+
+@settings(max_examples=300)
+@given(tensors())
+def test_what_is_alive_does_not_overlap(planned):
+    _check(plan_memory(planned), planned)
+
+
+@given(st.lists(st.integers(1, 5000), min_size=2, max_size=30))
+@example([5, 8, 8, 4, 4, 2, 2, 1])
+def test_a_chain_needs_its_largest_pair_only(sizes):
+    """Each layer reads what the one before it wrote."""
+    planned = [PlannedTensor(str(index), size, max(index - 1, 0), index) for index, size in enumerate(sizes)]
+    plan = plan_memory(planned)
+    _check(plan, planned)
+    rounded = [math.ceil(size / ALIGNMENT) * ALIGNMENT for size in sizes]
+    assert plan.arena_bytes == plan.lower_bound_bytes == max(a + b for a, b in itertools.pairwise(rounded))
+
+
+def _lifetimes(network):
+    """When each tensor is written first and read last, found anew from the layers."""
+    steps = {NETWORK_INPUT: [0], **{layer.name: [step] for step, layer in enumerate(network.layers)}}
+    for step, layer in enumerate(network.layers):
+        for source in layer.sources:
+            steps[source].append(step)
+    sizes = {name: math.prod(network.shape_of(name)) for name in steps}
+    return [PlannedTensor(name, sizes[name], min(when), max(when)) for name, when in steps.items()]
+
+
+def test_a_residual_input_waits_for_its_add():
+    network = one_of_each_kind()
+    lowered = lower_network(network)
+    planned = _lifetimes(network)
+    _check(lowered.plan, planned)
+    waiting = next(tensor for tensor in planned if tensor.name == "features.0")
+    assert (waiting.first, waiting.last) == (0, 3)
+
+
+@settings(max_examples=20)
+@given(networks(longest=5))
+def test_plans_of_networks(network):
+    lowered = lower_network(network)
+    _check(lowered.plan, _lifetimes(network))
+    for item in lowered.layers:
+        assert item.output_offset == lowered.plan.offsets[item.layer.name]
+        assert item.input_offsets == tuple(lowered.plan.offsets[source] for source in item.layer.sources)
+
+
+def test_constants_are_counted():
+    layer = make_convolution(np.random.default_rng(0), (4, 4, 3), outputs=5)
+    lowered = lower_network(IntegerNetwork((4, 4, 3), INPUT_QUANT, (layer,)))
+    assert lowered.constant_bytes == 5 * 3 + 5 * 4 + 5 * 4
