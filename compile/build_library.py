@@ -11,12 +11,26 @@ from thumbnet.compile.export_library import tvm_target
 from thumbnet.compile.tensor_intrinsics import load_tensor_intrinsics
 from thumbnet.targets.board import Board
 
+#: What a module can be asked to compute: the output, or every layer's.
+ENTRIES = ("main", "layers")
+
+
+def keep_entry(module: tvm.IRModule, entry: str) -> tvm.IRModule:
+    """Return a module with one of the entry functions ``main`` and ``layers``, and what that calls."""
+    kept = {
+        var: function
+        for var, function in module.functions.items()
+        if var.name_hint == entry or var.name_hint not in ENTRIES
+    }
+    return tvm.IRModule(kept, attrs=module.attrs)
+
 
 def fuse_layers(module: tvm.IRModule, board: Board) -> tvm.IRModule:
     """Lower every layer of a module to one TIR function: what is tuned, and what is compiled.
 
     An integer module's layers are functions already; a float module's operators are fused first.
     """
+    entries = [var.name_hint for var in module.get_global_vars() if var.name_hint in ENTRIES]
     with tvm_target(board):
         return tvm.transform.Sequential(
             [
@@ -25,7 +39,7 @@ def fuse_layers(module: tvm.IRModule, board: Board) -> tvm.IRModule:
                 relax.transform.FoldConstant(),
                 relax.transform.FuseOps(),
                 relax.transform.FuseTIR(),
-                relax.transform.DeadCodeElimination(["main", "layers"]),
+                relax.transform.DeadCodeElimination(entries),
             ]
         )(module)
 
@@ -49,5 +63,3 @@ def build_executable(module: tvm.IRModule, board: Board, database: Path | None =
         with target, tvm.transform.PassContext(opt_level=3):
             fused = relax.transform.MetaScheduleApplyDatabase(str(database))(fused)
     return tvm.compile(fused, target=target)
-
-

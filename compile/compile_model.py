@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from thumbnet.compile.artifact import Artifact, replaced_folder, write_manifest
-from thumbnet.compile.build_library import build_executable
+from thumbnet.compile.build_library import build_executable, keep_entry
 from thumbnet.compile.emit_c import emit_c
 from thumbnet.compile.errors import CompileError
 from thumbnet.compile.export_library import export_library
@@ -167,10 +167,15 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
 
 def _compile_library(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
     network = read_relax(module)
-    executable = build_executable(module, request.board, request.database)
-    export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
+    name = c_name(request.name)
+    # The one that is deployed, and beside it one that gives every layer's output, for tests.
+    libraries = {"main": f"{name}.so", "layers": f"{name}_layers.so"}
+    for entry, file in libraries.items():
+        executable = build_executable(keep_entry(module, entry), request.board, request.database)
+        export_library(executable, request.board, folder / file)
     return {
         "kind": "library",
+        "layers_library": libraries["layers"],
         "tuned": request.database is not None,
         **_integer_manifest(request, network, folder),
         "layers": [

@@ -179,4 +179,3 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, tvm.tirx.FloatImm):
         return float(value)
     return str(value) if isinstance(value, str) else value
-

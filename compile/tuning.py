@@ -6,7 +6,11 @@ candidates is an argument, so that this module knows nothing of devices.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +27,11 @@ from thumbnet.targets.board import Board
 
 WORKLOADS = "database_workload.json"
 RECORDS = "database_tuning_record.json"
-#: Candidates measured together before the cost model learns from them.
-TRIALS_PER_ROUND = 16
+#: Candidates of one layer measured together, before the cost model learns from them: few enough that every layer has
+#: its turn, enough to fill the builders.
+SMALLEST_ROUND, LARGEST_ROUND = 4, 16
+#: A layer with less than this part of the largest one's operations is left as it is: candidates are better spent.
+NEGLIGIBLE = 1000
 
 
 @dataclass(frozen=True)
@@ -91,34 +98,49 @@ def tune_module(
     load_tensor_intrinsics()
     target = tvm_target(board)
     fused = fuse_layers(module, board)
-    tasks = ms.relax_integration.extract_tasks(fused, target)
+    tasks = sorted(ms.relax_integration.extract_tasks(fused, target), key=_weighted_work, reverse=True)
+    tasks = [task for task in tasks if _weighted_work(task) >= _weighted_work(tasks[0]) / NEGLIGIBLE]
     if not tasks:
         raise TuningError("the network has no layer that could be tuned")
     folder.mkdir(parents=True, exist_ok=True)
-    database = ms.database.JSONDatabase(
-        str(folder / WORKLOADS), str(folder / RECORDS), module_equality="structural"
-    )
-    contexts, weights = ms.relax_integration.extracted_tasks_to_tune_contexts(
-        tasks, str(folder), seed=seed
-    )
-    ms.tune_tasks(
-        tasks=contexts,
-        task_weights=weights,
-        work_dir=str(folder),
-        max_trials_global=trials,
-        num_trials_per_iter=TRIALS_PER_ROUND,
-        builder=builder,
-        runner=runner,
-        database=database,
-        measure_callbacks=[
-            ms.measure_callback.AddToDatabase(),
-            ms.measure_callback.RemoveBuildArtifact(),
-            ms.measure_callback.UpdateCostModel(),
-            _Progress(on_round),
-        ],
-        cost_model="xgb",
-    )
+    database = ms.database.JSONDatabase(str(folder / WORKLOADS), str(folder / RECORDS), module_equality="structural")
+    # MetaSchedule's own log goes to files in the folder; the console belongs to the caller.
+    logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.ERROR)
+    contexts, weights = ms.relax_integration.extracted_tasks_to_tune_contexts(tasks, str(folder), seed=seed)
+    with _stderr_to(folder / "logs" / "stderr.log"):
+        ms.tune_tasks(
+            tasks=contexts,
+            task_weights=weights,
+            work_dir=str(folder),
+            max_trials_global=trials,
+            num_trials_per_iter=min(max(trials // len(tasks), SMALLEST_ROUND), LARGEST_ROUND),
+            builder=builder,
+            runner=runner,
+            database=database,
+            measure_callbacks=[
+                ms.measure_callback.AddToDatabase(),
+                ms.measure_callback.RemoveBuildArtifact(),
+                ms.measure_callback.UpdateCostModel(),
+                _Progress(on_round),
+            ],
+            cost_model="xgb",
+        )
     return [_summarize(task, database) for task in tasks]
+
+
+@contextlib.contextmanager
+def _stderr_to(file: Path) -> Iterator[None]:
+    """Send what is printed to standard error to a file: TVM warns there once for every schedule that is no schedule."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with file.open("ab") as log:
+            os.dup2(log.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @tvm.ir.utils.derived_object
@@ -136,6 +158,11 @@ class _Progress(ms.measure_callback.PyMeasureCallback):  # type: ignore[misc]
         runner_results: list[ms.runner.RunnerResult],
     ) -> None:
         self.on_round(len(measure_candidates))
+
+
+def _weighted_work(task: ms.ExtractedTask) -> float:
+    """Return the operations of all layers that share a task."""
+    return float(tvm.s_tir.analysis.estimate_tir_flops(task.dispatched[0])) * int(task.weight)
 
 
 def _summarize(task: ms.ExtractedTask, database: ms.database.JSONDatabase) -> TunedTask:

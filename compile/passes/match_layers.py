@@ -241,9 +241,7 @@ def _requantization(scale: NDArray[np.float64], quant: TensorQuant, minimum: int
     return Requantization(*quantize_scale(scale), quant.zero_point, minimum, maximum)
 
 
-def _finish(
-    layer: ConvolutionT, weight_scales: NDArray[np.float64], input_quant: TensorQuant
-) -> ConvolutionT:
+def _finish(layer: ConvolutionT, weight_scales: NDArray[np.float64], input_quant: TensorQuant) -> ConvolutionT:
     """Give a convolution its multipliers, and fold the input's zero point into its bias."""
     weight, bias = layer.weight.astype(np.int64), layer.bias.astype(np.float64)
     channel_axis = 0 if isinstance(layer, Convolution) else 2

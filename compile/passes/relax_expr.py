@@ -13,9 +13,7 @@ Bindings = dict[relax.Var, relax.Expr]
 
 def bindings_of(function: relax.Function) -> Bindings:
     """Return the value of each variable a function binds, in order."""
-    return {
-        binding.var: binding.value for block in function.body.blocks for binding in block.bindings
-    }
+    return {binding.var: binding.value for block in function.body.blocks for binding in block.bindings}
 
 
 def resolve(expr: relax.Expr, bindings: Bindings) -> relax.Expr:

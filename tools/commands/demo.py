@@ -81,6 +81,8 @@ def demo(model: str, limit: int, output: Path, json_file: Path | None) -> int:
             for value, report in zip(values, reports, strict=True)
         ],
     )
-    click.echo(f"The compiled networks are in {output}: plain C for the Cortex-M boards, a shared library for the other.")
+    click.echo(
+        f"The compiled networks are in {output}: plain C for the Cortex-M boards, a shared library for the other."
+    )
     write_json(json_file, [report.as_json() for report in reports])
     return 0 if all(report.passed for report in reports) else CHECK_FAILED

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -55,16 +57,20 @@ def tune(
     if target.board.family == "cortex-m":
         raise click.BadParameter(f"{device} is a microcontroller; only boards that run Linux are tuned so far")
 
+    from thumbnet.compile.build_library import keep_entry
     from thumbnet.compile.compile_model import import_network
     from thumbnet.compile.tuning import tune_module
     from thumbnet.runtime_tests.tuning_runner import open_tuning_target
     from thumbnet.tools.network import make_request
 
     request = make_request(model, target.board, weights=weights, quantize=quantize, calibration=calibration)
-    module = import_network(request)
+    # Every layer's output is not what will be deployed.
+    module = keep_entry(import_network(request), "main")
+    # A copy of standard error: the search sends the original to a file.
+    console = Console(file=os.fdopen(os.dup(sys.stderr.fileno()), "w"))
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with (
-        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        Progress(*columns, console=console, transient=True) as progress,
         open_tuning_target(target) as measuring,
     ):
         task = progress.add_task(f"{model} on {target.name}", total=trials)
