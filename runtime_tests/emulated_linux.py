@@ -115,9 +115,13 @@ class LinuxServer:
         said = [line.strip() for line in lines if line.strip()]
         return said[-1][-300:] if said else ""
 
-    def is_running(self) -> bool:
-        """Return whether the server's process is there."""
-        return self.process.poll() is None
+    def has_ended(self, within_s: float) -> bool:
+        """Return whether the server's process ends by itself within so many seconds, or has."""
+        try:
+            self.process.wait(timeout=within_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def _stop(self) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None

@@ -195,6 +195,11 @@ def _check_labels(report: Report, answers: _Answers) -> None:
     if answers.labels is None:
         report.add("top-1 and top-5", Status.SKIPPED, "the folder of images has no labels.csv")
         return
+    classes = answers.device.shape[1]
+    if answers.labels.max() >= classes:
+        detail = f"the labels go up to class {answers.labels.max()}, the network has {classes}: another task's images"
+        report.add("top-1 and top-5", Status.SKIPPED, detail)
+        return
     top1, top5 = _top(answers.device, answers.labels, 1), _top(answers.device, answers.labels, 5)
     pytorch = _top(answers.pytorch, answers.labels, 1)
     report.values.update(top1=top1, top5=top5, pytorch_top1=pytorch)

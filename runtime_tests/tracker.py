@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from thumbnet.runtime_tests.errors import DeviceUnreachableError
 from tornado.ioloop import IOLoop
 from tvm import rpc
 from tvm.rpc.base import RPC_TRACKER_MAGIC, TrackerCode, recvjson, sendjson
 from tvm.rpc.tracker import TrackerServerHandler
+
+from thumbnet.runtime_tests.errors import DeviceUnreachableError
 
 LOOPBACK = "127.0.0.1"
 

@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 import tvm
 from numpy.typing import NDArray
+from tvm import relax, rpc
+
 from thumbnet.compile.artifact import Artifact
 from thumbnet.runtime_tests.elf_size import measure_elf
 from thumbnet.runtime_tests.emulated_linux import LinuxServer
@@ -42,7 +44,6 @@ from thumbnet.runtime_tests.tracker import (
 )
 from thumbnet.runtime_tests.vm_profile import VmCall, name_layers, parse_profile
 from thumbnet.targets.device import Device
-from tvm import relax, rpc
 
 #: How long one call (an inference, an upload) may take before the device counts as hung, in seconds.
 CALL_TIMEOUT_S = 120.0
@@ -310,7 +311,7 @@ class TvmRpcSession(DeviceSession):
         reason = last_line(error)
         if self._server is None:
             return f"{reason}; look at the server on the board"
-        words = self._server.last_words()
-        if not self._server.is_running():
+        if self._server.has_ended(within_s=0.5):  # the connection may break a moment before
             return f"the server ended (exit {self._server.process.returncode}); open the device again"
+        words = self._server.last_words()
         return f"{reason}; the server said: {words}" if words else reason

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import numpy as np
 import psutil
 import pytest
+
 from thumbnet.compile.artifact import Artifact, write_manifest
 from thumbnet.compile.export_library import export_library, tvm_target
 from thumbnet.runtime_tests.emulated_linux import LinuxServer
@@ -235,12 +237,25 @@ def test_counts_are_the_same_in_every_session(device, artifacts):
 def test_server_killed_in_mid_run_is_a_fault_in_bounded_time(device, artifacts):
     with TvmRpcSession(device) as session:
         session.load(artifacts(device.board))
-        session._server.process.kill()
+        threading.Timer(0.5, session._server.process.kill).start()
         started = time.monotonic()
         with pytest.raises(DeviceFaultError, match=r"the server ended \(exit -9\); open the device again") as caught:
-            session.run(images(1)[0])
+            session.measure(images(1)[0], 1_000_000)
         assert "\n" not in str(caught.value)
-        assert time.monotonic() - started < 5
+        assert 0.4 < time.monotonic() - started < 5
+        with pytest.raises(DeviceFaultError, match="load the network again to go on"):
+            session.run(images(1)[0])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_network_that_crashes_leaves_the_device_usable(device, artifacts):
+    with TvmRpcSession(device) as session:
+        session.load(artifacts(device.board))
+        psutil.Process(session._server.process.pid).children()[0].send_signal(signal.SIGSEGV)
+        with pytest.raises(DeviceFaultError, match="the server said: session: signal 11, Segmentation fault"):
+            session.run(images(1)[0])
+        session.load(artifacts(device.board))
+        assert session.run(images(1)[0]).shape == (10,)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -280,20 +295,24 @@ def test_closing_leaves_no_process_and_no_folder(device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_servers_die_with_the_program_however_it_ends(device, end):
+def test_servers_die_with_the_program_however_it_ends(device, end, artifacts):
     program = f"""
-        import time
+        from pathlib import Path
+        import numpy as np
+        from thumbnet.compile.artifact import Artifact
         from thumbnet.runtime_tests.tvm_rpc_session import TvmRpcSession
         from thumbnet.targets.devices import get_device
         with TvmRpcSession(get_device({device.name!r})) as session:
+            session.load(Artifact.load(Path({str(artifacts(device.board).folder)!r})))
             print(session._server.process.pid, flush=True)
-            time.sleep(60)
+            session.measure(np.zeros({INPUT}, "int8"), 1_000_000)
     """
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as program:
         server = psutil.Process(int(program.stdout.readline()))
         processes = [server, *server.children(recursive=True)]
+        time.sleep(0.5)  # now it waits inside TVM
         program.send_signal(end)
         program.wait(timeout=20)
     gone, alive = psutil.wait_procs(processes, timeout=10)
