@@ -11,6 +11,7 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
+from thumbnet.compile.errors import QuantizationError, UnsupportedOperatorError
 from thumbnet.compile.passes.fold_quantized_moves import FoldQuantizedMoves
 from thumbnet.compile.passes.lower_to_integer import LowerToInteger
 
@@ -19,7 +20,16 @@ INTEGER_PASSES = (FoldQuantizedMoves(), LowerToInteger())
 
 
 def lower_to_integer(module: tvm.IRModule) -> tvm.IRModule:
-    """Turn a Relax module in quantize / dequantize pairs into the integer module both backends start from."""
+    """Turn a Relax module in quantize / dequantize pairs into the integer module both backends start from.
+
+    Raises
+    ------
+    UnsupportedOperatorError, QuantizationError
+        See `thumbnet.compile.passes.match_layers.match_layers`.
+    """
+    # TVM carries an error out of a pass as a bare RuntimeError, unless it knows its class.
+    for error in (UnsupportedOperatorError, QuantizationError):
+        tvm.error.register_error(error)
     lowered = tvm.transform.Sequential(list(INTEGER_PASSES), name="integer")(module)
     relax.analysis.well_formed(lowered)
     return lowered
