@@ -73,7 +73,7 @@ def import_quantized(module: GraphModule, example: torch.Tensor) -> tvm.IRModule
     """
     with torch.no_grad():
         exported = torch.export.export(module, (example,))
-    paths = {_name_of(node).replace(".", "_"): _name_of(node) for node in exported.graph.nodes if _is_unit(node)}
+    paths = {_variable_of(node).replace(".", "_"): _name_of(node) for node in exported.graph.nodes if _is_unit(node)}
     imported = from_exported_program(
         exported,
         run_ep_decomposition=False,
@@ -139,7 +139,7 @@ def _convert_quantize(node: Node, importer: Any) -> relax.Var:  # noqa: ANN401
         out_dtype="int8",
     )
     assert isinstance(data, Node)
-    return importer.block_builder.emit(expr, name_hint=_name_of(data))
+    return importer.block_builder.emit(expr, name_hint=_variable_of(data))
 
 
 def _convert_dequantize(node: Node, importer: Any) -> relax.Var:  # noqa: ANN401
@@ -160,6 +160,12 @@ def _convert_dequantize_per_channel(node: Node, importer: Any) -> relax.Var:  # 
 
 def _is_unit(node: Node) -> bool:
     return node.target in CONVOLUTIONS | ADDS | POOLS
+
+
+def _variable_of(node: Node) -> str:
+    """Return what the variable of a unit's output is to be called: ``main`` is the function's name."""
+    name = _name_of(node)
+    return "main_unit" if name == "main" else name
 
 
 def _name_of(node: Node) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import relax
 from tvm.ir import Call
@@ -30,6 +29,8 @@ from thumbnet.compile.quantization import TensorQuant
 
 #: Function attribute: the layer's scalars, as in the dataclass of its kind.
 LAYER = "thumbnet.layer"
+#: The module's public functions: the output, and every layer's output.
+ENTRIES = ("main", "layers")
 #: Module attribute: shape and quantization of the input.
 INPUT = "thumbnet.input"
 
@@ -38,7 +39,7 @@ def write_relax(network: IntegerNetwork) -> tvm.IRModule:
     """Return the Relax module of an integer network."""
     builder = relax.BlockBuilder()
     functions = {layer.name: _write_layer(builder, network, layer) for layer in network.layers}
-    for entry in ("main", "layers"):
+    for entry in ENTRIES:
         image = relax.Var("image", relax.TensorType((1, *network.input_shape), "int8"))
         with builder.function(entry, [image]):
             with builder.dataflow():
@@ -89,8 +90,10 @@ def _write_layer(builder: relax.BlockBuilder, network: IntegerNetwork, layer: La
         for index, source in enumerate(layer.sources)
     ]
     parameters = {name: relax.Var(name, value.ty) for name, value in _constants(layer).items()}
+    symbol = identifier(layer.name)
     with builder.function(
-        identifier(layer.name),
+        # A layer may bear the name of an entry, which must keep it.
+        f"layer_{symbol}" if symbol in ENTRIES else symbol,
         [*inputs, *parameters.values()],
         attrs={"Primitive": True, LAYER: split_layer(layer)[0]},
         private=True,
