@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +18,8 @@ from thumbnet.compile.quantization import TensorQuant
 
 def save_network(network: IntegerNetwork, path: Path) -> None:
     """Write a network as an .npz: arrays, and the rest as JSON."""
-    layers, arrays = [], {}
+    layers: list[dict[str, Any]] = []
+    arrays: dict[str, Any] = {}
     for layer in network.layers:
         scalars, own = split_layer(layer)
         layers.append(scalars)
@@ -43,5 +47,5 @@ def load_network(path: Path) -> IntegerNetwork:
             layers.append(join_layer(scalars, own))
         height, width, channels = description["input_shape"]
         return IntegerNetwork((height, width, channels), TensorQuant(*description["input_quant"]), tuple(layers))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: not a network's reference ({error}); compile the network again") from error
