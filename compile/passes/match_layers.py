@@ -31,6 +31,8 @@ from thumbnet.compile.quantization import TensorQuant
 #: loses is below a tenth of an output step, as such a channel hardly moves.
 SMALLEST_SCALE = 2.0**-19
 
+#: Integers, and their scales ``[out]``.
+Constant = tuple[NDArray[Any], NDArray[np.float64]]
 ConvolutionT = TypeVar("ConvolutionT", Convolution, DepthwiseConvolution)
 
 
@@ -80,7 +82,18 @@ class _Matcher:
             self.layers.append(layer)
         if input_quant is None or not self.layers:
             raise QuantizationError("the network is not quantized: no quantize operator in it")
+        self._check_output()
         return IntegerNetwork(self.shapes[NETWORK_INPUT], input_quant, tuple(self.layers))
+
+    def _check_output(self) -> None:
+        last = self.layers[-1]
+        result = resolve(self.main.body.body, self.bindings)
+        if isinstance(result, relax.Tuple) or self._source(result)[0] != last.name:
+            raise UnsupportedOperatorError(f"{last.name}: the last layer's must be the network's one output")
+        if last.output_shape[:2] != (1, 1):
+            raise UnsupportedOperatorError(
+                f"{last.name}: the output is {last.output_shape}, one row of classes is wanted"
+            )
 
     def _match(self, name: str, body: relax.Expr, quant: TensorQuant) -> Layer:
         body, minimum, maximum = self._clamp(body, quant)
@@ -90,7 +103,7 @@ class _Matcher:
             return self._average_pool(name, body, quant, minimum, maximum)
         bias = None
         if is_call(body, "add"):
-            bias = self._weights(body.args[1])[0].reshape(-1)
+            bias = self._weights(body.args[1])
             body = resolve(body.args[0], self.bindings)
         if is_call(body, "nn.conv2d"):
             return self._convolution(name, body, bias, quant, minimum, maximum)
@@ -141,7 +154,15 @@ class _Matcher:
                 expr = moved
         return self.names[expr], quant, padding
 
-    def _weights(self, expr: relax.Expr) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    def _unpadded_source(self, name: str, expr: relax.Expr) -> tuple[str, TensorQuant]:
+        source, quant, padding = self._source(expr)
+        if any(padding):
+            raise UnsupportedOperatorError(
+                f"{name}: padding before anything but a convolution has no integer form here"
+            )
+        return source, quant
+
+    def _weights(self, expr: relax.Expr) -> Constant:
         """Return the integers and the scales ``[out]`` of a constant, through reshapes and transpositions."""
         value = resolve(expr, self.bindings)
         while is_call(value, "reshape", "permute_dims"):
@@ -151,7 +172,7 @@ class _Matcher:
         return constant(value.args[0], self.bindings), constant(value.args[1], self.bindings).astype(np.float64)
 
     def _convolution(
-        self, name: str, call: relax.Call, bias: NDArray[Any] | None, quant: TensorQuant, minimum: int, maximum: int
+        self, name: str, call: relax.Call, bias: Constant | None, quant: TensorQuant, minimum: int, maximum: int
     ) -> Layer:
         source, input_quant, padding = self._source(call.args[0])
         weight, scales = self._weights(call.args[1])
@@ -172,19 +193,19 @@ class _Matcher:
             output_shape=_nhwc(shape_of(call)),
             # PyTorch's OIHW to [H, W, C] and [O, H, W, I].
             weight=np.ascontiguousarray(weight[:, 0].transpose(1, 2, 0) if depthwise else weight.transpose(0, 2, 3, 1)),
-            bias=np.zeros(out_channels, np.int32) if bias is None else bias,
+            bias=np.zeros(out_channels, np.int32),
             input_zero_point=input_quant.zero_point,
             stride=tuple(int(step) for step in call.attrs.strides),
             padding=padding,
             requantization=_requantization(np.ones(out_channels), quant, minimum, maximum),
             output_quant=quant,
         )
-        return _finish(layer, scales, input_quant)
+        return _finish(layer, scales, bias, input_quant)
 
     def _fully_connected(
-        self, name: str, call: relax.Call, bias: NDArray[Any] | None, quant: TensorQuant, minimum: int, maximum: int
+        self, name: str, call: relax.Call, bias: Constant | None, quant: TensorQuant, minimum: int, maximum: int
     ) -> Layer:
-        source, input_quant, _ = self._source(call.args[0])
+        source, input_quant = self._unpadded_source(name, call.args[0])
         weight, scales = self._weights(call.args[1])
         height, width, channels = self.shapes[source]
         if (height, width) != (1, 1) or channels != weight.shape[1]:
@@ -195,17 +216,17 @@ class _Matcher:
             input_shape=(1, 1, channels),
             output_shape=(1, 1, weight.shape[0]),
             weight=weight.reshape(weight.shape[0], 1, 1, channels),
-            bias=np.zeros(weight.shape[0], np.int32) if bias is None else bias,
+            bias=np.zeros(weight.shape[0], np.int32),
             input_zero_point=input_quant.zero_point,
             stride=(1, 1),
             padding=(0, 0, 0, 0),
             requantization=_requantization(np.ones(weight.shape[0]), quant, minimum, maximum),
             output_quant=quant,
         )
-        return _finish(layer, scales, input_quant)
+        return _finish(layer, scales, bias, input_quant)
 
     def _average_pool(self, name: str, call: relax.Call, quant: TensorQuant, minimum: int, maximum: int) -> Layer:
-        source, input_quant, _ = self._source(call.args[0])
+        source, input_quant = self._unpadded_source(name, call.args[0])
         height, width, channels = self.shapes[source]
         if int(np.prod(shape_of(call))) != channels:
             raise UnsupportedOperatorError(f"{name}: only pooling over the whole image has an integer form here")
@@ -222,7 +243,10 @@ class _Matcher:
         )
 
     def _add(self, name: str, call: relax.Call, quant: TensorQuant, minimum: int, maximum: int) -> Layer:
-        (source_a, quant_a, _), (source_b, quant_b, _) = (self._source(argument) for argument in call.args)
+        (source_a, quant_a), (source_b, quant_b) = (self._unpadded_source(name, argument) for argument in call.args)
+        shapes = self.shapes[source_a], self.shapes[source_b]
+        if shapes[0] != shapes[1]:
+            raise UnsupportedOperatorError(f"{name}: a sum of {shapes[0]} and {shapes[1]} has no integer form here")
         parameters = add_parameters(
             (quant_a.scale, quant_b.scale, quant.scale),
             (quant_a.zero_point, quant_b.zero_point, quant.zero_point),
@@ -241,18 +265,23 @@ def _requantization(scale: NDArray[np.float64], quant: TensorQuant, minimum: int
     return Requantization(*quantize_scale(scale), quant.zero_point, minimum, maximum)
 
 
-def _finish(layer: ConvolutionT, weight_scales: NDArray[np.float64], input_quant: TensorQuant) -> ConvolutionT:
-    """Give a convolution its multipliers, and fold the input's zero point into its bias."""
-    weight, bias = layer.weight.astype(np.int64), layer.bias.astype(np.float64)
+def _finish(
+    layer: ConvolutionT, weight_scales: NDArray[np.float64], bias: Constant | None, input_quant: TensorQuant
+) -> ConvolutionT:
+    """Give a convolution its bias and multipliers, and fold the input's zero point into the bias."""
+    weight = layer.weight.astype(np.int64)
     channel_axis = 0 if isinstance(layer, Convolution) else 2
     taps = tuple(axis for axis in range(weight.ndim) if axis != channel_axis)
     broadcast = [1] * weight.ndim
     broadcast[channel_axis] = -1
 
-    scale = input_quant.scale * np.broadcast_to(weight_scales, bias.shape) / layer.output_quant.scale
+    weight_scales = np.broadcast_to(weight_scales, layer.bias.shape)
+    scale = input_quant.scale * weight_scales / layer.output_quant.scale
     coarser = np.maximum(scale, SMALLEST_SCALE) / scale
     weight = np.rint(weight / coarser.reshape(broadcast)).astype(np.int64)
-    folded = np.rint(bias / coarser) - input_quant.zero_point * weight.sum(axis=taps)
+    folded = np.rint(
+        _bias_steps(bias, input_quant.scale * weight_scales) / coarser
+    ) - input_quant.zero_point * weight.sum(axis=taps)
     if np.any(np.abs(folded) > INT32_MAX):
         raise QuantizationError(f"{layer.name}: a bias of {np.abs(folded).max():.0f} steps doesn't fit int32")
     requantization = layer.requantization
@@ -267,3 +296,12 @@ def _finish(layer: ConvolutionT, weight_scales: NDArray[np.float64], input_quant
         largest = (accumulator_bound(finished) << left_shift).max()
         raise QuantizationError(f"{layer.name}: sums can reach {largest}, int32 holds {INT32_MAX}")
     return finished
+
+
+def _bias_steps(bias: Constant | None, scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a bias in steps of the accumulator ``[out]``."""
+    if bias is None:
+        return np.zeros(scale.shape)
+    steps, own_scale = bias[0].reshape(-1).astype(np.float64), bias[1]
+    # The same but for float32 rounding, unless the layer's weights serve another layer too.
+    return steps if np.allclose(own_scale, scale, rtol=1e-5, atol=0) else steps * (own_scale / scale)
