@@ -1,0 +1,233 @@
+"""The commands on the bundled network: compile, test on an emulated board, tune; and every kind of bad input."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
+from thumbnet.runtime_tests import emulator
+
+DIGITS = "mobilenet_v1_0.25_digits"
+CALIBRATION = BUNDLED_FOLDER / "calibration"
+
+needs_qemu_system_arm = pytest.mark.skipif(
+    not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")),
+    reason="needs qemu-system-arm and arm-none-eabi-gcc",
+)
+needs_qemu_aarch64 = pytest.mark.skipif(
+    not (shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-gcc")),
+    reason="needs qemu-aarch64 and aarch64-linux-gnu-gcc",
+)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The digits network for the emulated Cortex-M4."""
+    from thumbnet.targets.registry import get_board
+    from thumbnet.tools.network import compile_network
+
+    folder = tmp_path_factory.mktemp("compiled") / "digits"
+    compile_network(DIGITS, get_board("mps2_an386"), folder, calibration=CALIBRATION, calibration_limit=8)
+    return folder
+
+
+def test_compile_prints_a_table_and_writes_json(thumbnet, tmp_path):
+    code, out, _ = thumbnet(
+        *("compile", DIGITS, "--board", "nucleo_f746zg", "--calibration", CALIBRATION, "--calibration-limit", 4),
+        *("-o", tmp_path / "a", "--json", tmp_path / "a.json"),
+    )
+    assert code == 0
+    assert "calibrated on 4 images" in out
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["board"] == "nucleo_f746zg"
+    assert content["arena_bytes"] >= 2 * 32 * 32
+
+
+def test_devices_and_boards_json(thumbnet, tmp_path):
+    for command in ("devices", "boards"):
+        assert thumbnet(command, "--json", tmp_path / f"{command}.json")[0] == 0
+    devices = {item["name"]: item for item in json.loads((tmp_path / "devices.json").read_text())}
+    assert devices["local"]["kind"] == "local"
+    emulated = {item["board"] for item in devices.values() if item["kind"] == "emulated"}
+    assert emulated >= {"mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547", "raspberry_pi_4"}
+
+
+@pytest.mark.emulated
+@needs_qemu_system_arm
+def test_test_reports_all_figures(thumbnet, compiled, tmp_path):
+    code, out, _ = thumbnet(
+        *("test", compiled, "--device", "qemu_mps2_an386", "--images", BUNDLED_IMAGES, "--limit", 5),
+        *("--json", tmp_path / "report.json"),
+    )
+    assert code == 0, out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["equal_to_reference"] is True
+    assert report["images"] == 5
+    assert report["layers_compared"] == 29
+    assert report["top1"] >= 0.8
+    assert report["agreement_with_pytorch"] >= 0.8
+    assert report["instructions_per_inference"] > 797_824 / 2
+    assert report["measurement"]["error"] == 0
+    assert report["ram_bytes"] > 32 * 32
+    assert report["flash_bytes"] > 200_000
+    assert (report["device"], report["board"], report["model"]) == ("qemu_mps2_an386", "mps2_an386", DIGITS)
+
+
+@pytest.mark.emulated
+@needs_qemu_system_arm
+def test_a_wrong_weight_fails_the_test_and_names_the_layer(thumbnet, compiled, tmp_path):
+    from thumbnet.compile.artifact import Artifact, write_manifest
+
+    broken = tmp_path / "broken"
+    shutil.copytree(compiled, broken)
+    source = broken / "mobilenet_v1_0_25_digits_layers.c"
+    text = source.read_text()
+    body = text.index("features_3_pointwise_0(")
+    assert " - 128;" in text[body:]
+    source.write_text(text[:body] + text[body:].replace(" - 128;", " - 120;", 1))
+    manifest = Artifact.load(compiled).manifest
+    write_manifest(broken, {key: value for key, value in manifest.items() if key not in ("format", "files")})
+    code, out, _ = thumbnet("test", broken, "--device", "qemu_mps2_an386", "--images", BUNDLED_IMAGES, "--limit", 3)
+    assert code == 1
+    assert "the first different one is features.3.pointwise.0" in out
+
+
+@pytest.mark.emulated
+@pytest.mark.slow
+@needs_qemu_aarch64
+def test_tuning_gives_fewer_instructions_and_the_same_bytes(thumbnet, tmp_path):
+    common = (DIGITS, "--calibration", CALIBRATION)
+    code, _, err = thumbnet("tune", *common, "--device", "qemu_raspberry_pi_4", "--trials", 24, "-o", tmp_path / "db")
+    assert code == 0, err
+    counts = {}
+    for name, tuning in (("plain", ()), ("tuned", ("--tuning", tmp_path / "db"))):
+        out = tmp_path / name
+        assert thumbnet("compile", *common, "--board", "raspberry_pi_4", *tuning, "-o", out)[0] == 0
+        test = ("test", out, "--device", "qemu_raspberry_pi_4", "--images", BUNDLED_IMAGES, "--limit", 3)
+        assert thumbnet(*test, "--json", tmp_path / "report.json")[0] == 0
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert report["equal_to_reference"] is True
+        counts[name] = report["instructions_per_inference"]
+    assert counts["tuned"] < counts["plain"]
+
+
+def test_weights_missing(refused, tmp_path):
+    line = refused("compile", "mobilenet_v1_0.25_128", "--board", "mps2_an386", "-o", tmp_path / "a")
+    assert "no weights are bundled" in line
+    line = refused(
+        *("compile", DIGITS, "--weights", tmp_path / "none.pt", "--board", "mps2_an386", "-o", tmp_path / "a")
+    )
+    assert "none.pt: no such weights file" in line
+
+
+def test_weights_truncated_or_of_another_network(refused, tmp_path):
+    whole = (BUNDLED_FOLDER / f"{DIGITS}.pt").read_bytes()
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(whole[: len(whole) // 2])
+    assert "cut.pt" in refused("compile", DIGITS, "--weights", cut, "--board", "mps2_an386", "-o", tmp_path / "a")
+    other = BUNDLED_FOLDER / "mobilenet_v2_0.35_digits.pt"
+    line = refused("compile", DIGITS, "--weights", other, "--board", "mps2_an386", "-o", tmp_path / "a")
+    assert "mobilenet_v2_0.35" in line
+    assert not (tmp_path / "a").exists()
+
+
+def test_wrong_class_count(refused, tmp_path):
+    arguments = ("compile", DIGITS, "--classes", 12, "--calibration", CALIBRATION, "--board", "mps2_an386")
+    line = refused(*arguments, "-o", tmp_path / "a")
+    assert "has 10 classes, 12 were asked for" in line
+
+
+def test_no_ranges(refused, tmp_path):
+    line = refused("compile", DIGITS, "--board", "mps2_an386", "-o", tmp_path / "a")
+    assert "--calibration DIR" in line
+
+
+def test_calibration_with_a_file_that_is_no_image(refused, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "notes.png").write_text("no image")
+    line = refused(
+        *("compile", DIGITS, "--calibration", folder, "--board", "mps2_an386", "-o", tmp_path / "a")
+    )
+    assert "notes.png: not an image" in line
+
+
+def test_unknown_board_and_device(refused, compiled, tmp_path):
+    line = refused("compile", DIGITS, "--board", "mps2_an368", "-o", tmp_path / "a")
+    assert "did you mean mps2_an386?" in line
+    line = refused("test", compiled, "--device", "qemu_mps2_an387", "--images", BUNDLED_IMAGES)
+    assert "did you mean qemu_mps2_an386?" in line
+
+
+def test_network_too_large_says_both_numbers_and_what_fits(refused, tmp_path):
+    import torch
+
+    from thumbnet.models.variants import build_model, get_spec
+
+    spec = get_spec("mobilenet_v2_1.0_224")
+    torch.manual_seed(0)
+    torch.save(build_model(spec).state_dict(), tmp_path / "v2.pt")
+    folder = tmp_path / "images"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "noise.png")
+    line = refused(
+        *("compile", spec.name, "--weights", tmp_path / "v2.pt", "--calibration", folder),
+        *("--board", "nucleo_f746zg", "-o", tmp_path / "a"),
+    )
+    assert "nucleo_f746zg has 1024 KiB" in line
+    assert "the largest MobileNet V2 that fits is" in line
+    assert not (tmp_path / "a").exists()
+
+
+def test_artifact_for_another_core(refused, compiled):
+    line = refused("test", compiled, "--device", "qemu_mps3_an547", "--images", BUNDLED_IMAGES)
+    assert "compile with --board mps3_an547" in line
+
+
+def test_artifact_missing_or_changed(refused, compiled, tmp_path):
+    line = refused("test", tmp_path, "--device", "qemu_mps2_an386", "--images", BUNDLED_IMAGES)
+    assert "no manifest.json" in line
+    changed = tmp_path / "changed"
+    shutil.copytree(compiled, changed)
+    with (changed / "mobilenet_v1_0_25_digits.c").open("a") as file:
+        file.write("/* */\n")
+    line = refused("test", changed, "--device", "qemu_mps2_an386", "--images", BUNDLED_IMAGES)
+    assert "changed since it was compiled" in line
+
+
+def test_output_folder_that_is_not_an_artifact(refused, tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    line = refused("compile", DIGITS, "--calibration", CALIBRATION, "--board", "mps2_an386", "-o", tmp_path)
+    assert "name another folder" in line
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_float_on_a_microcontroller(refused, tmp_path):
+    line = refused("compile", DIGITS, "--quantize", "none", "--board", "mps2_an386", "-o", tmp_path / "a")
+    assert "int8 networks only" in line
+
+
+@needs_qemu_system_arm
+def test_emulator_missing(refused, compiled, monkeypatch):
+    which = shutil.which
+    monkeypatch.setattr(
+        emulator.shutil, "which", lambda name, *more: None if name == "qemu-system-arm" else which(name, *more)
+    )
+    line = refused("test", compiled, "--device", "qemu_mps2_an386", "--images", BUNDLED_IMAGES, "--limit", 1)
+    assert "apt install qemu-system-arm" in line
+
+
+def test_a_device_that_does_not_answer(refused, compiled, tmp_path):
+    desk = tmp_path / "devices.toml"
+    desk.write_text('[devices.board]\nboard = "mps2_an386"\nkind = "serial"\nport = "/dev/ttyNOTHERE"\n')
+    line = refused("test", compiled, "--device", "board", "--devices", desk, "--images", BUNDLED_IMAGES, "--limit", 1)
+    assert "/dev/ttyNOTHERE" in line
+
+
+def test_tuning_a_microcontroller(refused, tmp_path):
+    line = refused("tune", DIGITS, "--device", "qemu_mps2_an386", "--calibration", CALIBRATION, "-o", tmp_path / "db")
+    assert "microcontroller" in line
