@@ -301,11 +301,15 @@ class TvmRpcSession(DeviceSession):
             yield
         except SessionError:
             raise
-        except Exception as error:
-            # What is left of the connection would make each clean-up wait for a server that hangs.
+        except BaseException as error:
+            # What is left of the connection would make each clean-up wait for a server that hangs, or that still works
+            # on what Ctrl-C interrupted here.
             drop_connections(self._address)
-            self._fault = DeviceFaultError(f"{self.device.name}: {what} failed: {self._explain(error)}")
-            raise self._fault from error
+            reason = self._explain(error) if isinstance(error, Exception) else "interrupted"
+            self._fault = DeviceFaultError(f"{self.device.name}: {what} failed: {reason}")
+            if isinstance(error, Exception):
+                raise self._fault from error
+            raise
 
     def _explain(self, error: Exception) -> str:
         reason = last_line(error)
