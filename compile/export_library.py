@@ -11,6 +11,7 @@ from thumbnet.compile.errors import ToolchainError
 
 if TYPE_CHECKING:
     import tvm
+
     from thumbnet.targets.board import Board
 
 #: The Debian package that brings each linker driver.
