@@ -90,7 +90,7 @@ def make_pool(rng, shape, *, name="pool", source=NETWORK_INPUT):
 
 
 def make_add(rng, shape, *, name="add", sources=(NETWORK_INPUT, NETWORK_INPUT)):
-    scales = tuple(rng.uniform(0.02, 0.06, 3))
+    scales = tuple(rng.uniform(0.02, 0.06, 3).tolist())
     zero_points = tuple(int(value) for value in rng.integers(-30, 30, 3))
     parameters = add_parameters(scales, zero_points, -128, 127)
     return Add(name, *sources, tuple(shape), parameters, TensorQuant(scales[2], zero_points[2]))

@@ -1,0 +1,202 @@
+"""From the bundled network to artifacts, end to end."""
+
+import itertools
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import tvm
+from tvm import relax
+
+from thumbnet.compile.artifact import Artifact
+from thumbnet.compile.compile_model import REFERENCE_FILE, CompileRequest, c_name, compile_model, quantize_input
+from thumbnet.compile.errors import ArtifactError, CompileError, DoesNotFitError, QuantizationError
+from thumbnet.compile.network_file import load_network
+from thumbnet.compile.reference import run_reference, run_reference_layers
+from thumbnet.models.preprocessing import load_labels
+from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES, load_model
+from thumbnet.targets.board import Memory
+from thumbnet.targets.registry import get_board
+
+from .c_harness import STRICT, build, different_layers
+
+MODEL = "mobilenet_v1_0.25_digits"
+C_NAME = "mobilenet_v1_0_25_digits"
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return load_model(MODEL)
+
+
+def _read(trained, folder, count):
+    images = load_labels(folder)[:count]
+    inputs = [trained.preprocessing.to_float(trained.preprocessing.pixels(image.path)) for image in images]
+    return inputs, np.array([image.class_index for image in images])
+
+
+@pytest.fixture(scope="module")
+def make_request(trained):
+    calibration, _ = _read(trained, BUNDLED_FOLDER / "calibration", 8)
+
+    def make(board, **changes):
+        board = get_board(board) if isinstance(board, str) else board
+        request = CompileRequest(MODEL, trained.module, (1, 32, 32), board, calibration=calibration)
+        return replace(request, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def sources(make_request, tmp_path_factory):
+    return compile_model(make_request("mps2_an386"), tmp_path_factory.mktemp("sources") / "artifact")
+
+
+@pytest.fixture(scope="module")
+def library(make_request, tmp_path_factory):
+    return compile_model(make_request("host"), tmp_path_factory.mktemp("library") / "artifact")
+
+
+@pytest.fixture(scope="module")
+def digits(trained, sources):
+    """Network, int8 images and labels of held-out digits, and the float network's answers."""
+    network = load_network(sources.folder / REFERENCE_FILE)
+    inputs, labels = _read(trained, BUNDLED_IMAGES, 40)
+    with torch.no_grad():
+        answers = torch.cat([trained.module(image) for image in inputs]).argmax(1).numpy()
+    return network, [quantize_input(network, image) for image in inputs], labels, answers
+
+
+def test_the_quantized_network_reads_digits(digits):
+    network, images, labels, answers = digits
+    found = np.array([run_reference(network, image).argmax() for image in images])
+    assert (found == answers).mean() >= 0.95
+    assert (found == labels).mean() >= 0.95
+    assert len(set(found)) >= 8
+
+
+def test_sources_give_the_references_bytes_in_every_layer(sources, digits, tmp_path):
+    network, images, _, _ = digits
+    shutil.copytree(sources.folder, tmp_path / "copy")
+    program = build(tmp_path / "copy", C_NAME)
+    assert different_layers(program, network, images[:3]) == []
+    fast = build(tmp_path / "copy", C_NAME, flags=(*STRICT, "-O3"))
+    assert different_layers(fast, network, images) == []
+
+
+def _load(artifact, name):
+    return relax.VirtualMachine(tvm.runtime.load_module(str(artifact.folder / name)), tvm.cpu())
+
+
+def test_a_library_gives_the_references_bytes_in_every_layer(library, digits):
+    network, images, _, _ = digits
+    machine = _load(library, f"{C_NAME}.so")
+    for image in images[:10]:
+        output = machine["main"](tvm.runtime.tensor(image[None])).numpy()
+        np.testing.assert_array_equal(output[0], run_reference(network, image))
+    expected = run_reference_layers(network, images[0])
+    machine = _load(library, library.manifest["layers_library"])
+    outputs = machine["layers"](tvm.runtime.tensor(images[0][None]))
+    assert len(outputs) == len(expected)
+    for output, (name, value) in zip(outputs, expected.items(), strict=True):
+        np.testing.assert_array_equal(output.numpy()[0], value, name)
+
+
+def test_both_kinds_are_one_network(sources, library):
+    for one, other in zip(sources.golden(), library.golden(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("which", ["sources", "library"])
+def test_the_manifest_says_what_to_expect(which, request):
+    artifact = request.getfixturevalue(which)
+    manifest = artifact.manifest
+    assert artifact.name == C_NAME and manifest["model"] == MODEL
+    assert manifest["kind"] == ("c" if which == "sources" else "library")
+    assert manifest["input"]["shape"] == [32, 32, 1] and manifest["output"]["shape"] == [10]
+    assert manifest["dtype"] == "int8"
+    assert {"thumbnet", "apache-tvm", "torch", "torchao", "numpy", "python"} <= set(manifest["versions"])
+    network = load_network(artifact.folder / REFERENCE_FILE)
+    assert [layer["name"] for layer in manifest["layers"]] == [layer.name for layer in network.layers]
+    assert manifest["macs"] == network.macs == sum(layer["macs"] for layer in manifest["layers"])
+    inputs, outputs = artifact.golden()
+    assert manifest["golden"]["outputs"] == outputs.tolist()
+    for given, expected in zip(inputs, outputs, strict=True):
+        np.testing.assert_array_equal(run_reference(network, given), expected)
+
+
+def test_the_arena_is_what_the_header_says(sources):
+    header = (sources.folder / f"{C_NAME}.h").read_text()
+    assert f"#define {C_NAME.upper()}_ARENA_BYTES {sources.manifest['arena_bytes']}\n" in header
+    # A chain: the largest pair of tensors alive at once.
+    network = load_network(sources.folder / REFERENCE_FILE)
+    sizes = [int(np.prod(shape)) for shape in [network.input_shape, *(layer.output_shape for layer in network.layers)]]
+    assert sources.manifest["arena_bytes"] <= max(a + b for a, b in itertools.pairwise(sizes)) + 4
+
+
+def test_compiling_twice_gives_the_same_files(sources, make_request, tmp_path):
+    again = compile_model(make_request("mps2_an386"), tmp_path / "again")
+    text = {name: hash for name, hash in again.manifest["files"].items() if not name.endswith(".npz")}
+    assert text == {name: hash for name, hash in sources.manifest["files"].items() if not name.endswith(".npz")}
+
+
+def test_float32_for_boards_that_run_linux(make_request, trained, tmp_path):
+    artifact = compile_model(make_request("host", quantize="none"), tmp_path / "float")
+    machine = _load(artifact, f"{C_NAME}.so")
+    inputs, _ = _read(trained, BUNDLED_IMAGES, 5)
+    for image in inputs:
+        rows = np.ascontiguousarray(image.permute(0, 2, 3, 1).numpy())
+        with torch.no_grad():
+            expected = trained.module(image).numpy()
+        np.testing.assert_allclose(machine["main"](tvm.runtime.tensor(rows)).numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+REFUSED = {
+    "float32 on a microcontroller": (CompileError, {"quantize": "none"}, "runs int8 networks only"),
+    "no ranges": (QuantizationError, {"calibration": ()}, "--calibration DIR"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_can_not_be_compiled_leaves_no_folder(what, make_request, tmp_path):
+    error, changes, message = REFUSED[what]
+    with pytest.raises(error, match=message):
+        compile_model(make_request("mps2_an386", **changes), tmp_path / "artifact")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_board_too_small_leaves_the_old_artifact(make_request, sources, tmp_path):
+    folder = tmp_path / "artifact"
+    shutil.copytree(sources.folder, folder)
+    board = replace(get_board("mps2_an386"), name="tiny", flash=Memory("FLASH", 0, 64 << 10))
+    with pytest.raises(DoesNotFitError, match=r"needs \d+ KiB of flash, tiny has 64 KiB"):
+        compile_model(make_request(board), folder)
+    assert Artifact.load(folder).manifest == sources.manifest
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_of_other_things_is_left_alone(make_request, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match="not an artifact"):
+        compile_model(make_request("mps2_an386"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "identifier"),
+    [("mobilenet_v1_0.25_128", "mobilenet_v1_0_25_128"), ("3 Cats", "_3_cats"), ("vww_96", "vww_96")],
+)
+def test_c_names(name, identifier):
+    assert c_name(name) == identifier
+
+
+def test_input_pixels_become_the_nearest_step(digits):
+    network, _, _, _ = digits
+    scale, zero_point = network.input_quant
+    steps = torch.tensor([-1000.0, -128.0, -1.4, 0.0, 1.4, 1.6, 127.0, 1000.0])
+    image = (steps * scale).reshape(1, 1, 1, 8)
+    found = quantize_input(network, image)
+    assert found.shape == (1, 8, 1) and found.dtype == np.int8
+    np.testing.assert_array_equal(found.ravel(), np.clip(np.rint(steps.numpy()) + zero_point, -128, 127))
