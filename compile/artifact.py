@@ -117,11 +117,11 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         aside.chmod(0o777 & ~_umask())
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-            os.replace(folder, old)
-            os.replace(aside, folder)
+            folder.replace(old)
+            aside.replace(folder)
             shutil.rmtree(old)
         else:
-            os.replace(aside, folder)
+            aside.replace(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

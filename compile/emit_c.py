@@ -97,7 +97,9 @@ def _name_layers(name: str, layers: list[str]) -> list[str]:
 def _layer_context(prefix: str, lowered: LoweredLayer) -> dict[str, Any]:
     layer, kernel = lowered.layer, lowered.kernel
     function = lower(kernel.function)
-    constants = {key: {"symbol": f"{prefix}_{key}", "array": array} for key, array in kernel.constants.items()}
+    constants: dict[str, dict[str, Any]] = {
+        key: {"symbol": f"{prefix}_{key}", "array": array} for key, array in kernel.constants.items()
+    }
     offsets = dict(zip((f"input{index}" for index in range(2)), lowered.input_offsets, strict=False))
     offsets["output"] = lowered.output_offset
     if lowered.scratch_offset is not None:

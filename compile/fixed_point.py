@@ -105,7 +105,9 @@ def requantize_round_half_up(acc: NDArray[np.int32], requantization: Requantizat
     """
     shifted = acc.astype(np.int64) << requantization.left_shift
     high = (2 * shifted * requantization.multiplier + 2**31) >> 32
-    return np.clip(high + requantization.zero_point, requantization.minimum, requantization.maximum).astype(np.int8)
+    moved = high + requantization.zero_point
+    clamped: NDArray[np.int64] = np.clip(moved, requantization.minimum, requantization.maximum)
+    return clamped.astype(np.int8)
 
 
 def add_parameters(
@@ -143,4 +145,5 @@ def add_round_half_up(a: NDArray[np.int8], b: NDArray[np.int8], parameters: AddP
         + b.astype(np.int32) * parameters.multiplier_b
         + np.int32(parameters.constant)
     )
-    return np.clip(total >> parameters.shift, parameters.minimum, parameters.maximum).astype(np.int8)
+    clamped: NDArray[np.int32] = np.clip(total >> parameters.shift, parameters.minimum, parameters.maximum)
+    return clamped.astype(np.int8)

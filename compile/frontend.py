@@ -17,6 +17,7 @@ from tvm.relax.frontend.torch import from_exported_program
 from thumbnet.compile import quiet_torchao  # noqa: F401 - before torchao
 from thumbnet.compile.errors import QuantizationError
 from thumbnet.compile.quantizer import ACTIVATIONS, ADDS, CONVOLUTIONS, POOLS, MobileNetQuantizer, unit_path
+
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e  # isort: skip
 
 #: IRModule attribute: the PyTorch path of each unit by its Relax name.
@@ -61,7 +62,8 @@ def quantize_module(
         # The observers of the weights have to see them once, also where all ranges are known.
         for image in images or [example]:
             prepared(image)
-        return convert_pt2e(prepared)
+        converted: GraphModule = convert_pt2e(prepared)
+        return converted
 
 
 def import_quantized(module: GraphModule, example: torch.Tensor) -> tvm.IRModule:
@@ -130,7 +132,8 @@ class _AnnotateNothing(MobileNetQuantizer):
 
 
 def _convert_quantize(node: Node, importer: Any) -> relax.Var:  # noqa: ANN401
-    data, scale, zero_point, *_ = node.args
+    arguments: tuple[Any, ...] = node.args
+    data, scale, zero_point, *_ = arguments
     expr = relax.op.quantize(
         importer.env[data],
         relax.const(np.float32(scale)),
@@ -138,12 +141,12 @@ def _convert_quantize(node: Node, importer: Any) -> relax.Var:  # noqa: ANN401
         axis=-1,
         out_dtype="int8",
     )
-    assert isinstance(data, Node)
     return importer.block_builder.emit(expr, name_hint=_variable_of(data))
 
 
 def _convert_dequantize(node: Node, importer: Any) -> relax.Var:  # noqa: ANN401
-    data, scale, zero_point, *_ = node.args
+    arguments: tuple[Any, ...] = node.args
+    data, scale, zero_point, *_ = arguments
     expr = relax.op.dequantize(
         importer.env[data], relax.const(np.float32(scale)), relax.const(np.int8(zero_point)), axis=-1
     )
@@ -151,7 +154,8 @@ def _convert_dequantize(node: Node, importer: Any) -> relax.Var:  # noqa: ANN401
 
 
 def _convert_dequantize_per_channel(node: Node, importer: Any) -> relax.Var:  # noqa: ANN401
-    data, scales, _, axis, *_ = node.args
+    arguments: tuple[Any, ...] = node.args
+    data, scales, _, axis, *_ = arguments
     # Weights and biases are symmetric here: the zero points are zeros.
     zero_points = relax.const(np.zeros(scales.meta["val"].shape, "int8"))
     expr = relax.op.dequantize(importer.env[data], importer.env[scales], zero_points, axis=axis)

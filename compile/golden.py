@@ -49,4 +49,5 @@ def _smooth_noise(shape: tuple[int, int, int], generator: np.random.Generator) -
     coarse = generator.integers(-128, 128, (-(-height // 8), -(-width // 8), channels))
     blobs = coarse.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
     noise = generator.integers(-24, 25, shape)
-    return np.clip(blobs + noise, -128, 127).astype(np.int8)
+    image: NDArray[np.int8] = np.clip(blobs + noise, -128, 127).astype(np.int8)
+    return image

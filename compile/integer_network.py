@@ -87,7 +87,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class DepthwiseConvolution:
-    """A convolution of each channel with its own kernel. Fields as in `Convolution`, but:
+    """A convolution of each channel with its own kernel; fields as in `Convolution`, but for the weights.
 
     Parameters
     ----------

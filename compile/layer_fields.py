@@ -52,4 +52,5 @@ def join_layer(scalars: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Laye
     multiplier = arrays.pop("multiplier")
     left_shift = arrays.pop("left_shift", np.zeros_like(multiplier))
     fields["requantization"] = Requantization(multiplier, left_shift, **fields["requantization"])
-    return kind(**fields, **arrays)
+    fields.update(arrays)
+    return kind(**fields)

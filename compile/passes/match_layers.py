@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import tvm
@@ -33,7 +33,8 @@ SMALLEST_SCALE = 2.0**-19
 
 #: Integers, and their scales ``[out]``.
 Constant = tuple[NDArray[Any], NDArray[np.float64]]
-ConvolutionT = TypeVar("ConvolutionT", Convolution, DepthwiseConvolution)
+#: Least and largest output.
+Clamp = tuple[int, int]
 
 
 def match_layers(module: tvm.IRModule) -> IntegerNetwork:
@@ -96,22 +97,22 @@ class _Matcher:
             )
 
     def _match(self, name: str, body: relax.Expr, quant: TensorQuant) -> Layer:
-        body, minimum, maximum = self._clamp(body, quant)
+        body, clamp = self._clamp(body, quant)
         if is_call(body, "add") and all(self._is_dequantized(argument) for argument in body.args):
-            return self._add(name, body, quant, minimum, maximum)
+            return self._add(name, body, quant, clamp)
         if is_call(body, "nn.adaptive_avg_pool2d", "mean"):
-            return self._average_pool(name, body, quant, minimum, maximum)
+            return self._average_pool(name, body, quant, clamp)
         bias = None
         if is_call(body, "add"):
             bias = self._weights(body.args[1])
             body = resolve(body.args[0], self.bindings)
         if is_call(body, "nn.conv2d"):
-            return self._convolution(name, body, bias, quant, minimum, maximum)
+            return self._convolution(name, body, bias, quant, clamp)
         if is_call(body, "matmul"):
-            return self._fully_connected(name, body, bias, quant, minimum, maximum)
+            return self._fully_connected(name, body, bias, quant, clamp)
         raise UnsupportedOperatorError(f"{name}: {operator_name(body)} has no int8 form here; use --quantize none")
 
-    def _clamp(self, body: relax.Expr, quant: TensorQuant) -> tuple[relax.Expr, int, int]:
+    def _clamp(self, body: relax.Expr, quant: TensorQuant) -> tuple[relax.Expr, Clamp]:
         low, high = -np.inf, np.inf
         if is_call(body, "clip"):
             low, high = float(body.args[1].value), float(body.args[2].value)
@@ -120,9 +121,10 @@ class _Matcher:
         elif is_call(body, "nn.relu6"):
             low, high = 0.0, 6.0
         else:
-            return body, -128, 127
+            return body, (-128, 127)
         steps = np.clip(np.array([low, high]) / quant.scale + quant.zero_point, -128, 127)
-        return resolve(body.args[0], self.bindings), *(int(step) for step in np.rint(steps))
+        minimum, maximum = (int(step) for step in np.rint(steps))
+        return resolve(body.args[0], self.bindings), (minimum, maximum)
 
     def _is_dequantized(self, expr: relax.Expr) -> bool:
         value = resolve(expr, self.bindings)
@@ -172,7 +174,7 @@ class _Matcher:
         return constant(value.args[0], self.bindings), constant(value.args[1], self.bindings).astype(np.float64)
 
     def _convolution(
-        self, name: str, call: relax.Call, bias: Constant | None, quant: TensorQuant, minimum: int, maximum: int
+        self, name: str, call: relax.Call, bias: Constant | None, quant: TensorQuant, clamp: Clamp
     ) -> Layer:
         source, input_quant, padding = self._source(call.args[0])
         weight, scales = self._weights(call.args[1])
@@ -185,7 +187,8 @@ class _Matcher:
         depthwise = groups > 1
         if depthwise and not (in_channels == 1 and groups == out_channels == input_shape[2]):
             raise UnsupportedOperatorError(f"{name}: {groups} groups of several channels have no integer form here")
-        layer_type = DepthwiseConvolution if depthwise else Convolution
+        layer_type: type[Convolution | DepthwiseConvolution] = DepthwiseConvolution if depthwise else Convolution
+        rows, columns = (int(step) for step in call.attrs.strides)
         layer = layer_type(
             name=name,
             source=source,
@@ -195,15 +198,15 @@ class _Matcher:
             weight=np.ascontiguousarray(weight[:, 0].transpose(1, 2, 0) if depthwise else weight.transpose(0, 2, 3, 1)),
             bias=np.zeros(out_channels, np.int32),
             input_zero_point=input_quant.zero_point,
-            stride=tuple(int(step) for step in call.attrs.strides),
+            stride=(rows, columns),
             padding=padding,
-            requantization=_requantization(np.ones(out_channels), quant, minimum, maximum),
+            requantization=_requantization(np.ones(out_channels), quant, clamp),
             output_quant=quant,
         )
         return _finish(layer, scales, bias, input_quant)
 
     def _fully_connected(
-        self, name: str, call: relax.Call, bias: Constant | None, quant: TensorQuant, minimum: int, maximum: int
+        self, name: str, call: relax.Call, bias: Constant | None, quant: TensorQuant, clamp: Clamp
     ) -> Layer:
         source, input_quant = self._unpadded_source(name, call.args[0])
         weight, scales = self._weights(call.args[1])
@@ -220,12 +223,12 @@ class _Matcher:
             input_zero_point=input_quant.zero_point,
             stride=(1, 1),
             padding=(0, 0, 0, 0),
-            requantization=_requantization(np.ones(weight.shape[0]), quant, minimum, maximum),
+            requantization=_requantization(np.ones(weight.shape[0]), quant, clamp),
             output_quant=quant,
         )
         return _finish(layer, scales, bias, input_quant)
 
-    def _average_pool(self, name: str, call: relax.Call, quant: TensorQuant, minimum: int, maximum: int) -> Layer:
+    def _average_pool(self, name: str, call: relax.Call, quant: TensorQuant, clamp: Clamp) -> Layer:
         source, input_quant = self._unpadded_source(name, call.args[0])
         height, width, channels = self.shapes[source]
         if int(np.prod(shape_of(call))) != channels:
@@ -238,11 +241,11 @@ class _Matcher:
             input_shape=(height, width, channels),
             output_shape=(1, 1, channels),
             bias=-pixels * input_quant.zero_point,
-            requantization=_requantization(scale, quant, minimum, maximum),
+            requantization=_requantization(scale, quant, clamp),
             output_quant=quant,
         )
 
-    def _add(self, name: str, call: relax.Call, quant: TensorQuant, minimum: int, maximum: int) -> Layer:
+    def _add(self, name: str, call: relax.Call, quant: TensorQuant, clamp: Clamp) -> Layer:
         (source_a, quant_a), (source_b, quant_b) = (self._unpadded_source(name, argument) for argument in call.args)
         shapes = self.shapes[source_a], self.shapes[source_b]
         if shapes[0] != shapes[1]:
@@ -250,8 +253,7 @@ class _Matcher:
         parameters = add_parameters(
             (quant_a.scale, quant_b.scale, quant.scale),
             (quant_a.zero_point, quant_b.zero_point, quant.zero_point),
-            minimum,
-            maximum,
+            *clamp,
         )
         return Add(name, source_a, source_b, self.shapes[source_a], parameters, quant)
 
@@ -261,13 +263,16 @@ def _nhwc(nchw: tuple[int, ...]) -> Shape:
     return height, width, channels
 
 
-def _requantization(scale: NDArray[np.float64], quant: TensorQuant, minimum: int, maximum: int) -> Requantization:
-    return Requantization(*quantize_scale(scale), quant.zero_point, minimum, maximum)
+def _requantization(scale: NDArray[np.float64], quant: TensorQuant, clamp: Clamp) -> Requantization:
+    return Requantization(*quantize_scale(scale), quant.zero_point, *clamp)
 
 
 def _finish(
-    layer: ConvolutionT, weight_scales: NDArray[np.float64], bias: Constant | None, input_quant: TensorQuant
-) -> ConvolutionT:
+    layer: Convolution | DepthwiseConvolution,
+    weight_scales: NDArray[np.float64],
+    bias: Constant | None,
+    input_quant: TensorQuant,
+) -> Layer:
     """Give a convolution its bias and multipliers, and fold the input's zero point into the bias."""
     weight = layer.weight.astype(np.int64)
     channel_axis = 0 if isinstance(layer, Convolution) else 2
