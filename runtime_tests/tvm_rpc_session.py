@@ -79,6 +79,7 @@ class TvmRpcSession(DeviceSession):
         self._server: LinuxServer | None = None
         self._connection: rpc.RPCSession | None = None
         self._artifact: Artifact | None = None
+        self._layers: relax.VirtualMachine | None = None
         try:
             if device.kind == "rpc":
                 self._tracker = (*parse_address(device.address), device.key)
@@ -118,9 +119,8 @@ class TvmRpcSession(DeviceSession):
         if self._artifact is not None or self._fault is not None:
             self._connect()  # a process that never saw the other network: its heap tells nothing, names don't clash
         with self._calling("loading the network"):
-            self._heap_before = self._heap_bytes()
             self._main = self._start_vm(artifact, f"{artifact.name}.so")
-        self._artifact, self._layers, self._warm = artifact, None, False
+        self._artifact = artifact
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
         """Run one inference, see `DeviceSession.run`."""
@@ -165,7 +165,6 @@ class TvmRpcSession(DeviceSession):
             if self.cost_kind == "instructions":
                 overhead = min(self._sample(_NOTHING, 3))
                 samples = [sample - overhead for sample in samples]
-        self._warm = True
         return Measurement(self.cost_kind, tuple(samples))
 
     def profile(self, image: NDArray[Any]) -> list[LayerCost]:
@@ -190,23 +189,36 @@ class TvmRpcSession(DeviceSession):
     def memory_use(self) -> MemoryUse:
         """Return what the network takes on the device, see `DeviceSession.memory_use`.
 
+        The network is loaded into a new process for it, so that the answer doesn't depend on what was asked before.
         ``flash_bytes`` are the library's loaded segments as they lie in the file. ``ram_bytes`` is what the process's
-        heap grew by from before the library was loaded to after an inference (buffers, the VM, and the weights, which
-        the VM copies there), plus the library's writable segments; None where the board's C library can't tell.
-        ``arena_bytes`` is the storage that one inference plans for activations. The stack is not measured.
+        heap grew by from before the library was loaded to after its first inference (activations, the kernels' own
+        buffers, the VM, and the weights, which the VM copies there), plus the library's writable segments; None where
+        the board's C library can't tell. ``arena_bytes`` is the storage that an inference allocates for activations.
+        The stack is not measured.
+
+        Raises
+        ------
+        DeviceFaultError
+            The instrument can't be loaded on the device.
         """
         artifact = self._loaded()
         segments = measure_elf(artifact.folder / f"{artifact.name}.so")
-        if not self._has_instrument:
-            return MemoryUse(None, segments.file_bytes)
-        shape, dtype = artifact.manifest["input"]["shape"], artifact.manifest["input"]["dtype"]
-        calls = self._profile_calls(np.zeros(shape, dtype))
-        arena = sum(call.storage_bytes for call in calls)
-        with self._calling("asking for its memory"):
-            heap = self._heap_bytes()
-        if heap < 0 or self._heap_before < 0:
-            return MemoryUse(None, segments.file_bytes, arena)
-        return MemoryUse(heap - self._heap_before + segments.writable_bytes, segments.file_bytes, arena)
+        self._connect()
+        with self._calling("measuring its memory", calls=2):
+            assert self._connection is not None
+            if not self._has_instrument:
+                self._upload_instrument()
+            read_heap = self._connection.get_function("thumbnet.heap_bytes")
+            before = int(read_heap())
+            self._main = self._start_vm(artifact, f"{artifact.name}.so")
+            self._artifact = artifact
+            expected = artifact.manifest["input"]
+            image = np.zeros(expected["shape"], expected["dtype"])
+            self._invoke(self._main, "main", image)
+            after = int(read_heap())
+        arena = sum(call.storage_bytes for call in self._profile_calls(image))
+        ram = after - before + segments.writable_bytes if before >= 0 else None
+        return MemoryUse(ram, segments.file_bytes, arena)
 
     def close(self) -> None:
         """Let the device go. May be called twice."""
@@ -286,12 +298,6 @@ class TvmRpcSession(DeviceSession):
         self._connection.upload(str(library))
         self._instrument = self._connection.load_module(library.name)
         self._has_instrument = True
-
-    def _heap_bytes(self) -> int:
-        if not self._has_instrument:
-            return -1
-        assert self._connection is not None
-        return int(self._connection.get_function("thumbnet.heap_bytes")())
 
     @contextlib.contextmanager
     def _calling(self, what: str, calls: int = 1) -> Iterator[None]:
