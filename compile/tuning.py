@@ -106,8 +106,18 @@ def tune_module(
     database = ms.database.JSONDatabase(str(folder / WORKLOADS), str(folder / RECORDS), module_equality="structural")
     # MetaSchedule's own log goes to files in the folder; the console belongs to the caller.
     logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.ERROR)
-    contexts, weights = ms.relax_integration.extracted_tasks_to_tune_contexts(tasks, str(folder), seed=seed)
+    # The rules of an aarch64 target bring tensor intrinsics whose candidates mostly fail to build (in VectorizeLoop); the
+    # generic ones all build, and find better schedules in as many trials.
+    space = ms.space_generator.PostOrderApply(
+        sch_rules=ms.ScheduleRule.create("llvm"),
+        postprocs=ms.Postproc.create("llvm"),
+        mutator_probs=ms.Mutator.create("llvm"),
+    )
+    contexts, weights = ms.relax_integration.extracted_tasks_to_tune_contexts(
+        tasks, str(folder), space=space, seed=seed
+    )
     with _stderr_to(folder / "logs" / "stderr.log"):
+        _record_defaults(tasks, target, database, builder, runner)
         ms.tune_tasks(
             tasks=contexts,
             task_weights=weights,
@@ -126,6 +136,39 @@ def tune_module(
             cost_model="xgb",
         )
     return [_summarize(task, database) for task in tasks]
+
+
+def _record_defaults(
+    tasks: list[ms.ExtractedTask],
+    target: tvm.target.Target,
+    database: ms.database.JSONDatabase,
+    builder: PyBuilder,
+    runner: PyRunner,
+) -> None:
+    """Measure every layer as it is compiled without tuning, so that a record never makes it slower.
+
+    The record of a layer left alone is an empty trace: where nothing better is found it is the one applied.
+    """
+    modules = [task.dispatched[0] for task in tasks]
+    built = builder.build([ms.builder.BuilderInput(module, target) for module in modules])
+    for module, result in zip(modules, built, strict=True):
+        if result.error_msg is not None or _has_empty_record(database, module):
+            continue
+        arguments = ms.arg_info.ArgInfo.from_entry_func(module)
+        [future] = runner.run([ms.runner.RunnerInput(result.artifact_path, target.kind.name, arguments)])
+        seconds = future.result().run_secs
+        if seconds:
+            trace = tvm.s_tir.Schedule(module).trace
+            workload = database.commit_workload(module)
+            database.commit_tuning_record(ms.database.TuningRecord(trace, workload, seconds, target, arguments))
+
+
+def _has_empty_record(database: ms.database.JSONDatabase, module: tvm.IRModule) -> bool:
+    workload = database.commit_workload(module)
+    return any(
+        record.workload.same_as(workload) and len(record.trace.insts) == 0
+        for record in database.get_all_tuning_records()
+    )
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.compile_model import REFERENCE_FILE, quantize_input
 from thumbnet.compile.network_file import load_network
@@ -171,9 +172,7 @@ def _check_layers(
     expected = run_reference_layers(inputs.network, image)
     found = session.run_layers(image)
     compared = [name for name in expected if name in found]
-    wrong = [
-        name for name in compared if not np.array_equal(found[name].reshape(-1), expected[name].reshape(-1))
-    ]
+    wrong = [name for name in compared if not np.array_equal(found[name].reshape(-1), expected[name].reshape(-1))]
     report.values["layers_compared"] = len(compared)
     report.values["layers_different"] = wrong
     detail = f"{len(compared) - len(wrong)} of {len(compared)} equal on {labelled.path.name}"

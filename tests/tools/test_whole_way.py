@@ -5,10 +5,15 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from thumbnet.compile.artifact import Artifact, write_manifest
+from thumbnet.models.variants import build_model, get_spec
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
 from thumbnet.runtime_tests import emulator
+from thumbnet.targets.registry import get_board
+from thumbnet.tools.network import compile_network
 
 DIGITS = "mobilenet_v1_0.25_digits"
 CALIBRATION = BUNDLED_FOLDER / "calibration"
@@ -26,9 +31,6 @@ needs_qemu_aarch64 = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     """The digits network for the emulated Cortex-M4."""
-    from thumbnet.targets.registry import get_board
-    from thumbnet.tools.network import compile_network
-
     folder = tmp_path_factory.mktemp("compiled") / "digits"
     compile_network(DIGITS, get_board("mps2_an386"), folder, calibration=CALIBRATION, calibration_limit=8)
     return folder
@@ -79,8 +81,6 @@ def test_test_reports_all_figures(thumbnet, compiled, tmp_path):
 @pytest.mark.emulated
 @needs_qemu_system_arm
 def test_a_wrong_weight_fails_the_test_and_names_the_layer(thumbnet, compiled, tmp_path):
-    from thumbnet.compile.artifact import Artifact, write_manifest
-
     broken = tmp_path / "broken"
     shutil.copytree(compiled, broken)
     source = broken / "mobilenet_v1_0_25_digits_layers.c"
@@ -149,9 +149,7 @@ def test_calibration_with_a_file_that_is_no_image(refused, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     (folder / "notes.png").write_text("no image")
-    line = refused(
-        *("compile", DIGITS, "--calibration", folder, "--board", "mps2_an386", "-o", tmp_path / "a")
-    )
+    line = refused(*("compile", DIGITS, "--calibration", folder, "--board", "mps2_an386", "-o", tmp_path / "a"))
     assert "notes.png: not an image" in line
 
 
@@ -163,10 +161,6 @@ def test_unknown_board_and_device(refused, compiled, tmp_path):
 
 
 def test_network_too_large_says_both_numbers_and_what_fits(refused, tmp_path):
-    import torch
-
-    from thumbnet.models.variants import build_model, get_spec
-
     spec = get_spec("mobilenet_v2_1.0_224")
     torch.manual_seed(0)
     torch.save(build_model(spec).state_dict(), tmp_path / "v2.pt")

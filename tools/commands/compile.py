@@ -28,7 +28,7 @@ from thumbnet.tools.output import json_option, print_table, write_json
 @click.option("--classes", type=click.IntRange(min=1), help="Number of classes the weights must have.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False))
 @json_option
-def compile(  # noqa: A001 - the command's name
+def compile(
     model: str,
     weights: Path | None,
     board: str,
