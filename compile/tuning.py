@@ -106,8 +106,8 @@ def tune_module(
     database = ms.database.JSONDatabase(str(folder / WORKLOADS), str(folder / RECORDS), module_equality="structural")
     # MetaSchedule's own log goes to files in the folder; the console belongs to the caller.
     logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.ERROR)
-    # The rules of an aarch64 target bring tensor intrinsics whose candidates mostly fail to build (in VectorizeLoop); the
-    # generic ones all build, and find better schedules in as many trials.
+    # The rules of an aarch64 target bring tensor intrinsics whose candidates mostly fail to build; the generic
+    # ones all build, and find better schedules in as many trials.
     space = ms.space_generator.PostOrderApply(
         sch_rules=ms.ScheduleRule.create("llvm"),
         postprocs=ms.Postproc.create("llvm"),
