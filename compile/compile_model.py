@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -154,14 +154,15 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         **_integer_manifest(request, network, folder),
         "layers": [
             {
-                "name": item.layer.name,
-                "kind": item.layer.kind,
-                "shape": item.layer.output_shape,
-                "macs": item.layer.macs,
-                "kernel": item.kernel.variant,
-                "arena_offset": item.output_offset,
+                "name": stage.name,
+                "layers": [layer.name for layer in stage.layers],
+                "shape": stage.output_layout.shape,
+                "macs": stage.macs,
+                "kernel": stage.kernel.variant,
+                "arena_offset": lowered.plan.offsets[stage.name],
+                "layout": asdict(stage.output_layout),
             }
-            for item in lowered.layers
+            for stage in lowered.stages
         ],
     }
 

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thumbnet.compile.c_codegen import generate_body, lower
-from thumbnet.compile.integer_network import Add
 from thumbnet.compile.integer_relax import identifier
-from thumbnet.compile.lowered_network import LoweredLayer, LoweredNetwork
+from thumbnet.compile.lowered_network import LoweredNetwork, Stage, scratch_name
 
 _FOLDER = Path(__file__).parent
 INCLUDE = _FOLDER / "include"
@@ -53,7 +52,7 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
     environment.filters["c_values"] = _c_values
     environment.filters["product"] = math.prod
     environment.filters["c_float"] = lambda value: f"{np.float32(value):.9g}f"
-    symbols = _name_layers(name, [item.layer.name for item in lowered.layers])
+    symbols = _name_layers(name, [stage.name for stage in lowered.stages])
     context = {
         "name": name,
         "NAME": name.upper(),
@@ -62,7 +61,10 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
         "network": lowered.network,
         "arena_bytes": lowered.plan.arena_bytes,
         "input_offset": lowered.plan.offsets["input"],
-        "layers": [_layer_context(symbol, item) for symbol, item in zip(symbols, lowered.layers, strict=True)],
+        "stages": [
+            _stage_context(symbol, stage, lowered) for symbol, stage in zip(symbols, lowered.stages, strict=True)
+        ],
+        "definitions": list(dict.fromkeys(line for stage in lowered.stages for line in stage.kernel.definitions)),
     }
     files = []
     for template, file in (
@@ -94,43 +96,39 @@ def _name_layers(name: str, layers: list[str]) -> list[str]:
     return symbols
 
 
-def _layer_context(prefix: str, lowered: LoweredLayer) -> dict[str, Any]:
-    layer, kernel = lowered.layer, lowered.kernel
+def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork) -> dict[str, Any]:
+    kernel, offsets = stage.kernel, lowered.plan.offsets
     function = lower(kernel.function)
     constants: dict[str, dict[str, Any]] = {
         key: {"symbol": f"{prefix}_{key}", "array": array} for key, array in kernel.constants.items()
     }
-    offsets = dict(zip((f"input{index}" for index in range(2)), lowered.input_offsets, strict=False))
-    offsets["output"] = lowered.output_offset
-    if lowered.scratch_offset is not None:
-        offsets["scratch"] = lowered.scratch_offset
+    places = {f"input{index}": offsets[source] for index, source in enumerate(stage.sources)}
+    places["output"] = offsets[stage.name]
+    places |= {parameter: offsets[scratch_name(stage, parameter)] for parameter in kernel.scratch}
     parameters: list[str] = []
     arguments: list[str] = []
+    # Inputs may lie over the output where a plan lets them; without that, the compiler may rely on their being apart.
+    restrict = "restrict " if len(set(places.values())) == len(places) else ""
     for parameter in function.params:
         ctype = _CTYPES[str(parameter.ty.element_type)]
         const = "const " if parameter.name in constants or parameter.name.startswith("input") else ""
-        parameters.append(f"{const}{ctype} *{_restrict(layer)}{parameter.name}")
+        parameters.append(f"{const}{ctype} *{restrict}{parameter.name}")
         if parameter.name in constants:
             arguments.append(constants[parameter.name]["symbol"])
         else:
-            arguments.append(f"({const}{ctype} *)(arena + {offsets[parameter.name]})")
+            arguments.append(f"({const}{ctype} *)(arena + {places[parameter.name]})")
     return {
-        "layer": layer,
-        "kind": layer.kind,
+        "stage": stage,
+        "name": stage.name,
         "variant": kernel.variant,
         "symbol": prefix,
         "parameters": ", ".join(parameters),
         "arguments": ", ".join(arguments),
         "body": generate_body(function),
         "constants": list(constants.values()),
-        "offsets": offsets,
-        "output_bytes": int(np.prod(layer.output_shape)),
+        "offsets": places,
+        "output_bytes": stage.output_layout.size,
     }
-
-
-def _restrict(layer: Any) -> str:  # noqa: ANN401
-    # An add may be given one tensor twice.
-    return "" if isinstance(layer, Add) else "restrict "
 
 
 def _c_values(array: NDArray[Any]) -> str:

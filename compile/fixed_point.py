@@ -72,7 +72,8 @@ class AddParameters:
 def quantize_scale(scale: ArrayLike) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return the ``multiplier`` and ``left_shift`` that stand for real scales.
 
-    ``multiplier = round(scale / 2**left_shift * 2**31)`` with the smallest ``left_shift`` that keeps it below 2**30.
+    ``multiplier = round(scale / 2**left_shift * 2**31)`` with the smallest ``left_shift`` that keeps all channels' below
+    2**30: one shift a layer, so that kernels have it as a constant.
 
     Parameters
     ----------
@@ -88,11 +89,10 @@ def quantize_scale(scale: ArrayLike) -> tuple[NDArray[np.int32], NDArray[np.int3
     if not np.all(np.isfinite(scale)) or np.any(scale <= 0) or np.any(scale >= 2**8):
         worst = scale[~(np.isfinite(scale) & (scale > 0) & (scale < 2**8))][0]
         raise QuantizationError(f"a requantization scale of {worst:g} is outside (0, 256)")
-    left_shift = np.zeros(scale.shape, np.int32)
-    multiplier = np.rint(scale * 2.0**31)
-    while np.any(too_large := multiplier >= 2**30):
-        left_shift += too_large.astype(np.int32)
-        multiplier = np.rint(scale / np.exp2(left_shift) * 2.0**31)
+    shift = 0
+    while np.any((multiplier := np.rint(scale / 2.0**shift * 2.0**31)) >= 2**30):
+        shift += 1
+    left_shift = np.full(scale.shape, shift, np.int32)
     return multiplier.astype(np.int32), left_shift
 
 

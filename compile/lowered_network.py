@@ -2,84 +2,133 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from thumbnet.compile.integer_network import NETWORK_INPUT, IntegerNetwork, Layer
+from thumbnet.compile.integer_network import NETWORK_INPUT, DepthwiseConvolution, IntegerNetwork, Layer
+from thumbnet.compile.kernels.chains import chain_lengths
+from thumbnet.compile.kernels.dsp_stage import DspStage
 from thumbnet.compile.kernels.kernel import Kernel
+from thumbnet.compile.kernels.layouts import Layout, nhwc_layout, planar_layout
 from thumbnet.compile.kernels.portable import build_portable
 from thumbnet.compile.memory_plan import MemoryPlan, PlannedTensor, plan_memory
 
 
 @dataclass(frozen=True)
-class LoweredLayer:
-    """One layer, its kernel, and the arena offsets of what it reads and writes.
+class Stage:
+    """Layers computed together.
 
     Parameters
     ----------
-    layer : Layer
-        What is computed.
+    layers : tuple of Layer
+        One, or a chain.
     kernel : Kernel
-        How.
-    input_offsets : tuple of int
-        Arena offsets in bytes, in the order of the layer's sources.
-    output_offset : int
-        Arena offset in bytes.
-    scratch_offset : int or None
-        Arena offset in bytes of the kernel's scratch, None without any.
+        Their code.
+    sources : tuple of str
+        The tensors it reads: ``"input"`` or names of layers.
+    output_layout : Layout
+        Of the last layer's output, which alone lies in the arena.
     """
 
-    layer: Layer
+    layers: tuple[Layer, ...]
     kernel: Kernel
-    input_offsets: tuple[int, ...]
-    output_offset: int
-    scratch_offset: int | None
+    sources: tuple[str, ...]
+    output_layout: Layout
+
+    @property
+    def name(self) -> str:
+        """The name of its output: the last layer's."""
+        return self.layers[-1].name
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all its layers."""
+        return sum(layer.macs for layer in self.layers)
 
 
 @dataclass(frozen=True)
 class LoweredNetwork:
-    """All layers, with the plan of the arena they share (the input lies in it too)."""
+    """All stages in order, with the plan of the arena they share (the input lies in it too).
+
+    Parameters
+    ----------
+    network : IntegerNetwork
+        What is computed.
+    stages : tuple of Stage
+        How.
+    plan : MemoryPlan
+        Arena offsets by tensor: ``"input"``, layers' names, and `scratch_name` of each stage's scratch.
+    """
 
     network: IntegerNetwork
-    layers: tuple[LoweredLayer, ...]
+    stages: tuple[Stage, ...]
     plan: MemoryPlan
 
     @property
     def constant_bytes(self) -> int:
         """Bytes of weights, biases and multipliers."""
-        return sum(array.nbytes for lowered in self.layers for array in lowered.kernel.constants.values())
+        return sum(array.nbytes for stage in self.stages for array in stage.kernel.constants.values())
 
 
 def lower_network(network: IntegerNetwork) -> LoweredNetwork:
-    """Choose a kernel for every layer and a place for every tensor."""
-    kernels = [build_portable(layer) for layer in network.layers]
-    plan = plan_memory(_lifetimes(network, kernels))
-    offsets = plan.offsets
-    layers = tuple(
-        LoweredLayer(
-            layer,
-            kernel,
-            tuple(offsets[source] for source in layer.sources),
-            offsets[layer.name],
-            offsets.get(_scratch_name(layer)),
+    """Choose a kernel for every layer or chain of layers, and a place for every tensor."""
+    stages = _build_stages(network)
+    return LoweredNetwork(network, tuple(stages), plan_memory(_lifetimes(network, stages)))
+
+
+def scratch_name(stage: Stage, parameter: str) -> str:
+    """Return the name under which a stage's scratch stands in the plan."""
+    return f"{parameter} of {stage.name}"
+
+
+#: Rows a step are chosen so that about this many pixels share the widening of a weight.
+PIXELS_A_STEP = 144
+
+
+def _build_stages(network: IntegerNetwork) -> list[Stage]:
+    stages: list[Stage] = []
+    layouts = {NETWORK_INPUT: nhwc_layout(network.input_shape)}
+    start = 0
+    while start < len(network.layers):
+        lengths = chain_lengths(network, start)
+        if lengths:
+            # With an add at the end if there is one, and without windows otherwise.
+            length = lengths[-1] if network.layers[start + lengths[-1] - 1].kind == "add" else lengths[0]
+            chain = network.layers[start : start + length]
+            last = chain[-1]
+            target = _layout_for(network, start + length - 1)
+            height, width, _ = last.output_shape
+            rows = max(2, -(-PIXELS_A_STEP // width))
+            stage = DspStage(chain, layouts[chain[0].sources[0]], target, rows=min(rows, height))
+            stages.append(Stage(chain, stage.build(), (chain[0].sources[0],), target))
+        else:
+            length, last = 1, network.layers[start]
+            target = nhwc_layout(last.output_shape)
+            stages.append(Stage((last,), build_portable(last), last.sources, target))
+        layouts[last.name] = target
+        start += length
+    return stages
+
+
+def _layout_for(network: IntegerNetwork, index: int) -> Layout:
+    """Return the layout in which a layer's output is read: planes where a depthwise layer on the kernels reads it."""
+    layer = network.layers[index]
+    readers = [other for other in network.layers if layer.name in other.sources]
+    follower = index + 1
+    if len(readers) == 1 and isinstance(readers[0], DepthwiseConvolution) and chain_lengths(network, follower):
+        return planar_layout(layer.output_shape, 2, readers[0].padding)
+    return nhwc_layout(layer.output_shape)
+
+
+def _lifetimes(network: IntegerNetwork, stages: list[Stage]) -> list[PlannedTensor]:
+    last_use = {network.output.name: len(stages) - 1}
+    for step, stage in enumerate(stages):
+        last_use.update(dict.fromkeys(stage.sources, step))
+    size = nhwc_layout(network.input_shape).size
+    tensors = [PlannedTensor(NETWORK_INPUT, size, 0, last_use[NETWORK_INPUT])]
+    for step, stage in enumerate(stages):
+        tensors.append(PlannedTensor(stage.name, stage.output_layout.size, step, last_use.get(stage.name, step)))
+        tensors.extend(
+            PlannedTensor(scratch_name(stage, parameter), scratch.bytes, step, step)
+            for parameter, scratch in stage.kernel.scratch.items()
         )
-        for layer, kernel in zip(network.layers, kernels, strict=True)
-    )
-    return LoweredNetwork(network, layers, plan)
-
-
-def _scratch_name(layer: Layer) -> str:
-    return f"scratch of {layer.name}"
-
-
-def _lifetimes(network: IntegerNetwork, kernels: list[Kernel]) -> list[PlannedTensor]:
-    last_use = {network.output.name: len(network.layers) - 1}
-    for step, layer in enumerate(network.layers):
-        last_use.update(dict.fromkeys(layer.sources, step))
-    tensors = [PlannedTensor(NETWORK_INPUT, math.prod(network.input_shape), 0, last_use[NETWORK_INPUT])]
-    for step, (layer, kernel) in enumerate(zip(network.layers, kernels, strict=True)):
-        size = math.prod(layer.output_shape)
-        tensors.append(PlannedTensor(layer.name, size, step, last_use.get(layer.name, step)))
-        if kernel.scratch_bytes:
-            tensors.append(PlannedTensor(_scratch_name(layer), kernel.scratch_bytes, step, step))
     return tensors

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.errors import ToolchainError
+from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
 from thumbnet.runtime_tests.debug_port import DebugPort
 from thumbnet.runtime_tests.emulator import Emulator, find_qemu
 from thumbnet.runtime_tests.errors import DeviceFaultError, DeviceUnreachableError, ProtocolError, SessionError
@@ -169,13 +171,11 @@ class MicrocontrollerSession(DeviceSession):
         outputs = {}
         for index, layer in enumerate(self._loaded.manifest["layers"]):
             size, address = self._ask(partial(ProtocolClient.run_layer, layer=index))
-            shape, dtype = layer["shape"], np.dtype(layer.get("dtype", "int8"))
-            if size != math.prod(shape) * dtype.itemsize:
-                raise ProtocolError(
-                    f"layer {layer['name']}: {size} bytes on the board, {shape} of {dtype} in the manifest"
-                )
+            layout = _layout_of(layer)
+            if size != layout.size:
+                raise ProtocolError(f"layer {layer['name']}: {size} bytes on the board, {layout.size} in the manifest")
             data = self._ask(partial(self._read_layer, index=index, size=size, address=address))
-            outputs[layer["name"]] = np.frombuffer(data, dtype).reshape(shape)
+            outputs[layer["name"]] = layout.unpack(data)
         return outputs
 
     def measure(self, image: NDArray[Any], repeat: int) -> Measurement:
@@ -340,3 +340,12 @@ class MicrocontrollerSession(DeviceSession):
         assert self._counter is not None
         counts = [count for _, count in self._counter.read_marks()]
         return [end - begin - self._overhead for begin, end in zip(counts[::2], counts[1::2], strict=True)]
+
+
+def _layout_of(layer: Mapping[str, Any]) -> Layout:
+    """Return how a layer's output lies in the arena; rows, pixels, channels where the manifest doesn't say."""
+    if "layout" not in layer:
+        shape = (*(1,) * (3 - len(layer["shape"])), *layer["shape"])
+        return replace(nhwc_layout(shape), size=math.prod(shape))
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in layer["layout"].items()}
+    return Layout(**fields)

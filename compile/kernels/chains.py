@@ -1,0 +1,63 @@
+"""Which layers can be computed together, row by row, on the DSP kernels."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from thumbnet.compile.integer_network import (
+    Add,
+    Convolution,
+    DepthwiseConvolution,
+    IntegerNetwork,
+    Layer,
+)
+
+
+def chain_lengths(network: IntegerNetwork, start: int) -> list[int]:
+    """Return how many layers from one on can be one chain, every possible number of them, ascending.
+
+    A chain is a convolution or pointwise convolution, or starts with a depthwise one; every depthwise convolution in it is
+    followed by a pointwise one; a residual add may end it whose shortcut is the chain's input. Nothing but the next layer
+    reads what a layer inside makes.
+    """
+    readers = Counter(source for layer in network.layers for source in layer.sources)
+    layers = network.layers
+    shortcut = layers[start].sources[0]
+    lengths: list[int] = []
+    for end in range(start, len(layers)):
+        layer = layers[end]
+        previous = layers[end - 1] if end > start else None
+        if isinstance(layer, Add):
+            if previous is None or isinstance(previous, DepthwiseConvolution):
+                break
+            if set(layer.sources) != {shortcut, previous.name} or end == start:
+                break
+            if network.shape_of(shortcut) != layer.output_shape:
+                break
+            lengths.append(end - start + 1)
+            break
+        if not _on_kernels(layer) or (previous is not None and layer.sources != (previous.name,)):
+            break
+        if isinstance(layer, Convolution):
+            if previous is not None and not isinstance(previous, DepthwiseConvolution):
+                break
+            lengths.append(end - start + 1)
+        elif previous is not None and isinstance(previous, DepthwiseConvolution):
+            break
+        # The shortcut of an add is read twice, by the chain's first layer and by the add: both inside.
+        if readers[layer.name] != 1:
+            break
+    return lengths
+
+
+def _on_kernels(layer: Layer) -> bool:
+    match layer:
+        case Convolution():
+            pointwise = layer.kernel == (1, 1)
+            plain = layer.stride == (1, 1) and not any(layer.padding)
+            # A fully connected layer has one pixel: widening its weights would cost more than it saves.
+            return (plain and layer.output_shape[:2] != (1, 1)) if pointwise else True
+        case DepthwiseConvolution():
+            return layer.kernel == (3, 3) and layer.stride in ((1, 1), (2, 2))
+        case _:
+            return False

@@ -1,0 +1,110 @@
+"""How a tensor lies in memory: strides, element size, border."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thumbnet.compile.integer_network import Shape
+
+Padding = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A tensor ``[H, W, C]`` in bytes from its start: value (y, x, c) lies at
+    ``first + y * row_bytes + x * pixel_bytes + c * channel_bytes``.
+
+    Parameters
+    ----------
+    shape : (H, W, C)
+        Without border.
+    element_bytes : int
+        1, or 2 for int8 values kept as int16.
+    first : int
+        Bytes before value (0, 0, 0): the border.
+    row_bytes, pixel_bytes, channel_bytes : int
+        Strides.
+    size : int
+        Bytes in all, with borders and what kernels may touch beyond the last value.
+    border : (int, int, int, int)
+        Rows and columns of border: top, left, bottom, right; (0, 0, 0, 0) without one.
+    """
+
+    shape: Shape
+    element_bytes: int
+    first: int
+    row_bytes: int
+    pixel_bytes: int
+    channel_bytes: int
+    size: int
+    border: Padding = (0, 0, 0, 0)
+
+    @property
+    def dtype(self) -> str:
+        """int8 or int16."""
+        return "int8" if self.element_bytes == 1 else "int16"
+
+    @property
+    def planar(self) -> bool:
+        """Whether the pixels of a row and channel are neighbours."""
+        return self.pixel_bytes == self.element_bytes and self.border != (0, 0, 0, 0)
+
+    def unpack(self, data: bytes) -> NDArray[np.int8]:
+        """Return the tensor ``[H, W, C]`` int8 out of the bytes of its place in the arena."""
+        view = np.ndarray(
+            self.shape,
+            np.dtype(f"<i{self.element_bytes}"),
+            buffer=data,
+            offset=self.first,
+            strides=(self.row_bytes, self.pixel_bytes, self.channel_bytes),
+        )
+        return view.astype(np.int8)
+
+
+def nhwc_layout(shape: Shape) -> Layout:
+    """Return the plain layout: rows, pixels, channels; one spare pixel at the end, which kernels that work on two
+    pixels or channels at a time may overwrite.
+    """
+    height, width, channels = shape
+    return Layout(shape, 1, 0, width * channels, channels, 1, height * width * channels + channels + 1)
+
+
+def planar_layout(shape: Shape, element_bytes: int, padding: Padding, *, rows_first: bool = False) -> Layout:
+    """Return a plane a channel with a border, which a depthwise convolution reads.
+
+    Parameters
+    ----------
+    shape : (H, W, C)
+        Without border.
+    element_bytes : int
+        1 or 2.
+    padding : (int, int, int, int)
+        What the depthwise convolution pads: top, left, bottom, right. One column more stands right of an odd row, for
+        the second pixel of the last pair.
+    rows_first : bool
+        Rows of all channels behind each other instead of planes: a tensor that is read and written row by row can then
+        overlap with the next one.
+    """
+    height, width, channels = shape
+    top, left, bottom, right = padding
+    # Pixels are written in pairs; kernels load four values at a time, and planar16 rows have to be whole words.
+    pitch = left + width + max(right, width % 2)
+    pitch += pitch % 2
+    rows = height + top + bottom
+    row, plane = pitch * element_bytes, pitch * rows * element_bytes
+    row_bytes, channel_bytes = (row * channels, row) if rows_first else (row, plane)
+    # An odd number of channels is written in pairs too: one plane to spare. Loads pass the end by less than 8 bytes.
+    even = channels + channels % 2
+    return Layout(
+        shape,
+        element_bytes,
+        top * row_bytes + left * element_bytes,
+        row_bytes,
+        element_bytes,
+        channel_bytes,
+        pitch * rows * even * element_bytes + 8,
+        (top, left, bottom, pitch - left - width),
+    )
