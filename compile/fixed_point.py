@@ -72,8 +72,8 @@ class AddParameters:
 def quantize_scale(scale: ArrayLike) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return the ``multiplier`` and ``left_shift`` that stand for real scales.
 
-    ``multiplier = round(scale / 2**left_shift * 2**31)`` with the smallest ``left_shift`` that keeps all channels' below
-    2**30: one shift a layer, so that kernels have it as a constant.
+    ``multiplier = round(scale / 2**left_shift * 2**31)`` with the smallest ``left_shift`` that keeps all channels'
+    below 2**30: one shift a layer, so that kernels have it as a constant.
 
     Parameters
     ----------

@@ -90,7 +90,8 @@ def _build_stages(network: IntegerNetwork) -> list[Stage]:
     start = 0
     while start < len(network.layers):
         lengths = chain_lengths(network, start)
-        if lengths:
+        first = network.layers[start]
+        if lengths and (layouts[first.sources[0]].planar or not isinstance(first, DepthwiseConvolution)):
             # With an add at the end if there is one, and without windows otherwise.
             length = lengths[-1] if network.layers[start + lengths[-1] - 1].kind == "add" else lengths[0]
             chain = network.layers[start : start + length]

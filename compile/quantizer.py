@@ -65,8 +65,10 @@ class PerChannelWeightObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scales and zero points ``[channels]``."""
         largest = torch.maximum(self.min_val.abs(), self.max_val.abs())
-        # A channel of zeros may have any scale: 1 keeps its multiplier in range.
-        scales = torch.where(largest > 0, largest / WEIGHT_MAX, torch.ones_like(largest))
+        # A channel of zeros may have any scale: another channel's keeps the requantization of the layer together.
+        others = largest[largest > 0]
+        instead = others.min() if others.numel() else torch.ones(())
+        scales = torch.where(largest > 0, largest, instead) / WEIGHT_MAX
         if self.known_scales is not None:
             fits = largest <= self.known_scales * (WEIGHT_MAX + 0.5)
             scales = torch.where(fits & (largest > 0), self.known_scales, scales)

@@ -16,9 +16,9 @@ from thumbnet.compile.integer_network import (
 def chain_lengths(network: IntegerNetwork, start: int) -> list[int]:
     """Return how many layers from one on can be one chain, every possible number of them, ascending.
 
-    A chain is a convolution or pointwise convolution, or starts with a depthwise one; every depthwise convolution in it is
-    followed by a pointwise one; a residual add may end it whose shortcut is the chain's input. Nothing but the next layer
-    reads what a layer inside makes.
+    A chain is a convolution or pointwise convolution, or starts with a depthwise one; every depthwise convolution in it
+    is followed by a pointwise one; a residual add may end it whose shortcut is the chain's input. Nothing but the next
+    layer reads what a layer inside makes.
     """
     readers = Counter(source for layer in network.layers for source in layer.sources)
     layers = network.layers
@@ -39,7 +39,7 @@ def chain_lengths(network: IntegerNetwork, start: int) -> list[int]:
         if not _on_kernels(layer) or (previous is not None and layer.sources != (previous.name,)):
             break
         if isinstance(layer, Convolution):
-            if previous is not None and not isinstance(previous, DepthwiseConvolution):
+            if previous is not None and (layer.kernel != (1, 1) or not isinstance(previous, DepthwiseConvolution)):
                 break
             lengths.append(end - start + 1)
         elif previous is not None and isinstance(previous, DepthwiseConvolution):

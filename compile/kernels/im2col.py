@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from thumbnet.compile.integer_network import Convolution
 
-#: Slots of the IM2COL3 kernel: taps (row * 9 + column * 3 + channel) in the order in which SXTB16 of whole words gives them.
+#: Slots of the IM2COL3 kernel: taps (row * 9 + column * 3 + channel) in the order in which SXTB16 of words gives them.
 IM2COL3_SLOTS = [
     *(0, 2, 1, 3, 4, 6, 5, 7),
     *(9, 11, 10, 12, 13, 15, 14, 16),

@@ -14,8 +14,9 @@ Padding = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Layout:
-    """A tensor ``[H, W, C]`` in bytes from its start: value (y, x, c) lies at
-    ``first + y * row_bytes + x * pixel_bytes + c * channel_bytes``.
+    """Where the values of a tensor ``[H, W, C]`` lie.
+
+    In bytes from its start, value (y, x, c) is at ``first + y * row_bytes + x * pixel_bytes + c * channel_bytes``.
 
     Parameters
     ----------
@@ -65,8 +66,9 @@ class Layout:
 
 
 def nhwc_layout(shape: Shape) -> Layout:
-    """Return the plain layout: rows, pixels, channels; one spare pixel at the end, which kernels that work on two
-    pixels or channels at a time may overwrite.
+    """Return the plain layout: rows, pixels, channels.
+
+    One spare pixel stands at the end, which kernels that work on two pixels or channels at a time may overwrite.
     """
     height, width, channels = shape
     return Layout(shape, 1, 0, width * channels, channels, 1, height * width * channels + channels + 1)

@@ -1,9 +1,9 @@
 """When which rows of a fused chain of layers are computed.
 
-A chain runs in steps. In each step every layer computes its next rows from rows of the layer before that are there; what
-of them the next step needs again is carried over. Layer i computes ``rows`` rows a step and lags ``lag`` rows behind:
-in step t its rows ``[t * rows - lag, (t + 1) * rows - lag)``, as far as they lie in the image. With one step for the
-whole image there is no lag and nothing to carry.
+A chain runs in steps. In each step every layer computes its next rows from rows of the layer before that are there;
+what of them the next step needs again is carried over. Layer i computes ``rows`` rows a step and lags ``lag`` rows
+behind: in step t its rows ``[t * rows - lag, (t + 1) * rows - lag)``, as far as they lie in the image. With one step
+for the whole image there is no lag and nothing to carry.
 """
 
 from __future__ import annotations

@@ -282,7 +282,9 @@ def _finish(
 
     weight_scales = np.broadcast_to(weight_scales, layer.bias.shape)
     scale = input_quant.scale * weight_scales / layer.output_quant.scale
-    coarser = np.maximum(scale, SMALLEST_SCALE) / scale
+    # A layer's left shift takes its bits from the multipliers of all channels.
+    shift = int(quantize_scale(scale)[1][0])
+    coarser = np.maximum(scale, SMALLEST_SCALE * 2**shift) / scale
     weight = np.rint(weight / coarser.reshape(broadcast)).astype(np.int64)
     folded = np.rint(
         _bias_steps(bias, input_quant.scale * weight_scales) / coarser

@@ -128,8 +128,9 @@ def test_header_is_c_plus_plus_too(tmp_path):
 
 
 PLANTED = {
-    "rounding half down": ("thumbnet_arithmetic.h", "(INT64_C(1) << 30)", "((INT64_C(1) << 30) - 1)"),
-    "no rounding": ("thumbnet_arithmetic.h", "+ (INT64_C(1) << 30)", ""),
+    "rounding half down": ("thumbnet_dsp.h", "M + 0x80000000ll", "M + 0x7fffffffll"),
+    "no rounding": ("thumbnet_dsp.h", "M + 0x80000000ll", "M"),
+    "no rounding, portable": ("thumbnet_arithmetic.h", "+ (INT64_C(1) << 30)", ""),
     "layers in another order": ("net.c", "case 1:", "case 9:"),
 }
 

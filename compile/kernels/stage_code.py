@@ -1,0 +1,64 @@
+"""What the TIR of every kernel is written with: calls, addresses, borders, clamps."""
+
+from __future__ import annotations
+
+from tvm import tirx
+from tvm.script.ir_builder import tirx as T
+
+from thumbnet.compile.kernels.layouts import Layout
+
+Index = tirx.Expr | int
+
+
+class StageCode:
+    """Emits TIR into the function that is being built.
+
+    Parameters
+    ----------
+    buffers : dict
+        The function's parameters by name, flat.
+    definitions : list of str
+        C lines that define the functions called.
+    """
+
+    def __init__(self) -> None:
+        self.buffers: dict[str, tirx.Buffer] = {}
+        self.definitions: list[str] = []
+
+    def _at(self, buffer: str, element: Index) -> tirx.Expr:
+        return T.address_of(self.buffers[buffer][element])
+
+    def _call(self, name: str, *arguments: Index) -> None:
+        T.evaluate(T.call_extern("void", name, *arguments))
+
+    def _define(self, macro: str, name: str, *arguments: object) -> str:
+        self.definitions.append(f"TN_DEF_{macro}({', '.join([name, *map(str, arguments)])})")
+        return name
+
+    def _fill_rows(self, buffer: str, layout: Layout, value: int, first: Index, count: Index) -> None:
+        if isinstance(count, int) and count <= 0:
+            return
+        pitch = layout.border[1] + layout.shape[1] + layout.border[3]
+        row, plane = layout.row_bytes // layout.element_bytes, layout.channel_bytes // layout.element_bytes
+        with T.grid(layout.shape[2], count, pitch) as (channel, y, x):
+            at = channel * plane + (first + y) * row + x
+            T.buffer_store(self.buffers[buffer], tirx.const(value, layout.dtype), [at])
+
+    def _fill_columns(
+        self, buffer: str, layout: Layout, value: int, first: Index, count: Index, *, right_only: bool = False
+    ) -> None:
+        left, width, right = layout.border[1], layout.shape[1], layout.border[3]
+        row, plane = layout.row_bytes // layout.element_bytes, layout.channel_bytes // layout.element_bytes
+        columns = [left + width + x for x in range(right)]
+        if not right_only:
+            columns = [*range(left), *columns]
+        if not columns:
+            return
+        with T.grid(layout.shape[2], count) as (channel, y):
+            for column in columns:
+                at = channel * plane + (first + y) * row + column
+                T.buffer_store(self.buffers[buffer], tirx.const(value, layout.dtype), [at])
+
+    def _clamp(self, buffer: str, element: Index, lowest: int, highest: int) -> None:
+        value = T.max(T.min(self.buffers[buffer][element], highest), lowest)
+        T.buffer_store(self.buffers[buffer], value, [element])
