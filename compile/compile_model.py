@@ -28,6 +28,7 @@ from thumbnet.compile.integer_network import IntegerNetwork
 from thumbnet.compile.integer_relax import identifier, read_relax
 from thumbnet.compile.lowered_network import lower_network
 from thumbnet.compile.network_file import save_network
+from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
 from thumbnet.compile.pipeline import lower_to_integer
 from thumbnet.targets.board import Board
 
@@ -61,6 +62,8 @@ class CompileRequest:
         Inputs ``[1, C, H, W]`` for the golden vectors; the calibration's first ones by default.
     database : Path, optional
         Tuning records to apply.
+    keep_dead_channels : bool
+        Leave channels in that are proven to have no influence on the output.
     manifest : mapping
         What the caller wants to be in the manifest too.
     write_extra : callable
@@ -77,6 +80,7 @@ class CompileRequest:
     weight_scales: Mapping[str, NDArray[np.float32]] | None = None
     golden_images: Sequence[torch.Tensor] = ()
     database: Path | None = None
+    keep_dead_channels: bool = False
     manifest: Mapping[str, Any] = field(default_factory=dict)
     write_extra: Callable[[Path], None] = lambda _: None
 
@@ -118,7 +122,8 @@ def quantize_network(request: CompileRequest) -> tvm.IRModule:
         activation_quant=request.activation_quant,
         weight_scales=request.weight_scales,
     )
-    return lower_to_integer(import_quantized(quantized, example))
+    imported = import_quantized(quantized, example)
+    return lower_to_integer(imported, remove_dead_channels=not request.keep_dead_channels)
 
 
 def import_network(request: CompileRequest) -> tvm.IRModule:
@@ -151,7 +156,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         "kind": "c",
         "arena_bytes": lowered.plan.arena_bytes,
         "constant_bytes": lowered.constant_bytes,
-        **_integer_manifest(request, network, folder),
+        **_integer_manifest(request, module, network, folder),
         "layers": [
             {
                 "name": stage.name,
@@ -179,7 +184,7 @@ def _compile_library(request: CompileRequest, module: tvm.IRModule, folder: Path
         "kind": "library",
         "layers_library": libraries["layers"],
         "tuned": request.database is not None,
-        **_integer_manifest(request, network, folder),
+        **_integer_manifest(request, module, network, folder),
         "layers": [
             {"name": layer.name, "kind": layer.kind, "shape": layer.output_shape, "macs": layer.macs}
             for layer in network.layers
@@ -187,15 +192,19 @@ def _compile_library(request: CompileRequest, module: tvm.IRModule, folder: Path
     }
 
 
-def _integer_manifest(request: CompileRequest, network: IntegerNetwork, folder: Path) -> dict[str, Any]:
+def _integer_manifest(
+    request: CompileRequest, module: tvm.IRModule, network: IntegerNetwork, folder: Path
+) -> dict[str, Any]:
     images = [quantize_input(network, image) for image in request.golden_images or request.calibration]
     inputs, outputs = make_golden(network, images)
     np.savez_compressed(folder / "golden.npz", inputs=inputs, outputs=outputs)
     save_network(network, folder / REFERENCE_FILE)
     output = network.output
+    removed = read_dead_channels(module)
     return {
         "dtype": "int8",
         "macs": network.macs,
+        "dead_channels": "kept" if removed is None else {"removed": removed},
         "input": {
             "shape": network.input_shape,
             "dtype": "int8",

@@ -33,6 +33,7 @@ def compile_network(
     calibration_limit: int = 32,
     tuning: Path | None = None,
     classes: int | None = None,
+    keep_dead_channels: bool = False,
 ) -> Artifact:
     """Load, quantize and compile a network; see `thumbnet compile --help` for the parameters.
 
@@ -50,6 +51,7 @@ def compile_network(
         calibration_limit=calibration_limit,
         tuning=tuning,
         classes=classes,
+        keep_dead_channels=keep_dead_channels,
     )
     try:
         return compile_model(request, output)
@@ -67,6 +69,7 @@ def make_request(
     calibration_limit: int = 32,
     tuning: Path | None = None,
     classes: int | None = None,
+    keep_dead_channels: bool = False,
 ) -> CompileRequest:
     """Return what the compiler takes."""
     trained = load_model(model, weights, classes)
@@ -96,6 +99,7 @@ def make_request(
         activation_quant=ranges,
         weight_scales=trained.weight_scales,
         database=tuning,
+        keep_dead_channels=keep_dead_channels,
         manifest={
             "weights": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
             "quantization": {"mode": quantize, "ranges": source},

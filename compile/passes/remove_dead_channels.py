@@ -8,10 +8,13 @@ channel that stays.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import tvm
 from numpy.typing import NDArray
 
 from thumbnet.compile.fixed_point import Requantization
@@ -24,15 +27,36 @@ from thumbnet.compile.integer_network import (
     Layer,
     Shape,
 )
+from thumbnet.compile.integer_relax import read_relax, write_relax
 from thumbnet.compile.passes.channel_ranges import TensorRange, accumulator_range, fits_int32, tensor_ranges
 from thumbnet.compile.passes.dead_channel_report import DeadChannelReport, LayerReport, Size
 from thumbnet.compile.passes.needed_channels import Folding, foldings, needed_channels
 
+#: Module attribute: what was removed, as `DeadChannelReport.as_json` gives it, in JSON.
+DEAD_CHANNELS = "thumbnet.dead_channels"
 #: Multipliers stay below this, see `Requantization`.
 MULTIPLIER_LIMIT = 2**30
 
 #: Of each channel, whether it stays.
 Mask = NDArray[np.bool_]
+
+
+@tvm.transform.module_pass(opt_level=0, name="RemoveDeadChannels")
+class RemoveDeadChannels:
+    """Replace an integer module by the one without its dead channels; the output's bytes stay."""
+
+    def transform_module(self, module: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
+        """Rewrite the whole module."""
+        network, report = remove_dead_channels(read_relax(module))
+        return write_relax(network).with_attr(DEAD_CHANNELS, json.dumps(report.as_json()))
+
+
+def read_dead_channels(module: tvm.IRModule) -> dict[str, Any] | None:
+    """Return what `RemoveDeadChannels` took from an integer module, None where it was left as it is."""
+    if module.attrs is None or DEAD_CHANNELS not in module.attrs:
+        return None
+    removed: dict[str, Any] = json.loads(str(module.attrs[DEAD_CHANNELS]))
+    return removed
 
 
 def remove_dead_channels(network: IntegerNetwork) -> tuple[IntegerNetwork, DeadChannelReport]:

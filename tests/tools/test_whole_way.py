@@ -48,6 +48,25 @@ def test_compile_prints_a_table_and_writes_json(thumbnet, tmp_path):
     assert content["arena_bytes"] >= 2 * 32 * 32
 
 
+def test_compile_says_what_dead_channels_it_removed_or_that_they_are_kept(thumbnet, tmp_path):
+    arguments = ("compile", DIGITS, "--board", "mps2_an386", "--calibration", CALIBRATION, "--calibration-limit", 4)
+    contents = []
+    for name, options, says in (("a", (), " removed: "), ("b", ("--keep-dead-channels",), "kept")):
+        file = tmp_path / f"{name}.json"
+        code, out, _ = thumbnet(*arguments, *options, "-o", tmp_path / name, "--json", file)
+        assert code == 0
+        assert says in next(line for line in out.splitlines() if "dead channels" in line)
+        contents.append(json.loads(file.read_text()))
+    removed, kept = contents
+    assert kept["dead_channels"] == "kept"
+    counts = removed["dead_channels"]["removed"]
+    assert counts["channels"] > 0 and counts["constant_bytes"] > 0
+    assert kept["macs"] - removed["macs"] == counts["macs"] > 0
+    assert kept["constant_bytes"] > removed["constant_bytes"]
+    goldens = [Artifact.load(tmp_path / name).golden()[1] for name in "ab"]
+    np.testing.assert_array_equal(*goldens)
+
+
 def test_devices_and_boards_json(thumbnet, tmp_path):
     for command in ("devices", "boards"):
         assert thumbnet(command, "--json", tmp_path / f"{command}.json")[0] == 0

@@ -5,11 +5,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
 from thumbnet.tools.output import json_option, print_table, write_json
+
+keep_dead_channels_option = click.option(
+    "--keep-dead-channels",
+    is_flag=True,
+    help="Leave channels in that are proven to have no influence on the answer, whatever the image.",
+)
 
 
 @click.command()
@@ -26,6 +32,7 @@ from thumbnet.tools.output import json_option, print_table, write_json
 @click.option("--calibration-limit", type=click.IntRange(min=1), default=32, show_default=True, help="Images at most.")
 @click.option("--tuning", type=click.Path(path_type=Path, file_okay=False), help="Records of `thumbnet tune`.")
 @click.option("--classes", type=click.IntRange(min=1), help="Number of classes the weights must have.")
+@keep_dead_channels_option
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False))
 @json_option
 def compile(
@@ -37,6 +44,7 @@ def compile(
     calibration_limit: int,
     tuning: Path | None,
     classes: int | None,
+    keep_dead_channels: bool,
     output: Path,
     json_file: Path | None,
 ) -> None:
@@ -60,6 +68,7 @@ def compile(
         calibration_limit=calibration_limit,
         tuning=tuning,
         classes=classes,
+        keep_dead_channels=keep_dead_channels,
     )
     manifest = artifact.manifest
     rows: list[tuple[str, object]] = [
@@ -68,6 +77,7 @@ def compile(
         ("artifact", {"c": "C sources", "library": "shared library"}[manifest["kind"]]),
         ("number type", manifest["dtype"]),
         ("multiply-accumulates", manifest.get("macs")),
+        ("dead channels", _dead_channels(manifest.get("dead_channels"))),
         ("layers", len(manifest["layers"]) or None),
         ("arena, input included (bytes)", manifest.get("arena_bytes")),
         ("constants (bytes)", manifest.get("constant_bytes")),
@@ -76,6 +86,18 @@ def compile(
     ]
     print_table("Compiled", ["what", "value"], [(key, _text(value)) for key, value in rows if value is not None])
     write_json(json_file, {**manifest, "folder": str(output)})
+
+
+def _dead_channels(entry: Any) -> str | None:  # noqa: ANN401 - as in the manifest: None, "kept" or what was removed
+    if entry is None or isinstance(entry, str):
+        return entry
+    removed = entry["removed"]
+    if not removed["channels"]:
+        return "none found"
+    return (
+        f"{removed['channels']:,} of {removed['before']['channels']:,} removed:"
+        f" {removed['macs']:,} MACs, {removed['constant_bytes']:,} bytes"
+    )
 
 
 def _text(value: object) -> str:

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from thumbnet.tools.commands.compile import keep_dead_channels_option
 from thumbnet.tools.commands.devices import devices_option
 from thumbnet.tools.output import json_option, print_table, write_json
 
@@ -24,6 +25,7 @@ from thumbnet.tools.output import json_option, print_table, write_json
 @click.option("--trials", type=click.IntRange(min=1), default=256, show_default=True, help="Candidates to measure.")
 @click.option("--quantize", type=click.Choice(["int8", "none"]), default="int8", show_default=True)
 @click.option("--calibration", type=click.Path(path_type=Path, file_okay=False), help="As for `thumbnet compile`.")
+@keep_dead_channels_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "-o",
@@ -42,6 +44,7 @@ def tune(
     trials: int,
     quantize: Literal["int8", "none"],
     calibration: Path | None,
+    keep_dead_channels: bool,
     seed: int,
     folder: Path,
     devices_file: Path | None,
@@ -63,7 +66,15 @@ def tune(
     from thumbnet.runtime_tests.tuning_runner import open_tuning_target
     from thumbnet.tools.network import make_request
 
-    request = make_request(model, target.board, weights=weights, quantize=quantize, calibration=calibration)
+    request = make_request(
+        model,
+        target.board,
+        weights=weights,
+        quantize=quantize,
+        calibration=calibration,
+        # Other channels are other layers: records serve the network they were found for.
+        keep_dead_channels=keep_dead_channels,
+    )
     # Every layer's output is not what will be deployed.
     module = keep_entry(import_network(request), "main")
     # A copy of standard error: the search sends the original to a file.
