@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thumbnet.compile.integer_network import NETWORK_INPUT, DepthwiseConvolution, IntegerNetwork, Layer
@@ -72,7 +73,12 @@ class LoweredNetwork:
 def lower_network(network: IntegerNetwork) -> LoweredNetwork:
     """Choose a kernel for every layer or chain of layers, and a place for every tensor."""
     stages = _build_stages(network)
-    return LoweredNetwork(network, tuple(stages), plan_memory(_lifetimes(network, stages)))
+    return LoweredNetwork(network, tuple(stages), plan_stages(network, stages))
+
+
+def plan_stages(network: IntegerNetwork, stages: Sequence[Stage]) -> MemoryPlan:
+    """Place the input, every stage's output and every stage's scratch in one arena."""
+    return plan_memory(_lifetimes(network, stages))
 
 
 def scratch_name(stage: Stage, parameter: str) -> str:
@@ -99,7 +105,9 @@ def _build_stages(network: IntegerNetwork) -> list[Stage]:
             target = _layout_for(network, start + length - 1)
             height, width, _ = last.output_shape
             rows = max(2, -(-PIXELS_A_STEP // width))
-            stage = DspStage(chain, layouts[chain[0].sources[0]], target, rows=min(rows, height))
+            source = layouts[chain[0].sources[0]]
+            border = _border_for(network, last)
+            stage = DspStage(chain, source, target, rows=min(rows, height), border=border)
             stages.append(Stage(chain, stage.build(), (chain[0].sources[0],), target))
         else:
             length, last = 1, network.layers[start]
@@ -120,7 +128,13 @@ def _layout_for(network: IntegerNetwork, index: int) -> Layout:
     return nhwc_layout(layer.output_shape)
 
 
-def _lifetimes(network: IntegerNetwork, stages: list[Stage]) -> list[PlannedTensor]:
+def _border_for(network: IntegerNetwork, layer: Layer) -> int | None:
+    """Return what the depthwise layer that reads a layer's output pads with, None where none does."""
+    readers = (other for other in network.layers if layer.name in other.sources)
+    return next((reader.input_zero_point for reader in readers if isinstance(reader, DepthwiseConvolution)), None)
+
+
+def _lifetimes(network: IntegerNetwork, stages: Sequence[Stage]) -> list[PlannedTensor]:
     last_use = {network.output.name: len(stages) - 1}
     for step, stage in enumerate(stages):
         last_use.update(dict.fromkeys(stage.sources, step))

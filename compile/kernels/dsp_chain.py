@@ -43,9 +43,17 @@ class DspChain(StageCode):
     """
 
     def __init__(
-        self, layers: Sequence[Layer], source: Layout, target: Layout, *, rows: int, window_bytes: int = 2
+        self,
+        layers: Sequence[Layer],
+        source: Layout,
+        target: Layout,
+        *,
+        rows: int,
+        window_bytes: int = 2,
+        border: int | None = None,
     ) -> None:
         super().__init__()
+        self.border = layers[-1].output_quant.zero_point if border is None else border
         self.layers = list(layers)
         self.source, self.target = source, target
         self.plan, self.steps = plan_rows(self.layers, rows)

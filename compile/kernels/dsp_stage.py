@@ -55,7 +55,7 @@ class DspStage(DspInput):
             self._fill_rows(f"window{index}", window, layer.input_zero_point, 0, -self.plan[index].first_row)
         if self.target.planar:
             height, top, bottom = self.target.shape[0], self.target.border[0], self.target.border[2]
-            value = self._output_zero_point()
+            value = self.border
             self._fill_columns("output", self.target, value, top, height)
             self._fill_rows("output", self.target, value, 0, top)
             self._fill_rows("output", self.target, value, top + height, bottom)
@@ -197,7 +197,8 @@ class DspStage(DspInput):
         width = layer.output_shape[1]
         if width % 2:
             # The second pixel of the last pair fell on the border.
-            self._fill_columns(buffer, layout, layer.requantization.zero_point, position, count, right_only=True)
+            value = self._border_value(index + 1)
+            self._fill_columns(buffer, layout, value, position, count, right_only=True)
         self._clamp_planes(layer, buffer, layout, position, count)
 
     def _to_pixels(self, index: int, buffer: str, first: Index, count: Index) -> None:
@@ -287,8 +288,13 @@ class DspStage(DspInput):
 
     # ---- borders, carrying, clamps -----------------------------------------------------------------------------
 
-    def _output_zero_point(self) -> int:
-        return self.layers[-1].output_quant.zero_point
+    def _border_value(self, index: int) -> int:
+        """Return what the border of a depthwise layer's input is made of; behind the last layer, of the output."""
+        if index == len(self.layers):
+            return self.border
+        layer = self.layers[index]
+        assert isinstance(layer, DepthwiseConvolution)
+        return layer.input_zero_point
 
     def _fill_below(self, index: int, step: Index) -> None:
         """Emit the border below the image, in the steps whose new rows pass its end."""

@@ -29,8 +29,12 @@ int main(void) {{
 
 
 def emit(network, folder, name="net"):
+    return emit_lowered(lower_network(network), folder, name)
+
+
+def emit_lowered(lowered, folder, name="net"):
     folder.mkdir(parents=True, exist_ok=True)
-    return emit_c(lower_network(network), name, folder, title="a network of the tests", generator="thumbnet's tests")
+    return emit_c(lowered, name, folder, title="a network of the tests", generator="thumbnet's tests")
 
 
 def build(folder, name="net", flags=(*STRICT, *SANITIZERS)):
@@ -48,13 +52,17 @@ def build(folder, name="net", flags=(*STRICT, *SANITIZERS)):
 
 def run(program, network, images):
     """Return for each image the output of every stage (a layer, or the last of a chain) by the layer's name."""
+    return run_stages(program, lower_network(network), images)
+
+
+def run_stages(program, lowered, images):
     done = subprocess.run([program], input=np.stack(images).tobytes(), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     rest = done.stdout
     found = []
     for _ in images:
         found.append({})
-        for stage in lower_network(network).stages:
+        for stage in lowered.stages:
             layout = stage.output_layout
             found[-1][stage.name], rest = layout.unpack(rest[: layout.size]), rest[layout.size :]
     assert not rest

@@ -135,6 +135,41 @@ def one_of_each_kind(seed=3, size=6, channels=4):
     return IntegerNetwork(first.input_shape, INPUT_QUANT, (first, depthwise, pointwise, add, pool, head))
 
 
+def chain_network(size, channels, padding, seed=5):
+    """Make layers that one stage can compute.
+
+    ``padding`` "same" or "symmetric": convolution, depthwise, pointwise, depthwise with stride 2, pointwise with
+    `channels` outputs. "residual": expand, depthwise, project and add on `channels` (narrow, wide, narrow).
+    """
+    rng = np.random.default_rng(seed)
+
+    def pad(shape, stride):
+        return (1, 1, 1, 1) if padding == "symmetric" else same_padding(shape, (3, 3), (stride, stride))
+
+    made = []
+
+    def then(shape, name, **options):
+        source = made[-1].name if made else NETWORK_INPUT
+        made.append(make_convolution(rng, shape, name=name, source=source, **options))
+        return made[-1].output_shape
+
+    def depthwise(shape, name, stride):
+        return then(shape, name, kernel=(3, 3), stride=(stride, stride), padding=pad(shape, stride))
+
+    if padding == "residual":
+        narrow, wide, _ = channels
+        shape = (*size, narrow)
+        wide_shape = depthwise(then(shape, "expand", outputs=wide), "depthwise", 1)
+        then(wide_shape, "project", outputs=narrow)
+        made.append(make_add(rng, shape, sources=(NETWORK_INPUT, "project")))
+        return IntegerNetwork(shape, INPUT_QUANT, tuple(made))
+    image = (*size, 3)
+    shape = then(image, "conv", outputs=channels[0], kernel=(3, 3), stride=(2, 2), padding=pad(image, 2))
+    shape = then(depthwise(shape, "depthwise1", 1), "pointwise1", outputs=channels[1], clamp=(-90, 100))
+    then(depthwise(shape, "depthwise2", 2), "pointwise2", outputs=channels[2])
+    return IntegerNetwork(image, INPUT_QUANT, tuple(made))
+
+
 @st.composite
 def layers(draw, kinds=("conv", "depthwise", "pointwise", "pool", "add")):
     """One layer of the given kinds on a tiny image; odd sizes, one pixel, both paddings and strides among them."""

@@ -1,0 +1,74 @@
+"""Chains of layers on the DSP kernels, computed some rows a step: every size of step gives the reference's bytes.
+
+On the host under sanitizers these are the kernels' portable twins; `tests/runtime_tests/mcu/test_mcu_kernels.py` runs
+the same networks on the emulated cores.
+"""
+
+import numpy as np
+import pytest
+
+from thumbnet.compile.kernels.chains import chain_lengths
+from thumbnet.compile.kernels.dsp_stage import DspStage
+from thumbnet.compile.kernels.layouts import nhwc_layout, planar_layout
+from thumbnet.compile.kernels.rolling import plan_rows
+from thumbnet.compile.lowered_network import LoweredNetwork, Stage, plan_stages
+from thumbnet.compile.reference import run_reference_layers
+
+from .c_harness import build, emit_lowered, run_stages
+from .networks import chain_network, make_image
+
+#: Image size, channels of the chain's tensors, padding: even and odd, one and several channel groups.
+CHAINS = {
+    "even": ((16, 16), (8, 16, 24), "same"),
+    "odd sizes": ((13, 11), (5, 7, 3), "same"),
+    "symmetric": ((14, 18), (4, 6, 10), "symmetric"),
+    "one channel": ((9, 9), (1, 1, 1), "same"),
+    "wide": ((8, 40), (8, 12, 16), "same"),
+}
+
+
+def _lower(network, rows, window_bytes, target):
+    chain = network.layers
+    stage = DspStage(chain, nhwc_layout(network.input_shape), target, rows=rows, window_bytes=window_bytes)
+    stages = (Stage(chain, stage.build(), (chain[0].sources[0],), target),)
+    return LoweredNetwork(network, stages, plan_stages(network, stages))
+
+
+@pytest.mark.parametrize("window_bytes", [1, 2])
+@pytest.mark.parametrize("rows", [1, 2, 3, 100])
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_stage_from_the_image_on(name, rows, window_bytes, tmp_path):
+    size, channels, padding = CHAINS[name]
+    network = chain_network(size, channels, padding)
+    assert chain_lengths(network, 0)[-1] == len(network.layers)
+    shape = network.output.output_shape
+    targets = [nhwc_layout(shape), planar_layout(shape, 2, (1, 1, 1, 1)), planar_layout(shape, 1, (0, 0, 1, 1))]
+    # Each kind of output once over the sizes of steps, not all of them with each: building takes its time.
+    target = targets[rows % 3]
+    lowered = _lower(network, rows, window_bytes, target)
+    emit_lowered(lowered, tmp_path)
+    image = make_image(network)
+    [found] = run_stages(build(tmp_path), lowered, [image])
+    expected = run_reference_layers(network, image)[network.output.name]
+    assert expected.std() > 5
+    np.testing.assert_array_equal(found[network.output.name], expected)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+@pytest.mark.parametrize("size", [(12, 12), (7, 9)])
+def test_an_inverted_residual(size, rows, tmp_path):
+    network = chain_network(size, (8, 24, 8), "residual")
+    lowered = _lower(network, rows, 2, nhwc_layout(network.output.output_shape))
+    emit_lowered(lowered, tmp_path)
+    image = make_image(network)
+    [found] = run_stages(build(tmp_path), lowered, [image])
+    np.testing.assert_array_equal(found["add"], run_reference_layers(network, image)["add"])
+
+
+def test_rows_of_the_first_stage_of_visual_wake_words():
+    """Windows of four and three rows where one row of the second depthwise layer is made a step."""
+    network = chain_network((96, 96), (8, 16, 32), "same")
+    plan, steps = plan_rows(network.layers, 1)
+    assert steps == 25
+    assert [rows.window_rows for rows in plan] == [0, 4, 0, 3, 0]
+    assert [rows.lag for rows in plan] == [0, 1, 1, 1, 1]

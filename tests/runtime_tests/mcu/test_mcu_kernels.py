@@ -1,0 +1,79 @@
+"""Networks of random layers on the emulated cores: their instructions give the reference's bytes too."""
+
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thumbnet.compile.artifact import Artifact, write_manifest
+from thumbnet.compile.emit_c import emit_c
+from thumbnet.compile.golden import make_golden
+from thumbnet.compile.lowered_network import lower_network
+from thumbnet.compile.reference import run_reference_layers
+from thumbnet.runtime_tests.microcontroller_session import MicrocontrollerSession
+from thumbnet.targets.devices import get_device
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "compile"))
+import networks
+
+pytestmark = [
+    pytest.mark.emulated,
+    pytest.mark.skipif(
+        not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")),
+        reason="needs qemu-system-arm and arm-none-eabi-gcc",
+    ),
+]
+
+BOARDS = ("mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547")
+NETWORKS = {
+    "even sizes": lambda: networks.chain_network((32, 32), (8, 16, 24), "same"),
+    "odd sizes": lambda: networks.chain_network((13, 11), (5, 7, 3), "same"),
+    "symmetric padding": lambda: networks.chain_network((14, 18), (4, 6, 10), "symmetric"),
+    "wide": lambda: networks.chain_network((8, 40), (8, 12, 16), "same"),
+    "inverted residual": lambda: networks.chain_network((12, 12), (8, 48, 8), "residual"),
+    "inverted residual, odd": lambda: networks.chain_network((7, 9), (16, 40, 16), "residual"),
+    "one of each kind": lambda: networks.one_of_each_kind(size=8, channels=8),
+}
+
+
+def _write_artifact(network, board, folder):
+    folder.mkdir()
+    lowered = lower_network(network)
+    emit_c(lowered, "net", folder, title="a network of the tests", generator="thumbnet's tests")
+    inputs, outputs = make_golden(network)
+    np.savez(folder / "golden.npz", inputs=inputs, outputs=outputs)
+    shape = network.output.output_shape
+    manifest = {
+        "name": "net",
+        "model": "net",
+        "kind": "c",
+        "board": board,
+        "dtype": "int8",
+        "arena_bytes": lowered.plan.arena_bytes,
+        "input": {"shape": network.input_shape, "dtype": "int8", "scale": 1.0, "zero_point": 0},
+        "output": {"shape": (int(np.prod(shape)),), "dtype": "int8", "scale": 1.0, "zero_point": 0},
+        "layers": [
+            {"name": stage.name, "shape": stage.output_layout.shape, "layout": asdict(stage.output_layout)}
+            for stage in lowered.stages
+        ],
+    }
+    write_manifest(folder, manifest)
+    return Artifact.load(folder)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("board", BOARDS)
+def test_every_core_gives_the_references_bytes(board, name, tmp_path):
+    network = NETWORKS[name]()
+    artifact = _write_artifact(network, board, tmp_path / "net")
+    with MicrocontrollerSession(get_device(f"qemu_{board}")) as session:
+        session.load(artifact)
+        for seed in range(2):
+            image = networks.make_image(network, seed)
+            expected = run_reference_layers(network, image)
+            for layer, found in session.run_layers(image).items():
+                assert expected[layer].std() > 1
+                np.testing.assert_array_equal(found, expected[layer], err_msg=f"{layer} on {board}")

@@ -1,0 +1,282 @@
+"""The benchmark of one board, the profile of artifacts, the data file of rivals, and bad input."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
+from thumbnet.runtime_tests import microcontroller_session
+from thumbnet.runtime_tests.session import Measurement
+from thumbnet.targets.errors import BoardError
+from thumbnet.targets.registry import get_board
+from thumbnet.tools import benchmark
+from thumbnet.tools.network import compile_network
+from thumbnet.tools.stage_costs import StageCost, print_stages
+
+DIGITS = "mobilenet_v1_0.25_digits"
+CALIBRATION = BUNDLED_FOLDER / "calibration"
+
+needs_qemu_system_arm = pytest.mark.skipif(
+    not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")),
+    reason="needs qemu-system-arm and arm-none-eabi-gcc",
+)
+needs_qemu_aarch64 = pytest.mark.skipif(
+    not (shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-gcc")),
+    reason="needs qemu-aarch64 and aarch64-linux-gnu-gcc",
+)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The digits network for the emulated Cortex-M4."""
+    folder = tmp_path_factory.mktemp("compiled") / "digits"
+    compile_network(DIGITS, get_board("mps2_an386"), folder, calibration=CALIBRATION, calibration_limit=4)
+    return folder
+
+
+# ---------------------------------------------------------------------- bench
+
+
+@pytest.mark.emulated
+@pytest.mark.slow
+@needs_qemu_system_arm
+def test_bench_of_one_board_with_random_weights(thumbnet, tmp_path):
+    arguments = ("bench", "--board", "mps2_an386", "--network", "vww", "-o", tmp_path / "bench")
+    code, out, _ = thumbnet(*arguments, "--json", tmp_path / "rows.json")
+    assert code == 0, out
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["dead_channels"] for row in rows] == ["kept", "removed"]
+    for row in rows:
+        assert (row["network"], row["board"], row["core"]) == ("vww", "mps2_an386", "cortex-m4")
+        assert row["weights"] == "random"
+        assert row["equal_to_reference"] is True
+        # Two multiply-accumulates an instruction are the core's most.
+        assert row["macs"] / 2 < row["instructions"] < row["macs"] * 4
+        assert row["ram_bytes"] >= row["arena_bytes"] + row["stack_bytes"] > 96 * 96 * 3
+        assert row["flash_bytes"] > row["network_flash_bytes"] > 200_000
+        assert sum(layer["instructions"] for layer in row["layers"]) == pytest.approx(row["instructions"], rel=0.01)
+        assert sum(layer["macs"] for layer in row["layers"]) == row["macs"]
+        assert all(layer["kernel"] and layer["name"] == layer["layers"][-1] for layer in row["layers"])
+        assert set(row["kinds"]) <= set(row)
+        elf = Path(row["elf"])
+        assert elf.is_relative_to(tmp_path / "bench")
+        assert " vww_96_run\n" in subprocess.run(["arm-none-eabi-nm", elf], capture_output=True, text=True).stdout
+        text, data = subprocess.run(
+            ["arm-none-eabi-size", elf], capture_output=True, text=True
+        ).stdout.splitlines()[1].split()[:2]  # fmt: skip
+        assert row["flash_bytes"] == int(text) + int(data)
+    assert rows[0]["macs"] == 7_489_664
+    assert "features.13.pointwise.0" in out
+    assert "TinyEngine, -O3" in out
+    assert "random weights" in out
+    # Nothing was removed from random weights: no rival with channels removed did the same work.
+    assert "12,180,000" not in out
+
+
+@pytest.mark.emulated
+@pytest.mark.slow
+@needs_qemu_system_arm
+def test_bench_with_trained_weights_and_without_half_of_them(thumbnet, shared_data, tmp_path):
+    code, out, _ = thumbnet(
+        *("bench", "--board", "mps3_an547", "--network", "vww", "--weights-dir", shared_data / "models"),
+        *("--no-layers", "-o", tmp_path / "bench", "--json", tmp_path / "rows.json"),
+    )
+    assert code == 0, out
+    kept, removed = json.loads((tmp_path / "rows.json").read_text())
+    assert kept["weights"] == removed["weights"] == "trained"
+    assert kept["macs"] == 7_489_664
+    assert removed["macs"] < 0.51 * kept["macs"]
+    assert removed["instructions"] < 0.6 * kept["instructions"]
+    assert removed["network_flash_bytes"] < 0.5 * kept["network_flash_bytes"]
+    assert "6,430,000" in out
+    assert "5,130,000" in out
+
+
+class _WrongSession(microcontroller_session.MicrocontrollerSession):
+    """A device whose answers are off by one, in the output or in a stage."""
+
+    in_stage = False
+
+    def run(self, image):
+        return super().run(image) + np.int8(not self.in_stage)
+
+    def run_layers(self, image):
+        outputs = super().run_layers(image)
+        name = next(iter(outputs))
+        return {**outputs, name: outputs[name] ^ np.int8(self.in_stage)}
+
+
+@pytest.mark.emulated
+@pytest.mark.slow
+@needs_qemu_system_arm
+@pytest.mark.parametrize("in_stage", [False, True])
+def test_wrong_bytes_fail_the_bench(thumbnet, monkeypatch, tmp_path, in_stage):
+    monkeypatch.setattr(benchmark, "MicrocontrollerSession", _WrongSession)
+    monkeypatch.setattr(_WrongSession, "in_stage", in_stage)
+    small = benchmark.Workload("vww", "mobilenet_v1_0.25_32", 2)
+    monkeypatch.setattr(benchmark, "WORKLOADS", (small,))
+    arguments = ("bench", "--board", "mps2_an386", "-o", tmp_path / "bench", "--json", tmp_path / "rows.json")
+    assert thumbnet(*arguments)[0] == 1
+    assert not any(row["equal_to_reference"] for row in json.loads((tmp_path / "rows.json").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--board", "mps2_an38"), "mps2_an386"),
+        (("--board", "raspberry_pi_4"), "emulated microcontrollers"),
+        (("--board", "nucleo_f746zg"), "emulated microcontrollers"),
+        (("--network", "vvw"), "known: vww, mobilenet_v2_0.35_96"),
+        (("--weights-dir", "/none/at/all"), "does not exist"),
+        (("--json", "/none/at/all.json"), "the folder /none/at does not exist"),
+        (("-o", "/proc/none"), "/proc/none"),
+    ],
+)
+def test_bad_input_to_bench(refused, arguments, says):
+    assert says in refused("bench", *arguments)
+
+
+@pytest.mark.emulated
+@needs_qemu_system_arm
+def test_damaged_weights(refused, tmp_path):
+    (tmp_path / "vww_96_int8.tflite").write_bytes(b"\0\0\0\0TFL3")
+    line = refused("bench", "--board", "mps2_an386", "--weights-dir", tmp_path, "-o", tmp_path / "bench")
+    assert "vww_96_int8.tflite" in line
+
+
+def test_random_networks_are_the_same_each_time():
+    spec = benchmark.WORKLOADS[1].spec
+    assert spec.classes == 2
+    make = benchmark._random_network.__wrapped__
+    (first, images), (second, again) = make(spec), make(spec)
+    assert (images == again).all()
+    assert all((a == b).all() for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+
+
+def test_boards_without_an_emulator_are_refused():
+    assert benchmark.emulated_device(get_board("mps3_an547")).name == "qemu_mps3_an547"
+    with pytest.raises(BoardError, match="host"):
+        benchmark.emulated_device(get_board("host"))
+
+
+# ---------------------------------------------------------------------- rivals
+
+
+def test_rivals_have_all_fields_and_a_source():
+    rivals = benchmark.load_rivals()
+    networks = {workload.network for workload in benchmark.WORKLOADS}
+    cores = {get_board(name).core for name in benchmark.BOARDS}
+    keys = [(rival["network"], rival["dead_channels"], rival["core"], rival["runtime"]) for rival in rivals]
+    assert len(set(keys)) == len(keys)
+    for rival in rivals:
+        assert rival["network"] in networks
+        assert rival["dead_channels"] in ("kept", "removed")
+        assert rival["core"] in cores
+        assert rival["instructions"] > 1_000_000
+        assert {"ram_bytes", "flash_bytes", "equal_to_tflite"} <= set(rival)
+        assert "measured" in rival["source"]
+    assert {core for _, _, core, _ in keys} == cores
+
+
+def _result(**fields):
+    stage = StageCost("a", ("a",), "portable", 10, "instructions", 100.0, 0.0)
+    base = {
+        "network": "vww", "dead_channels": "kept", "board": get_board("mps2_an386"), "weights": "trained",
+        "whole": Measurement("instructions", (100.0,)), "macs": 10, "ram_bytes": 1, "arena_bytes": 1, "stack_bytes": 0,
+        "flash_bytes": 2, "network_flash_bytes": 1, "equal_to_reference": True, "elf": Path("a.elf"),
+        "stages": (stage,),
+    }  # fmt: skip
+    return benchmark.Result(**{**base, **fields})
+
+
+def test_rivals_did_the_same_work_on_the_same_core():
+    rivals = benchmark.load_rivals()
+    found = benchmark.rivals_of(_result(), rivals)
+    counts = [rival["instructions"] for rival in found]
+    assert counts == sorted(counts)
+    assert counts[0] == 19_710_000
+    removed = benchmark.rivals_of(_result(dead_channels="removed", board=get_board("mps3_an547")), rivals)
+    assert [rival["instructions"] for rival in removed] == [5_130_000]
+    assert benchmark.rivals_of(_result(dead_channels="removed", weights="random"), rivals) == []
+    assert len(benchmark.rivals_of(_result(weights="random"), rivals)) == len(found)
+
+
+# ---------------------------------------------------------------------- profile
+
+
+@pytest.mark.emulated
+@needs_qemu_system_arm
+def test_profile_of_a_microcontroller(thumbnet, compiled, tmp_path):
+    arguments = ("profile", compiled, "--device", "qemu_mps2_an386")
+    code, out, _ = thumbnet(*arguments, "--json", tmp_path / "profile.json")
+    assert code == 0, out
+    content = json.loads((tmp_path / "profile.json").read_text())
+    stages = content["layers"]
+    costs = [stage["instructions"] for stage in stages]
+    assert (content["kind"], content["error"]) == ("instructions", 0)
+    assert costs == sorted(costs, reverse=True)
+    assert sum(costs) == pytest.approx(content["instructions"], rel=0.01)
+    assert sum(stage["macs"] for stage in stages) == content["macs"]
+    manifest = json.loads((compiled / "manifest.json").read_text())
+    assert {stage["name"]: stage["kernel"] for stage in stages} == {
+        entry["name"]: entry["kernel"] for entry in manifest["layers"]
+    }
+    members = [layer for entry in manifest["layers"] for layer in entry["layers"]]
+    assert sorted(layer for stage in stages for layer in stage["layers"]) == sorted(members)
+    assert f"{content['instructions']:,}" in out
+    assert f"{sum(costs):,}" in out
+    assert "instructions of one inference (exact)" in out
+
+
+@pytest.mark.emulated
+@needs_qemu_system_arm
+def test_profile_of_an_image(thumbnet, compiled):
+    image = next(BUNDLED_IMAGES.glob("*.png"))
+    code, out, _ = thumbnet("profile", compiled, "--device", "qemu_mps2_an386", "--image", image)
+    assert code == 0
+    assert image.name in out
+
+
+@pytest.mark.emulated
+@pytest.mark.slow
+@needs_qemu_aarch64
+def test_profile_of_a_library(thumbnet, tmp_path):
+    compile_network(DIGITS, get_board("raspberry_pi_4"), tmp_path / "pi", calibration=CALIBRATION, calibration_limit=4)
+    arguments = ("profile", tmp_path / "pi", "--device", "qemu_raspberry_pi_4", "--json", tmp_path / "profile.json")
+    code, out, _ = thumbnet(*arguments)
+    assert code == 0, out
+    content = json.loads((tmp_path / "profile.json").read_text())
+    total = sum(stage["instructions"] for stage in content["layers"])
+    # The virtual machine's work between kernels is in no stage.
+    assert 0.8 * content["instructions"] < total < content["instructions"]
+    assert sum(stage["macs"] or 0 for stage in content["layers"]) == content["macs"]
+    assert all(stage["kernel"] == "TVM, untuned" for stage in content["layers"])
+    assert "in no stage" in out
+
+
+def test_stages_of_a_real_board_are_times(capsys):
+    stages = [
+        StageCost("a", ("a",), "portable", 1000, "seconds on the board", 1e-4, 0.0),
+        StageCost("b", ("b0", "b"), "dsp", 2000, "seconds on the board", 3e-4, 0.0),
+        StageCost("reshape", (), "TVM", None, "seconds on the board", 1e-5, 0.0),
+    ]
+    print_stages("Times", stages, Measurement("seconds on the board", (6e-4, 4e-4, 5e-4)))
+    out = capsys.readouterr().out
+    assert "microseconds on the board" in out
+    assert out.index("300.0") < out.index("100.0") < out.index("10.0 ") < out.index("410.0") < out.index("500.0")
+    assert "60.0%" in out
+    assert stages[0].as_json()["seconds"] == 1e-4
+
+
+def test_bad_input_to_profile(refused, compiled, tmp_path):
+    assert "no manifest.json" in refused("profile", tmp_path, "--device", "qemu_mps2_an386")
+    assert "unknown device" in refused("profile", compiled, "--device", "qemu_mps2_an38")
+    assert "compiled for" in refused("profile", compiled, "--device", "qemu_mps3_an547")
+    arguments = ("profile", compiled, "--device", "qemu_mps2_an386")
+    assert "no such image" in refused(*arguments, "--image", tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("no image")
+    assert "not an image" in refused(*arguments, "--image", tmp_path / "text.png")
