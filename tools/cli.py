@@ -26,6 +26,8 @@ COMMANDS: dict[str, str] = {
     "compile": "thumbnet.tools.commands.compile:compile",
     "demo": "thumbnet.tools.commands.demo:demo",
     "test": "thumbnet.tools.commands.test:test",
+    "profile": "thumbnet.tools.commands.profile:profile",
+    "bench": "thumbnet.tools.commands.bench:bench",
 }
 
 KNOWN_ERRORS = (ModelError, TargetError, CompileError, SessionError)

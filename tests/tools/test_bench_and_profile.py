@@ -38,11 +38,14 @@ def compiled(tmp_path_factory):
     return folder
 
 
+def _output(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 # ---------------------------------------------------------------------- bench
 
 
 @pytest.mark.emulated
-@pytest.mark.slow
 @needs_qemu_system_arm
 def test_bench_of_one_board_with_random_weights(thumbnet, tmp_path):
     arguments = ("bench", "--board", "mps2_an386", "--network", "vww", "-o", tmp_path / "bench")
@@ -64,10 +67,8 @@ def test_bench_of_one_board_with_random_weights(thumbnet, tmp_path):
         assert set(row["kinds"]) <= set(row)
         elf = Path(row["elf"])
         assert elf.is_relative_to(tmp_path / "bench")
-        assert " vww_96_run\n" in subprocess.run(["arm-none-eabi-nm", elf], capture_output=True, text=True).stdout
-        text, data = subprocess.run(
-            ["arm-none-eabi-size", elf], capture_output=True, text=True
-        ).stdout.splitlines()[1].split()[:2]  # fmt: skip
+        assert " vww_96_run\n" in _output("arm-none-eabi-nm", elf)
+        text, data = _output("arm-none-eabi-size", elf).splitlines()[1].split()[:2]
         assert row["flash_bytes"] == int(text) + int(data)
     assert rows[0]["macs"] == 7_489_664
     assert "features.13.pointwise.0" in out
@@ -78,7 +79,6 @@ def test_bench_of_one_board_with_random_weights(thumbnet, tmp_path):
 
 
 @pytest.mark.emulated
-@pytest.mark.slow
 @needs_qemu_system_arm
 def test_bench_with_trained_weights_and_without_half_of_them(thumbnet, shared_data, tmp_path):
     code, out, _ = thumbnet(
@@ -111,7 +111,6 @@ class _WrongSession(microcontroller_session.MicrocontrollerSession):
 
 
 @pytest.mark.emulated
-@pytest.mark.slow
 @needs_qemu_system_arm
 @pytest.mark.parametrize("in_stage", [False, True])
 def test_wrong_bytes_fail_the_bench(thumbnet, monkeypatch, tmp_path, in_stage):

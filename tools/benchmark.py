@@ -1,0 +1,380 @@
+"""The benchmark: two networks, with and without their dead channels, run on emulated microcontrollers and counted."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from thumbnet.compile.artifact import Artifact
+from thumbnet.compile.compile_model import REFERENCE_FILE, CompileRequest, compile_model
+from thumbnet.compile.errors import ToolchainError
+from thumbnet.compile.network_file import load_network
+from thumbnet.compile.reference import run_reference, run_reference_layers
+from thumbnet.models.preprocessing import Preprocessing, hosted_preprocessing, input_quant, unit_preprocessing
+from thumbnet.models.state_dict import write_checkpoint
+from thumbnet.models.variants import ModelSpec, build_model, get_spec
+from thumbnet.runtime_tests.microcontroller_session import MicrocontrollerSession
+from thumbnet.runtime_tests.session import Measurement
+from thumbnet.targets.board import Board
+from thumbnet.targets.device import Device
+from thumbnet.targets.errors import BoardError
+from thumbnet.tools.network import CHECKPOINT_FILE, make_request
+from thumbnet.tools.stage_costs import StageCost, profile_stages
+
+#: The cores the rivals were measured on.
+BOARDS = ("mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547")
+RIVALS_FILE = Path(__file__).parent / "rivals.json"
+SEED = 2
+CALIBRATION_IMAGES = 8
+
+#: What the numbers of a row are; beside every table and in every row of the JSON file.
+KINDS = {
+    # Loads of many registers take as many cycles and more on Cortex-M4, and the kernels here live on them.
+    "instructions": "executed in one inference, counted exactly in emulation; neither cycles nor time: a load of four "
+    "registers is one instruction",
+    "macs": "multiply-accumulates of the network as compiled",
+    "ram_bytes": "the network's static RAM (arena_bytes and what else it keeps) and stack_bytes",
+    "arena_bytes": "static, known at compile time; input and output included",
+    "stack_bytes": "most that an inference used, by high-water mark on the emulated board",
+    "flash_bytes": "whole image of the ELF: network, firmware and RPC; no test vectors in it",
+    "network_flash_bytes": "code and constants of the network alone",
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network of the benchmark.
+
+    Parameters
+    ----------
+    network : str
+        Its name in the results.
+    model : str
+        Its name in `thumbnet.models.variants`.
+    classes : int
+        Outputs.
+    weights_file : str or None
+        The file of trained weights that a folder may have; None where none are known.
+    """
+
+    network: str
+    model: str
+    classes: int
+    weights_file: str | None = None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The network with the benchmark's number of classes."""
+        return replace(get_spec(self.model), classes=self.classes)
+
+    def trained_weights(self, folder: Path | None) -> Path | None:
+        """Return the trained weights in a folder, None where it has none."""
+        if folder is None or self.weights_file is None or not (folder / self.weights_file).is_file():
+            return None
+        return folder / self.weights_file
+
+
+WORKLOADS = (
+    Workload("vww", "vww_96", 2, "vww_96_int8.tflite"),
+    Workload("mobilenet_v2_0.35_96", "mobilenet_v2_0.35_96", 2),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One network on one board; the fields are described in `KINDS`."""
+
+    network: str
+    dead_channels: str
+    board: Board
+    weights: str
+    whole: Measurement
+    macs: int
+    ram_bytes: int | None
+    arena_bytes: int | None
+    stack_bytes: int | None
+    flash_bytes: int
+    network_flash_bytes: int
+    equal_to_reference: bool
+    elf: Path
+    stages: tuple[StageCost, ...] = field(repr=False)
+
+    @property
+    def instructions(self) -> int:
+        """Executed instructions of one inference."""
+        return round(self.whole.samples[0])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row for a JSON file; its layers stand in order of execution."""
+        return {
+            "network": self.network,
+            "dead_channels": self.dead_channels,
+            "board": self.board.name,
+            "core": self.board.core,
+            "weights": self.weights,
+            "instructions": self.instructions,
+            "macs": self.macs,
+            "instructions_per_mac": self.instructions / self.macs,
+            "ram_bytes": self.ram_bytes,
+            "arena_bytes": self.arena_bytes,
+            "stack_bytes": self.stack_bytes,
+            "flash_bytes": self.flash_bytes,
+            "network_flash_bytes": self.network_flash_bytes,
+            "equal_to_reference": self.equal_to_reference,
+            "layers": [stage.as_json() for stage in self.stages],
+            "elf": str(self.elf),
+            "kinds": KINDS,
+        }
+
+
+def emulated_device(board: Board) -> Device:
+    """Return the built-in emulator of a board.
+
+    Raises
+    ------
+    BoardError
+        It is no microcontroller, or there is no emulator of it.
+    """
+    if board.family != "cortex-m" or board.qemu is None:
+        raise BoardError(
+            f"{board.name}: the benchmark runs on emulated microcontrollers, there is none of it; "
+            f"take one of {', '.join(BOARDS)}"
+        )
+    return Device(f"qemu_{board.name}", board, "emulated")
+
+
+def run_benchmark(
+    boards: Sequence[Board],
+    output: Path,
+    *,
+    weights_dir: Path | None = None,
+    workloads: Sequence[Workload] = WORKLOADS,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Iterator[Result]:
+    """Compile, deploy, check and count each network on each board, with its dead channels and without.
+
+    Parameters
+    ----------
+    boards : sequence of Board
+        With emulators.
+    output : Path
+        Folder for the artifacts (``NETWORK-DEAD-BOARD``) and for the ELF files that ran (``elf/``).
+    weights_dir : Path or None
+        Where trained weights may be; random ones stand in for what is not there.
+    workloads : sequence of Workload
+        The networks.
+    progress : callable
+        Told before each step what is done next; `count_steps` tells how often.
+
+    Yields
+    ------
+    Result
+        Two a network and board.
+
+    Raises
+    ------
+    BoardError, CompileError, ModelError, SessionError
+        Of the specific type for what is wrong.
+    """
+    devices = [emulated_device(board) for board in boards]
+    for workload in workloads:
+        trained = workload.trained_weights(weights_dir)
+        for device in devices:
+            whole: Artifact | None = None
+            for dead_channels in ("kept", "removed"):
+                name = f"{workload.network}-{dead_channels}-{device.board.name}"
+                progress(f"compiling {name}")
+                request = _make_request(workload, device.board, trained, keep=dead_channels == "kept")
+                artifact = compile_model(request, output / name)
+                whole = whole or artifact
+                progress(f"running {name}")
+                weights = "random" if trained is None else "trained"
+                yield _run(
+                    artifact,
+                    device,
+                    whole_network=whole,
+                    elf=output / "elf" / f"{name}.elf",
+                    network=workload.network,
+                    dead_channels=dead_channels,
+                    weights=weights,
+                )
+
+
+def count_steps(boards: Sequence[Board], workloads: Sequence[Workload] = WORKLOADS) -> int:
+    """Return how often `run_benchmark` calls its `progress`."""
+    return len(boards) * len(workloads) * 4
+
+
+def load_rivals() -> list[dict[str, Any]]:
+    """Return what other runtimes were measured to need; the file says how."""
+    rivals: list[dict[str, Any]] = json.loads(RIVALS_FILE.read_text())["rivals"]
+    return rivals
+
+
+def rivals_of(result: Result, rivals: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rivals that did the same work on the same core, fewest instructions first.
+
+    Random weights have no dead channels, so nothing was removed from them and no rival with channels removed compares.
+    """
+    if result.dead_channels == "removed" and result.weights == "random":
+        return []
+    same = (result.network, result.dead_channels, result.board.core)
+    found = [rival for rival in rivals if (rival["network"], rival["dead_channels"], rival["core"]) == same]
+    return sorted(found, key=lambda rival: int(rival["instructions"]))
+
+
+class _WithoutTestVectors(Artifact):
+    """An artifact whose firmware gets no golden vectors: the image that somebody would ship."""
+
+    def golden(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        inputs, outputs = super().golden()
+        return inputs[:0], outputs[:0]
+
+
+def _run(
+    artifact: Artifact,
+    device: Device,
+    *,
+    whole_network: Artifact,
+    elf: Path,
+    network: str,
+    dead_channels: str,
+    weights: str,
+) -> Result:
+    inputs, _ = artifact.golden()
+    with MicrocontrollerSession(device) as session:
+        session.load(_WithoutTestVectors(artifact.folder, artifact.manifest))
+        if session.inexact_because is not None:
+            raise ToolchainError(f"{device.name}: the benchmark needs exact counts: {session.inexact_because}")
+        equal = _is_equal(session, inputs, artifact, whole_network)
+        measured = session.measure(inputs[0], 1)
+        stages = profile_stages(artifact, session, inputs[0])
+        memory = session.memory_use()
+        image = session.image
+        assert image is not None
+    elf.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(image.elf, elf)
+    return Result(
+        network=network,
+        dead_channels=dead_channels,
+        board=device.board,
+        weights=weights,
+        whole=measured,
+        macs=artifact.manifest["macs"],
+        ram_bytes=memory.ram_bytes,
+        arena_bytes=memory.arena_bytes,
+        stack_bytes=memory.stack_bytes,
+        flash_bytes=image.image_bytes,
+        network_flash_bytes=image.network_flash_bytes,
+        equal_to_reference=equal,
+        elf=elf.resolve(),
+        stages=tuple(stages),
+    )
+
+
+def _is_equal(
+    session: MicrocontrollerSession, inputs: NDArray[np.int8], artifact: Artifact, whole_network: Artifact
+) -> bool:
+    """Compare outputs with the reference of the network with all its channels, and each stage with its own reference.
+
+    Two classes are two bytes, which a wrong network can give as well; the stages are thousands of them.
+    """
+    whole = load_network(whole_network.folder / REFERENCE_FILE)
+    outputs = all(np.array_equal(session.run(image), run_reference(whole, image)) for image in inputs)
+    expected = run_reference_layers(load_network(artifact.folder / REFERENCE_FILE), inputs[0])
+    stages = session.run_layers(inputs[0])
+    return outputs and all(
+        np.array_equal(found.reshape(-1), expected[name].reshape(-1)) for name, found in stages.items()
+    )
+
+
+# ---------------------------------------------------------------------- the networks
+
+
+def _make_request(workload: Workload, board: Board, trained: Path | None, *, keep: bool) -> CompileRequest:
+    if trained is not None:
+        return make_request(
+            workload.model,
+            board,
+            weights=trained,
+            quantize="int8",
+            calibration=None,
+            classes=workload.classes,
+            keep_dead_channels=keep,
+        )
+    spec = workload.spec
+    preprocessing = _preprocessing(spec)
+    module, images = _random_network(spec)
+    known_input = input_quant(preprocessing)
+
+    def write_extra(host: Path) -> None:
+        write_checkpoint(host / Path(CHECKPOINT_FILE).name, module, spec, preprocessing, {}, half=False)
+
+    return CompileRequest(
+        name=workload.model,
+        module=module,
+        input_shape=(spec.input_channels, spec.resolution, spec.resolution),
+        board=board,
+        calibration=[image[None] for image in images],
+        activation_quant=None if known_input is None else {"input": known_input},
+        keep_dead_channels=keep,
+        manifest={
+            "weights": {"file": None, "seed": SEED},
+            "quantization": {"mode": "int8", "ranges": f"calibrated on {len(images)} random images"},
+        },
+        write_extra=write_extra,
+    )
+
+
+def _preprocessing(spec: ModelSpec) -> Preprocessing:
+    unit = spec.name == "vww_96"  # as the trained network takes its images
+    return (unit_preprocessing if unit else _hosted)(spec.resolution, spec.input_channels)
+
+
+def _hosted(resolution: int, channels: int) -> Preprocessing:
+    return hosted_preprocessing(resolution, classes=2, channels=channels)
+
+
+@functools.cache
+def _random_network(spec: ModelSpec) -> tuple[nn.Module, torch.Tensor]:
+    """Return a network like a trained one, float32, in eval mode, and the images ``[n, C, H, W]`` it was calibrated on.
+
+    Kaiming weights keep the scale of activations through the layers; batch norms have the statistics of the images, so
+    every channel varies with the input, and none is dead.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    module = build_model(spec)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+        if isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.bias)
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 1.5, generator=generator)
+            nn.init.normal_(layer.bias, 0.3, 0.3, generator=generator)
+            layer.momentum = None  # the mean of what is seen, not a running one
+    images = _preprocessing(spec).to_float(_random_pixels(spec))
+    with torch.no_grad():
+        module.train()(images)
+    return module.eval(), images
+
+
+def _random_pixels(spec: ModelSpec) -> NDArray[np.uint8]:
+    """Return blobs of colour with noise on top, uint8 ``[n, H, W, C]``: like pictures, smooth with sharp edges."""
+    rng = np.random.default_rng(SEED)
+    blob = 8
+    side = -(-spec.resolution // blob)
+    colours = rng.integers(0, 256, (CALIBRATION_IMAGES, side, side, spec.input_channels))
+    blobs = colours.repeat(blob, axis=1).repeat(blob, axis=2)[:, : spec.resolution, : spec.resolution]
+    pixels: NDArray[np.uint8] = np.clip(blobs + rng.integers(-24, 25, blobs.shape), 0, 255).astype(np.uint8)
+    return pixels

@@ -1,0 +1,162 @@
+"""`thumbnet bench`: the networks and cores other runtimes were measured on, counted the same way."""
+
+# ruff: noqa: PLC0415, PLR0917 - heavy imports sit in the function, so that --help is there at once
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from thumbnet.tools.output import json_option, print_table, write_json
+
+if TYPE_CHECKING:
+    from thumbnet.tools.benchmark import Result
+
+#: Exit code where a board's answers are not the reference's.
+CHECK_FAILED = 1
+
+
+@click.command()
+@click.option("--board", "board_names", multiple=True, help="An emulated microcontroller, may be repeated; all four.")
+@click.option("--network", "networks", multiple=True, help="vww or mobilenet_v2_0.35_96, may be repeated; both.")
+@click.option(
+    "--weights-dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder that may have trained weights (vww_96_int8.tflite); random ones stand in for what is not there.",
+)
+@click.option("--layers/--no-layers", default=True, show_default=True, help="Print the cost of every layer too.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=Path("build/bench"), show_default=True
+)
+@json_option
+def bench(
+    board_names: tuple[str, ...],
+    networks: tuple[str, ...],
+    weights_dir: Path | None,
+    layers: bool,
+    output: Path,
+    json_file: Path | None,
+) -> int:
+    """Build the benchmark's networks, run them on emulated boards, and print what they cost beside other runtimes.
+
+    Each network is compiled with its dead channels kept and removed. What is counted is executed instructions, exactly,
+    which is neither cycles nor time. The artifacts and the firmware that ran are left in the folder OUTPUT. The exit
+    code is 1 where a board's answers are not the reference's bytes.
+    """
+    from thumbnet.targets.registry import get_board
+    from thumbnet.tools.benchmark import BOARDS, KINDS, WORKLOADS, count_steps, emulated_device, run_benchmark
+    from thumbnet.tools.stage_costs import print_stages
+
+    boards = [get_board(name) for name in dict.fromkeys(board_names or BOARDS)]
+    for board in boards:
+        emulated_device(board)  # before the first long build
+    known = [workload.network for workload in WORKLOADS]
+    for network in networks:
+        if network not in known:
+            raise click.BadParameter(f"{network} is not in the benchmark; known: {', '.join(known)}")
+    workloads = [workload for workload in WORKLOADS if not networks or workload.network in networks]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"{output}: can't be made ({error.strerror})") from error
+    results: list[Result] = []
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=count_steps(boards, workloads))
+        steps = run_benchmark(
+            boards,
+            output,
+            weights_dir=weights_dir,
+            workloads=workloads,
+            progress=lambda step: progress.update(task, advance=1, description=step),
+        )
+        results.extend(steps)
+    if layers:
+        for result in results:
+            print_stages(f"{_title(result)}: instructions of one inference (exact)", result.stages, result.whole)
+    _print_results(results)
+    for name, kind in KINDS.items():
+        click.echo(f"{name}: {kind}")
+    click.echo(f"The networks as C sources, and the ELF files that ran, are in {output}.")
+    write_json(json_file, [result.as_json() for result in results])
+    return 0 if all(result.equal_to_reference for result in results) else CHECK_FAILED
+
+
+def _title(result: Result) -> str:
+    return (
+        f"{result.network} ({result.weights} weights), dead channels {result.dead_channels},"
+        f" on {result.board.name} ({result.board.core})"
+    )
+
+
+def _print_results(results: Sequence[Result]) -> None:
+    from thumbnet.tools.benchmark import load_rivals, rivals_of
+
+    rivals = load_rivals()
+    rows: list[Sequence[object]] = []
+    for result in results:
+        rows.append(_own_row(result))
+        rows.extend(_rival_row(result, rival) for rival in rivals_of(result, rivals))
+    print_table(
+        "One inference, int8, batch 1, memory in bytes; other runtimes as in tools/rivals.json, with sources",
+        [
+            "network",
+            "weights",
+            "dead channels",
+            "core",
+            "runtime",
+            "instructions",
+            "per MAC",
+            "to thumbnet",
+            "RAM: arena",
+            "RAM: stack",
+            "flash: image",
+            "flash: network",
+            "right bytes",
+        ],
+        rows,
+    )
+
+
+def _own_row(result: Result) -> Sequence[object]:
+    from thumbnet.tools.stage_costs import per_mac
+
+    return (
+        result.network,
+        result.weights,
+        result.dead_channels,
+        result.board.core,
+        "thumbnet",
+        result.instructions,
+        per_mac(result.instructions, result.macs),
+        None,
+        result.arena_bytes,
+        result.stack_bytes,
+        result.flash_bytes,
+        result.network_flash_bytes,
+        result.equal_to_reference,
+    )
+
+
+def _rival_row(result: Result, rival: dict[str, Any]) -> Sequence[object]:
+    from thumbnet.tools.stage_costs import per_mac
+
+    return (
+        "",
+        "",
+        "",
+        rival["core"],
+        rival["runtime"],
+        rival["instructions"],
+        per_mac(rival["instructions"], result.macs),
+        f"{rival['instructions'] / result.instructions:.2f}x",
+        rival["ram_bytes"],
+        None,
+        rival["flash_bytes"],
+        None,
+        rival["equal_to_tflite"],
+    )

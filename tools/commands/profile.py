@@ -1,0 +1,108 @@
+"""`thumbnet profile`: where an inference spends its instructions."""
+
+# ruff: noqa: PLC0415 - heavy imports sit in the function, so that --help is there at once
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from thumbnet.tools.commands.devices import devices_option
+from thumbnet.tools.output import json_option, write_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from thumbnet.compile.artifact import Artifact
+    from thumbnet.runtime_tests.session import Measurement
+
+#: Inferences for the whole's cost on real devices, where samples differ; counted instructions are the same each time.
+TIMED_RUNS = 5
+
+
+@click.command()
+@click.argument("artifact", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--device", required=True, help="Name of a device, see `thumbnet devices`.")
+@click.option(
+    "--image",
+    "image_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="An image to run; a golden vector of the artifact if not given.",
+)
+@devices_option
+@json_option
+def profile(
+    artifact: Path, device: str, image_file: Path | None, devices_file: Path | None, json_file: Path | None
+) -> None:
+    """Show what each stage of the network in ARTIFACT costs on a device, the dearest first.
+
+    Instructions on emulated devices, cycles or seconds on real ones; multiply-accumulates; and which kernel computes
+    the stage. A stage is a layer, or layers that are computed together.
+    """
+    from thumbnet.compile.artifact import Artifact
+    from thumbnet.targets.devices import get_device
+
+    target = get_device(device, devices_file)
+    loaded = Artifact.load(artifact)
+
+    from thumbnet.runtime_tests.open_session import open_session
+    from thumbnet.tools.network import check_core
+    from thumbnet.tools.stage_costs import cost_fields, median, print_stages, profile_stages
+
+    check_core(loaded, target)
+    image, source = _input_of(loaded, image_file)
+    with open_session(target) as session:
+        session.load(loaded)
+        stages = profile_stages(loaded, session, image)
+        whole = session.measure(image, TIMED_RUNS if target.kind != "emulated" else 1)
+    model = loaded.manifest["model"]
+    what = f"{whole.kind} of one inference ({_certainty(whole)})"
+    print_stages(f"{model} on {target.name} ({target.board.core}): {what}, {source}", stages, whole)
+    if loaded.manifest["kind"] == "library":
+        click.echo("What TVM's virtual machine does between kernels is in the whole inference and in no stage.")
+    write_json(
+        json_file,
+        {
+            "model": model,
+            "device": target.name,
+            "board": target.board.name,
+            "core": target.board.core,
+            "input": source,
+            "kind": whole.kind,
+            "error": whole.error,
+            "macs": loaded.manifest.get("macs"),
+            **cost_fields(whole.kind, median(whole.samples)),
+            "layers": [stage.as_json() for stage in sorted(stages, key=lambda stage: -stage.cost)],
+        },
+    )
+
+
+def _certainty(whole: Measurement) -> str:
+    if whole.kind == "seconds on the board":
+        return f"median of {len(whole.samples)}"
+    return "exact" if whole.error == 0 else f"error up to {whole.error:g}"
+
+
+def _input_of(artifact: Artifact, image_file: Path | None) -> tuple[NDArray[Any], str]:
+    """Return an input ``[H, W, C]`` in the artifact's dtype, and where it is from."""
+    import numpy as np
+
+    from thumbnet.compile.compile_model import REFERENCE_FILE, quantize_input
+    from thumbnet.compile.network_file import load_network
+    from thumbnet.tools.network import load_trained
+
+    integer = artifact.manifest["dtype"] == "int8"
+    if image_file is not None:
+        preprocessing = load_trained(artifact).preprocessing
+        tensor = preprocessing.to_float(preprocessing.pixels(image_file))
+        if integer:
+            return quantize_input(load_network(artifact.folder / REFERENCE_FILE), tensor), f"input: {image_file.name}"
+        return np.ascontiguousarray(tensor[0].permute(1, 2, 0).numpy()), f"input: {image_file.name}"
+    if integer:
+        inputs, _ = artifact.golden()
+        return inputs[0], "input: its first golden vector"
+    # float32 artifacts have no golden vectors; no kernel's work depends on the values.
+    shape = artifact.manifest["input"]["shape"]
+    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32), "input: seeded noise"
