@@ -347,5 +347,7 @@ def _layout_of(layer: Mapping[str, Any]) -> Layout:
     if "layout" not in layer:
         shape = (*(1,) * (3 - len(layer["shape"])), *layer["shape"])
         return replace(nhwc_layout(shape), size=math.prod(shape))
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in layer["layout"].items()}
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in layer["layout"].items()
+    }
     return Layout(**fields)

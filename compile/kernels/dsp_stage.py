@@ -8,6 +8,7 @@ pair are widened into a stream once a step. Where the layouts come from stands i
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
@@ -66,17 +67,15 @@ class DspStage(DspInput):
         for index, layer in enumerate(self.layers):
             first, count = self._rows_of(index, step)
             follower = index + 1
+            emit: Callable[[], None]
             match layer:
                 case DepthwiseConvolution():
-                    self._when(
-                        count, lambda index=index, first=first, count=count: self._depthwise(index, step, first, count)
-                    )
+                    emit = partial(self._depthwise, index, step, first, count)
                 case Add():
-                    self._when(count, lambda index=index, first=first, count=count: self._add(index, first, count))
+                    emit = partial(self._add, index, first, count)
                 case _:
-                    self._when(
-                        count, lambda index=index, first=first, count=count: self._convolve(index, step, first, count)
-                    )
+                    emit = partial(self._convolve, index, step, first, count)
+            self._when(count, emit)
             if follower in self.windows:
                 self._fill_below(follower, step)
         if self.steps > 1:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from thumbnet.compile.kernels.layouts import Layout
 
-Index = tirx.Expr | int
+#: A position or a count: known, or an expression of the loops around it.
+Index: TypeAlias = tirx.Expr | int
 
 
 class StageCode:
