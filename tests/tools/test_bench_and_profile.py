@@ -13,7 +13,7 @@ from thumbnet.runtime_tests import microcontroller_session
 from thumbnet.runtime_tests.session import Measurement
 from thumbnet.targets.errors import BoardError
 from thumbnet.targets.registry import get_board
-from thumbnet.tools import benchmark
+from thumbnet.tools import benchmark, workloads
 from thumbnet.tools.network import compile_network
 from thumbnet.tools.stage_costs import StageCost, print_stages
 
@@ -116,8 +116,8 @@ class _WrongSession(microcontroller_session.MicrocontrollerSession):
 def test_wrong_bytes_fail_the_bench(thumbnet, monkeypatch, tmp_path, in_stage):
     monkeypatch.setattr(benchmark, "MicrocontrollerSession", _WrongSession)
     monkeypatch.setattr(_WrongSession, "in_stage", in_stage)
-    small = benchmark.Workload("vww", "mobilenet_v1_0.25_32", 2)
-    monkeypatch.setattr(benchmark, "WORKLOADS", (small,))
+    small = workloads.Workload("vww", "mobilenet_v1_0.25_32", 2)
+    monkeypatch.setattr(workloads, "WORKLOADS", (small,))
     arguments = ("bench", "--board", "mps2_an386", "-o", tmp_path / "bench", "--json", tmp_path / "rows.json")
     assert thumbnet(*arguments)[0] == 1
     assert not any(row["equal_to_reference"] for row in json.loads((tmp_path / "rows.json").read_text()))
@@ -148,9 +148,9 @@ def test_damaged_weights(refused, tmp_path):
 
 
 def test_random_networks_are_the_same_each_time():
-    spec = benchmark.WORKLOADS[1].spec
+    spec = workloads.WORKLOADS[1].spec
     assert spec.classes == 2
-    make = benchmark._random_network.__wrapped__
+    make = workloads._random_network.__wrapped__
     (first, images), (second, again) = make(spec), make(spec)
     assert (images == again).all()
     assert all((a == b).all() for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
@@ -167,7 +167,7 @@ def test_boards_without_an_emulator_are_refused():
 
 def test_rivals_have_all_fields_and_a_source():
     rivals = benchmark.load_rivals()
-    networks = {workload.network for workload in benchmark.WORKLOADS}
+    networks = {workload.network for workload in workloads.WORKLOADS}
     cores = {get_board(name).core for name in benchmark.BOARDS}
     keys = [(rival["network"], rival["dead_channels"], rival["core"], rival["runtime"]) for rival in rivals]
     assert len(set(keys)) == len(keys)

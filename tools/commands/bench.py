@@ -49,8 +49,9 @@ def bench(
     code is 1 where a board's answers are not the reference's bytes.
     """
     from thumbnet.targets.registry import get_board
-    from thumbnet.tools.benchmark import BOARDS, KINDS, WORKLOADS, count_steps, emulated_device, run_benchmark
+    from thumbnet.tools.benchmark import BOARDS, KINDS, count_steps, emulated_device, run_benchmark
     from thumbnet.tools.stage_costs import print_stages
+    from thumbnet.tools.workloads import WORKLOADS
 
     boards = [get_board(name) for name in dict.fromkeys(board_names or BOARDS)]
     for board in boards:

@@ -1,0 +1,147 @@
+"""The networks of the benchmark, with trained weights or random ones."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from thumbnet.compile.compile_model import CompileRequest
+from thumbnet.models.preprocessing import Preprocessing, hosted_preprocessing, input_quant, unit_preprocessing
+from thumbnet.models.state_dict import write_checkpoint
+from thumbnet.models.variants import ModelSpec, build_model, get_spec
+from thumbnet.targets.board import Board
+from thumbnet.tools.network import CHECKPOINT_FILE, make_request
+
+SEED = 2
+CALIBRATION_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network of the benchmark.
+
+    Parameters
+    ----------
+    network : str
+        Its name in the results.
+    model : str
+        Its name in `thumbnet.models.variants`.
+    classes : int
+        Outputs.
+    weights_file : str or None
+        The file of trained weights that a folder may have; None where none are known.
+    """
+
+    network: str
+    model: str
+    classes: int
+    weights_file: str | None = None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The network with the benchmark's number of classes."""
+        return replace(get_spec(self.model), classes=self.classes)
+
+    def trained_weights(self, folder: Path | None) -> Path | None:
+        """Return the trained weights in a folder, None where it has none."""
+        if folder is None or self.weights_file is None or not (folder / self.weights_file).is_file():
+            return None
+        return folder / self.weights_file
+
+
+WORKLOADS = (
+    Workload("vww", "vww_96", 2, "vww_96_int8.tflite"),
+    Workload("mobilenet_v2_0.35_96", "mobilenet_v2_0.35_96", 2),
+)
+
+
+def make_benchmark_request(workload: Workload, board: Board, trained: Path | None, *, keep: bool) -> CompileRequest:
+    """Return what the compiler takes: with the trained weights of a file, or random ones where it is None.
+
+    Raises
+    ------
+    ModelError
+        The file holds no such network.
+    """
+    if trained is not None:
+        return make_request(
+            workload.model,
+            board,
+            weights=trained,
+            quantize="int8",
+            calibration=None,
+            classes=workload.classes,
+            keep_dead_channels=keep,
+        )
+    spec = workload.spec
+    preprocessing = _preprocessing(spec)
+    module, images = _random_network(spec)
+    known_input = input_quant(preprocessing)
+
+    def write_extra(host: Path) -> None:
+        write_checkpoint(host / Path(CHECKPOINT_FILE).name, module, spec, preprocessing, {}, half=False)
+
+    return CompileRequest(
+        name=workload.model,
+        module=module,
+        input_shape=(spec.input_channels, spec.resolution, spec.resolution),
+        board=board,
+        calibration=[image[None] for image in images],
+        activation_quant=None if known_input is None else {"input": known_input},
+        keep_dead_channels=keep,
+        manifest={
+            "weights": {"file": None, "seed": SEED},
+            "quantization": {"mode": "int8", "ranges": f"calibrated on {len(images)} random images"},
+        },
+        write_extra=write_extra,
+    )
+
+
+def _preprocessing(spec: ModelSpec) -> Preprocessing:
+    unit = spec.name == "vww_96"  # as the trained network takes its images
+    return (unit_preprocessing if unit else _hosted)(spec.resolution, spec.input_channels)
+
+
+def _hosted(resolution: int, channels: int) -> Preprocessing:
+    return hosted_preprocessing(resolution, classes=2, channels=channels)
+
+
+@functools.cache
+def _random_network(spec: ModelSpec) -> tuple[nn.Module, torch.Tensor]:
+    """Return a network like a trained one, float32, in eval mode, and the images ``[n, C, H, W]`` it was calibrated on.
+
+    Kaiming weights keep the scale of activations through the layers; batch norms have the statistics of the images, so
+    every channel varies with the input, and none is dead.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    module = build_model(spec)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+        if isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.bias)
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 1.5, generator=generator)
+            nn.init.normal_(layer.bias, 0.3, 0.3, generator=generator)
+            layer.momentum = None  # the mean of what is seen, not a running one
+    images = _preprocessing(spec).to_float(_random_pixels(spec))
+    with torch.no_grad():
+        module.train()(images)
+    return module.eval(), images
+
+
+def _random_pixels(spec: ModelSpec) -> NDArray[np.uint8]:
+    """Return blobs of colour with noise on top, uint8 ``[n, H, W, C]``: like pictures, smooth with sharp edges."""
+    rng = np.random.default_rng(SEED)
+    blob = 8
+    side = -(-spec.resolution // blob)
+    colours = rng.integers(0, 256, (CALIBRATION_IMAGES, side, side, spec.input_channels))
+    blobs = colours.repeat(blob, axis=1).repeat(blob, axis=2)[:, : spec.resolution, : spec.resolution]
+    pixels: NDArray[np.uint8] = np.clip(blobs + rng.integers(-24, 25, blobs.shape), 0, 255).astype(np.uint8)
+    return pixels
