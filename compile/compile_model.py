@@ -21,7 +21,7 @@ from thumbnet.compile.build_library import build_executable, keep_entry
 from thumbnet.compile.emit_c import emit_c
 from thumbnet.compile.errors import CompileError
 from thumbnet.compile.export_library import export_library
-from thumbnet.compile.fit import check_fit
+from thumbnet.compile.fit import check_fit, ram_limit
 from thumbnet.compile.frontend import import_float, import_quantized, quantize_module
 from thumbnet.compile.golden import make_golden
 from thumbnet.compile.integer_network import IntegerNetwork
@@ -62,6 +62,9 @@ class CompileRequest:
         Inputs ``[1, C, H, W]`` for the golden vectors; the calibration's first ones by default.
     database : Path, optional
         Tuning records to apply.
+    ram_limit : int, optional
+        Microcontrollers: bytes the arena should not pass, by default what the board has. A lower limit costs
+        instructions.
     keep_dead_channels : bool
         Leave channels in that are proven to have no influence on the output.
     manifest : mapping
@@ -80,6 +83,7 @@ class CompileRequest:
     weight_scales: Mapping[str, NDArray[np.float32]] | None = None
     golden_images: Sequence[torch.Tensor] = ()
     database: Path | None = None
+    ram_limit: int | None = None
     keep_dead_channels: bool = False
     manifest: Mapping[str, Any] = field(default_factory=dict)
     write_extra: Callable[[Path], None] = lambda _: None
@@ -149,8 +153,8 @@ def c_name(name: str) -> str:
 
 def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
     network = read_relax(module)
-    lowered = lower_network(network)
-    check_fit(request.name, lowered, request.board)
+    lowered = lower_network(network, ram_limit(request.board, request.ram_limit))
+    check_fit(request.name, lowered, request.board, request.ram_limit)
     emit_c(lowered, c_name(request.name), folder, title=_title(request), generator=_generator())
     return {
         "kind": "c",

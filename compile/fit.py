@@ -12,8 +12,15 @@ CODE_RESERVE_BYTES = 16 << 10
 STACK_RESERVE_BYTES = 4 << 10
 
 
-def check_fit(name: str, lowered: LoweredNetwork, board: Board) -> None:
-    """Check a network against a microcontroller's memories.
+def ram_limit(board: Board, asked: int | None = None) -> int:
+    """Return the bytes the arena may take: what is asked for, at most what the board has."""
+    assert board.ram is not None
+    has = board.ram.size - STACK_RESERVE_BYTES
+    return has if asked is None else min(asked, has)
+
+
+def check_fit(name: str, lowered: LoweredNetwork, board: Board, asked_ram: int | None = None) -> None:
+    """Check a network against a microcontroller's memories, and against the bytes of RAM that were asked for.
 
     Raises
     ------
@@ -32,3 +39,9 @@ def check_fit(name: str, lowered: LoweredNetwork, board: Board) -> None:
                 flash_bytes=board.flash.size - CODE_RESERVE_BYTES,
                 ram_bytes=board.ram.size - STACK_RESERVE_BYTES,
             )
+    if asked_ram is not None and lowered.plan.arena_bytes > asked_ram:
+        raise DoesNotFitError(
+            f"{name}: the leanest arena found takes {lowered.plan.arena_bytes} bytes, --ram-limit is {asked_ram}",
+            flash_bytes=board.flash.size - CODE_RESERVE_BYTES,
+            ram_bytes=asked_ram,
+        )

@@ -70,10 +70,27 @@ class LoweredNetwork:
         return sum(array.nbytes for stage in self.stages for array in stage.kernel.constants.values())
 
 
-def lower_network(network: IntegerNetwork) -> LoweredNetwork:
-    """Choose a kernel for every layer or chain of layers, and a place for every tensor."""
-    stages = _build_stages(network)
-    return LoweredNetwork(network, tuple(stages), plan_stages(network, stages))
+def lower_network(network: IntegerNetwork, ram_limit: int | None = None) -> LoweredNetwork:
+    """Choose a kernel for every layer or chain of layers, and a place for every tensor.
+
+    Parameters
+    ----------
+    network : IntegerNetwork
+        What to compute.
+    ram_limit : int, optional
+        Bytes the arena should not pass. The fastest of `CHOICES` that keeps it is taken; where none does, the one with
+        the smallest arena.
+    """
+    smallest: LoweredNetwork | None = None
+    for choice in CHOICES:
+        stages = _build_stages(network, choice)
+        lowered = LoweredNetwork(network, tuple(stages), plan_stages(network, stages))
+        if ram_limit is None or lowered.plan.arena_bytes <= ram_limit:
+            return lowered
+        if smallest is None or lowered.plan.arena_bytes < smallest.plan.arena_bytes:
+            smallest = lowered
+    assert smallest is not None
+    return smallest
 
 
 def plan_stages(network: IntegerNetwork, stages: Sequence[Stage]) -> MemoryPlan:
@@ -86,28 +103,46 @@ def scratch_name(stage: Stage, parameter: str) -> str:
     return f"{parameter} of {stage.name}"
 
 
-#: Rows a step are chosen so that about this many pixels share the widening of a weight.
-PIXELS_A_STEP = 144
+@dataclass(frozen=True)
+class Choice:
+    """How chains are computed on the DSP kernels.
+
+    Parameters
+    ----------
+    plane_bytes : int
+        2: planes of int16, fewest instructions; 1: of int8, half the RAM.
+    pixels : int
+        Rows a step are chosen so that at least so many pixels share the widening of a weight.
+    """
+
+    plane_bytes: int
+    pixels: int
 
 
-def _build_stages(network: IntegerNetwork) -> list[Stage]:
+#: From the fastest to the leanest; None is one layer after the other on the portable kernels, which need no planes.
+CHOICES: tuple[Choice | None, ...] = (Choice(2, 144), Choice(2, 48), Choice(1, 144), Choice(1, 24), None)
+
+
+def _build_stages(network: IntegerNetwork, choice: Choice | None) -> list[Stage]:
     stages: list[Stage] = []
     layouts = {NETWORK_INPUT: nhwc_layout(network.input_shape)}
     start = 0
     while start < len(network.layers):
-        lengths = chain_lengths(network, start)
+        lengths = chain_lengths(network, start) if choice else []
         first = network.layers[start]
-        if lengths and (layouts[first.sources[0]].planar or not isinstance(first, DepthwiseConvolution)):
+        if choice and lengths and (layouts[first.sources[0]].planar or not isinstance(first, DepthwiseConvolution)):
             # With an add at the end if there is one, and without windows otherwise.
             length = lengths[-1] if network.layers[start + lengths[-1] - 1].kind == "add" else lengths[0]
             chain = network.layers[start : start + length]
             last = chain[-1]
-            target = _layout_for(network, start + length - 1)
+            target = _layout_for(network, start + length - 1, choice)
             height, width, _ = last.output_shape
-            rows = max(2, -(-PIXELS_A_STEP // width))
+            rows = max(2, -(-choice.pixels // width))
             source = layouts[chain[0].sources[0]]
             border = _border_for(network, last)
-            stage = DspStage(chain, source, target, rows=min(rows, height), border=border)
+            stage = DspStage(
+                chain, source, target, rows=min(rows, height), window_bytes=choice.plane_bytes, border=border
+            )
             stages.append(Stage(chain, stage.build(), (chain[0].sources[0],), target))
         else:
             length, last = 1, network.layers[start]
@@ -118,13 +153,13 @@ def _build_stages(network: IntegerNetwork) -> list[Stage]:
     return stages
 
 
-def _layout_for(network: IntegerNetwork, index: int) -> Layout:
+def _layout_for(network: IntegerNetwork, index: int, choice: Choice) -> Layout:
     """Return the layout in which a layer's output is read: planes where a depthwise layer on the kernels reads it."""
     layer = network.layers[index]
     readers = [other for other in network.layers if layer.name in other.sources]
     follower = index + 1
     if len(readers) == 1 and isinstance(readers[0], DepthwiseConvolution) and chain_lengths(network, follower):
-        return planar_layout(layer.output_shape, 2, readers[0].padding)
+        return planar_layout(layer.output_shape, choice.plane_bytes, readers[0].padding)
     return nhwc_layout(layer.output_shape)
 
 

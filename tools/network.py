@@ -34,6 +34,7 @@ def compile_network(
     tuning: Path | None = None,
     classes: int | None = None,
     keep_dead_channels: bool = False,
+    ram_limit: int | None = None,
 ) -> Artifact:
     """Load, quantize and compile a network; see `thumbnet compile --help` for the parameters.
 
@@ -52,6 +53,7 @@ def compile_network(
         tuning=tuning,
         classes=classes,
         keep_dead_channels=keep_dead_channels,
+        ram_limit=ram_limit,
     )
     try:
         return compile_model(request, output)
@@ -70,6 +72,7 @@ def make_request(
     tuning: Path | None = None,
     classes: int | None = None,
     keep_dead_channels: bool = False,
+    ram_limit: int | None = None,
 ) -> CompileRequest:
     """Return what the compiler takes."""
     trained = load_model(model, weights, classes)
@@ -100,6 +103,7 @@ def make_request(
         weight_scales=trained.weight_scales,
         database=tuning,
         keep_dead_channels=keep_dead_channels,
+        ram_limit=ram_limit,
         manifest={
             "weights": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
             "quantization": {"mode": quantize, "ranges": source},

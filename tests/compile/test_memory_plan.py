@@ -11,7 +11,7 @@ from thumbnet.compile.integer_network import NETWORK_INPUT, IntegerNetwork
 from thumbnet.compile.lowered_network import lower_network, scratch_name
 from thumbnet.compile.memory_plan import ALIGNMENT, PlannedTensor, plan_memory
 
-from .networks import INPUT_QUANT, make_convolution, networks, one_of_each_kind
+from .networks import INPUT_QUANT, chain_network, make_convolution, networks, one_of_each_kind
 
 
 @st.composite
@@ -94,3 +94,12 @@ def test_constants_are_counted():
     lowered = lower_network(IntegerNetwork((4, 4, 3), INPUT_QUANT, (layer,)))
     # Three channel pairs: two biases, two multipliers and two words of weights each.
     assert lowered.constant_bytes == 3 * (2 * 4 + 2 * 4 + 2 * 4)
+
+
+def test_a_ram_limit_takes_leaner_choices():
+    network = chain_network((48, 48), (8, 16, 24), "same")
+    fast = lower_network(network)
+    lean = lower_network(network, fast.plan.arena_bytes - 1)
+    assert lean.plan.arena_bytes < fast.plan.arena_bytes
+    least = lower_network(network, 1)
+    assert least.plan.arena_bytes <= lean.plan.arena_bytes

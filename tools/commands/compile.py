@@ -33,6 +33,7 @@ keep_dead_channels_option = click.option(
 @click.option("--tuning", type=click.Path(path_type=Path, file_okay=False), help="Records of `thumbnet tune`.")
 @click.option("--classes", type=click.IntRange(min=1), help="Number of classes the weights must have.")
 @keep_dead_channels_option
+@click.option("--ram-limit", type=click.IntRange(min=1), help="Microcontrollers: bytes the arena may take at most.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False))
 @json_option
 def compile(
@@ -45,6 +46,7 @@ def compile(
     tuning: Path | None,
     classes: int | None,
     keep_dead_channels: bool,
+    ram_limit: int | None,
     output: Path,
     json_file: Path | None,
 ) -> None:
@@ -69,6 +71,7 @@ def compile(
         tuning=tuning,
         classes=classes,
         keep_dead_channels=keep_dead_channels,
+        ram_limit=ram_limit,
     )
     manifest = artifact.manifest
     rows: list[tuple[str, object]] = [
