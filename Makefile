@@ -9,11 +9,12 @@ PACKAGES := compile models runtime_tests targets tools
 # mypy knows a package by its folder: these links give the top-level folders the names they are imported by.
 TYPING := build/typing/thumbnet
 
-.PHONY: help demo test lint format setup system-packages clean
+.PHONY: help demo test test-all lint format setup system-packages clean
 
 help:
 	@echo "make demo    compile a bundled MobileNet for five boards and run it on their emulators"
-	@echo "make test    lint, type check and run all tests"
+	@echo "make test    lint, type check and run the tests"
+	@echo "make test-all  the same with the tests that take minutes (ImageNet networks, tuning)"
 	@echo "make lint    lint and type check only"
 	@echo "make format  format Python and C"
 	@echo "make clean   remove the virtual environment and everything built"
@@ -22,7 +23,10 @@ demo: setup
 	$(BIN)/thumbnet demo
 
 test: setup lint
-	$(BIN)/pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: setup lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -202,6 +202,7 @@ def _check_labels(report: Report, answers: _Answers) -> None:
     top1, top5 = _top(answers.device, answers.labels, 1), _top(answers.device, answers.labels, 5)
     pytorch = _top(answers.pytorch, answers.labels, 1)
     report.values.update(top1=top1, top5=top5, pytorch_top1=pytorch)
+    report.values["top1_ties_at_random"] = _top1_ties_at_random(answers.device, answers.labels)
     # Three standard errors of the difference, and never less than one image.
     allowed = max(3 * np.sqrt(max(1 - top1, 0.02) * 0.1 / len(answers.labels)), 1 / len(answers.labels))
     status = Status.PASSED if top1 >= pytorch - allowed else Status.FAILED
@@ -213,6 +214,12 @@ def _top(scores: NDArray[Any], labels: NDArray[np.int64], count: int) -> float:
     # A stable sort of the negated scores puts the lowest class first where scores tie, as argmax does.
     ranked = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :count]
     return float(np.mean((ranked == labels[:, None]).any(axis=1)))
+
+
+def _top1_ties_at_random(scores: NDArray[Any], labels: NDArray[np.int64]) -> float:
+    """Return the top-1 to expect if ties for the first place, common among int8 logits, were broken at random."""
+    first = scores == scores.max(axis=1, keepdims=True)
+    return float(np.mean(first[np.arange(len(labels)), labels] / first.sum(axis=1)))
 
 
 def _measure(report: Report, session: DeviceSession, image: NDArray[Any]) -> None:
