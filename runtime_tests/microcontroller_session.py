@@ -175,7 +175,7 @@ class MicrocontrollerSession(DeviceSession):
             if size != layout.size:
                 raise ProtocolError(f"layer {layer['name']}: {size} bytes on the board, {layout.size} in the manifest")
             data = self._ask(partial(self._read_layer, index=index, size=size, address=address))
-            outputs[layer["name"]] = layout.unpack(data)
+            outputs[layer["name"]] = layout.unpack(data).reshape(layer["shape"])
         return outputs
 
     def measure(self, image: NDArray[Any], repeat: int) -> Measurement:
