@@ -1,1 +1,1 @@
-"""..."""
+"""Boards and devices."""

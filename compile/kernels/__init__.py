@@ -1,1 +1,1 @@
-"""..."""
+"""Layers as TIR, with their constants laid out as the TIR reads them."""

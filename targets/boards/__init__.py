@@ -1,1 +1,1 @@
-"""..."""
+"""One file a board; `thumbnet.targets.registry` lists them."""
