@@ -147,7 +147,7 @@ def _record_defaults(
 ) -> None:
     """Measure every layer as it is compiled without tuning, so that a record never makes it slower.
 
-    The record of a layer left alone is an empty trace: where nothing better is found it is the one applied.
+    The record of a layer left alone is a trace that does nothing: where nothing better is found it is the one applied.
     """
     modules = [task.dispatched[0] for task in tasks]
     built = builder.build([ms.builder.BuilderInput(module, target) for module in modules])
@@ -158,7 +158,10 @@ def _record_defaults(
         [future] = runner.run([ms.runner.RunnerInput(result.artifact_path, "cpu", arguments)])
         seconds = future.result().run_secs
         if seconds:
-            trace = tvm.s_tir.Schedule(module).trace
+            schedule = tvm.s_tir.Schedule(module)
+            # MetaSchedule passes over records without any instruction; this one changes nothing.
+            schedule.get_sblock("root")
+            trace = schedule.trace
             workload = database.commit_workload(module)
             database.commit_tuning_record(ms.database.TuningRecord(trace, workload, seconds, target, arguments))
 
@@ -166,7 +169,7 @@ def _record_defaults(
 def _has_empty_record(database: ms.database.JSONDatabase, module: tvm.IRModule) -> bool:
     workload = database.commit_workload(module)
     return any(
-        record.workload.same_as(workload) and len(record.trace.insts) == 0
+        record.workload.same_as(workload) and len(record.trace.insts) == 1
         for record in database.get_all_tuning_records()
     )
 
