@@ -1,8 +1,9 @@
-"""Which layers can be computed together, row by row, on the DSP kernels."""
+"""Which layers can be computed together, row by row, on the fast kernels."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 from thumbnet.compile.integer_network import (
     Add,
@@ -10,7 +11,25 @@ from thumbnet.compile.integer_network import (
     DepthwiseConvolution,
     IntegerNetwork,
     Layer,
+    Shape,
 )
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Not a layer of the network: brings rows of pixels into the window of the depthwise layer a chain starts with."""
+
+    output_shape: Shape
+    kind = "gather"
+
+    @property
+    def input_shape(self) -> Shape:
+        """The same as the output's."""
+        return self.output_shape
+
+
+#: What stands in a chain when its code is made.
+Link = Layer | Gather
 
 
 def chain_lengths(network: IntegerNetwork, start: int) -> list[int]:

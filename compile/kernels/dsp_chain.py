@@ -1,4 +1,4 @@
-"""What a chain of layers on the DSP kernels needs: rows, windows, constants, scratch.
+"""What a chain of layers on the DSP kernels needs: windows, constants, scratch.
 
 Activations are int16 (or int8) planes before a depthwise layer and pixel pairs (pair16) before a pointwise one. Where
 the layouts come from stands in `include/thumbnet_dsp.h`.
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from tvm.script.ir_builder import tirx as T
 
 from thumbnet.compile.fixed_point import Requantization
-from thumbnet.compile.integer_network import Add, Convolution, DepthwiseConvolution, Layer, accumulator_bound
+from thumbnet.compile.integer_network import Add, Convolution, DepthwiseConvolution, accumulator_bound
+from thumbnet.compile.kernels.chains import Link
 from thumbnet.compile.kernels.dsp_packing import (
     depthwise_slots,
     pack_depthwise,
@@ -23,78 +23,58 @@ from thumbnet.compile.kernels.dsp_packing import (
 from thumbnet.compile.kernels.im2col import IM2COL3_SLOTS, Im2col, plan_im2col
 from thumbnet.compile.kernels.kernel import Scratch
 from thumbnet.compile.kernels.layouts import Layout, planar_layout
-from thumbnet.compile.kernels.rolling import plan_rows
-from thumbnet.compile.kernels.stage_code import Index, StageCode
+from thumbnet.compile.kernels.rolling_stage import RollingStage
 
 
-class DspChain(StageCode):
-    """Builds the kernel of one chain.
+class DspChain(RollingStage):
+    """Parameters as in `RollingStage`."""
 
-    Parameters
-    ----------
-    layers : sequence of Layer
-        A chain that `supports` accepts.
-    source, target : Layout
-        Of the chain's input and output.
-    rows : int
-        Rows of the output a step.
-    window_bytes : int
-        Size of an element of the windows before depthwise layers: 1 or 2.
-    """
+    instruction_set = "dsp"
 
-    def __init__(
-        self,
-        layers: Sequence[Layer],
-        source: Layout,
-        target: Layout,
-        *,
-        rows: int,
-        window_bytes: int = 2,
-        border: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.border = layers[-1].output_quant.zero_point if border is None else border
-        self.layers = list(layers)
-        self.source, self.target = source, target
-        self.plan, self.steps = plan_rows(self.layers, rows)
-        self.window_bytes = window_bytes
-        self.constants: dict[str, np.ndarray] = {}
-        self.scratch: dict[str, Scratch] = {}
-        self.windows = {
-            index: self._window(index)
-            for index, layer in enumerate(self.layers)
-            if index > 0 and isinstance(layer, DepthwiseConvolution)
-        }
-        self.im2col: Im2col | None = None
-        self._collect()
-
-    def _window(self, index: int) -> Layout:
-        layer, rows = self.layers[index], self.plan[index]
-        assert isinstance(layer, DepthwiseConvolution)
+    def _window_layout(self, index: int, layer: DepthwiseConvolution) -> Layout:
         _, left, _, right = layer.padding
         _, width, channels = layer.input_shape
-        return planar_layout((rows.window_rows, width, channels), self.window_bytes, (0, left, 0, right))
+        return planar_layout((self.plan[index].window_rows, width, channels), self.window_bytes, (0, left, 0, right))
 
-    def _collect(self) -> None:
+    def _plan_scratch(self) -> None:
+        self.im2col: Im2col | None = None
         act, stream = 0, 0
+        for index, window in self.windows.items():
+            self.scratch[f"window{index}"] = Scratch(window.dtype, window.size // window.element_bytes)
+        for group in self.groups:
+            block = self.block_rows(group)
+            for index in group:
+                layer = self.layers[index]
+                match layer:
+                    case Convolution() if layer.kernel == (1, 1):
+                        slots = self.slots_of(layer)
+                        act = max(act, block * pixel_pairs(layer) * 2 * slots)
+                        stream = max(stream, slots + 8)
+                    case Convolution():
+                        self.im2col = plan_im2col(layer, self.block_bytes)
+                        act = max(act, self.im2col.chunk_pairs * 2 * self.im2col.slots)
+                        channel_pairs = -(-layer.output_shape[2] // 2)
+                        self.scratch["conv_stream"] = Scratch("int32", channel_pairs * (self.im2col.slots + 8))
+                        self.scratch["image_rows"] = Scratch("int8", self.im2col.image_bytes)
+                    case Add():
+                        _, width, channels = layer.output_shape
+                        self.scratch["sum"] = Scratch("int8", block * width * channels + channels + 1)
+                    case _:
+                        pass
+        if act:
+            self.scratch["act"] = Scratch("int16", act)
+        if stream:
+            self.scratch["stream"] = Scratch("int32", stream)
+
+    def _pack_constants(self) -> None:
         for index, layer in enumerate(self.layers):
-            if index in self.windows:
-                window = self.windows[index]
-                self.scratch[f"window{index}"] = Scratch(window.dtype, window.size // window.element_bytes)
             match layer:
                 case Convolution() if layer.kernel == (1, 1):
-                    packed_channels = -(-layer.input_shape[2] // 4) * 4
-                    act = max(act, self.plan[index].rows * pixel_pairs(layer) * 2 * packed_channels)
-                    stream = max(stream, packed_channels + 8)
                     self.constants[f"weight{index}"] = pack_pointwise(
                         layer.weight[:, 0, 0], layer.bias, layer.requantization, self._slots(index)
                     )
                 case Convolution():
-                    self.im2col = plan_im2col(layer)
-                    act = max(act, pixel_pairs(layer) * 2 * self.im2col.slots)
-                    channel_pairs = -(-layer.output_shape[2] // 2)
-                    self.scratch["conv_stream"] = Scratch("int32", channel_pairs * (self.im2col.slots + 8))
-                    self.scratch["image_rows"] = Scratch("int8", layer.kernel[0] * self.im2col.row_bytes + 8)
+                    assert self.im2col is not None
                     slots = IM2COL3_SLOTS if self.im2col.fast else plain_slots(layer.weight[0].size)
                     self.constants[f"weight{index}"] = pack_pointwise(
                         layer.weight.reshape(layer.weight.shape[0], -1), layer.bias, layer.requantization, slots
@@ -104,14 +84,21 @@ class DspChain(StageCode):
                     self.constants[f"weight{index}"] = pack_depthwise(
                         layer.weight, layer.bias, layer.requantization, dtype, layer.stride[0]
                     )
-                case Add():
-                    height, width, channels = layer.output_shape
-                    rows = min(self.plan[index].rows, height)
-                    self.scratch["sum"] = Scratch("int8", rows * width * channels + channels + 1)
-        if act:
-            self.scratch["act"] = Scratch("int16", act)
-        if stream:
-            self.scratch["stream"] = Scratch("int32", stream)
+                case _:
+                    pass
+
+    def _group_row_bytes(self, group: Sequence[int]) -> int:
+        bytes_ = 0
+        for index in group:
+            layer = self.layers[index]
+            if isinstance(layer, Convolution):
+                bytes_ += pixel_pairs(layer) * 4 * self.slots_of(layer)
+            elif isinstance(layer, Add):
+                bytes_ += layer.output_shape[1] * layer.output_shape[2]
+        return bytes_
+
+    def _reads_rows_in_parts(self) -> bool:
+        return self.im2col is not None and self.im2col.chunk_pairs < pixel_pairs(self.layers[0])
 
     def _slots(self, index: int) -> list[int]:
         channels = self.layers[index].input_shape[2]
@@ -123,37 +110,14 @@ class DspChain(StageCode):
         """Return the layout a depthwise layer reads."""
         return self.source if index == 0 else self.windows[index]
 
-    def _declare(self) -> None:
-        def declare(name: str, dtype: str, elements: int) -> None:
-            self.buffers[name] = T.arg(name, T.Buffer((elements,), dtype))
-
-        declare("input0", self.source.dtype, self.source.size // self.source.element_bytes)
-        declare("output", self.target.dtype, self.target.size // self.target.element_bytes)
-        for name, array in self.constants.items():
-            declare(name, str(array.dtype), array.size)
-        for name, scratch in self.scratch.items():
-            declare(name, scratch.dtype, scratch.elements)
-
-    def _rows_of(self, index: int, step: Index) -> tuple[Index, Index]:
-        """Return the first row a layer computes in a step, and how many."""
-        rows = self.plan[index]
-        if self.steps == 1:
-            return 0, rows.height
-
-        def bound(at: Index) -> Index:
-            return T.min(T.max(at * rows.rows - rows.lag, 0), rows.height)
-
-        first = bound(step)
-        return first, bound(step + 1) - first
-
-    def _slots_of(self, layer: Convolution) -> int:
+    def slots_of(self, layer: Convolution) -> int:
         if layer.kernel != (1, 1):
             assert self.im2col is not None
             return self.im2col.slots
         return -(-layer.input_shape[2] // 4) * 4
 
 
-def pixel_pairs(layer: Layer) -> int:
+def pixel_pairs(layer: Link) -> int:
     """Return the pixel pairs of an output row."""
     return -(-layer.output_shape[1] // 2)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from thumbnet.compile.integer_network import Convolution
+from thumbnet.compile.kernels.chains import Gather
 from thumbnet.compile.kernels.dsp_chain import DspChain, pixel_pairs
-from thumbnet.compile.kernels.im2col import Im2col
+from thumbnet.compile.kernels.im2col import PATCH_BYTES, PATCH_PITCH
 from thumbnet.compile.kernels.stage_code import Index
 
 
@@ -18,26 +21,107 @@ class DspInput(DspChain):
     def _widen(self, index: int, pair: Index, stream: tirx.Expr, plane_bytes: int) -> None:
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
-        slots = self._slots_of(layer)
+        slots = self.slots_of(layer)
         widen = self._define("WIDEN", f"widen_{slots}", slots)
         flash = self._at(f"weight{index}", pair * (4 + slots // 2))
         self._call(widen, stream, flash, layer.requantization.zero_point, plane_bytes)
 
-    def _prepare_convolution(self, im2col: Im2col) -> None:
+    def _prepare(self) -> None:
+        if self.im2col is None:
+            return
         layer = self.layers[0]
         assert isinstance(layer, Convolution)
         pairs = -(-layer.output_shape[2] // 2)
         planes = self.windows[1] if 1 in self.windows else self.target
-        plane_bytes = planes.channel_bytes if planes.planar or 1 in self.windows else layer.output_shape[2]
+        plane_bytes = planes.channel_bytes if planes.planar else layer.output_shape[2]
         with T.serial(0, pairs) as pair:
-            self._widen(0, pair, self._at("conv_stream", pair * (im2col.slots + 8)), plane_bytes)
-        with T.serial(0, layer.kernel[0] * im2col.row_bytes + 8) as i:
-            T.buffer_store(self.buffers["image_rows"], T.int8(layer.input_zero_point), [i])
+            self._widen(0, pair, self._at("conv_stream", pair * (self.im2col.slots + 8)), plane_bytes)
+        if not self.im2col.fast:
+            with T.serial(0, self.im2col.image_bytes) as i:
+                T.buffer_store(self.buffers["image_rows"], T.int8(layer.input_zero_point), [i])
+
+    # ---- the image, straight from the input ----------------------------------------------------------------------
+
+    def _gather_chunk(self, layer: Convolution, row: Index, first: int, inside: bool) -> None:
+        """Emit im2col of the chunk of pixel pairs from pair `first` on of an output row.
+
+        `inside` says that all rows under the kernel lie in the image.
+        """
+        im2col = self.im2col
+        assert im2col is not None
+        pairs = range(first, first + im2col.chunk_pairs)
+        inner = range(max(first, im2col.inner_pairs.start), min(pairs.stop, im2col.inner_pairs.stop))
+        if not inside:
+            with T.serial(0, len(pairs)) as pair:
+                IRBuilder.name("pair", pair)
+                self._gather_patch(layer, row, first + pair, pair)
+            return
+        for pair in pairs:
+            if pair not in inner:
+                self._gather_edge(layer, row, pair, pair - first)
+        if inner:
+            name = self._define_im2col(layer.input_shape[1] * 3)
+            left, top = layer.padding[1], layer.padding[0]
+            at = (row * 2 - top) * (layer.input_shape[1] * 3) + (4 * inner.start - left) * 3
+            self._call(
+                name, self._at("input0", at), self._at("act", (inner.start - first) * 2 * im2col.slots), len(inner)
+            )
+
+    def _define_im2col(self, row_bytes: int) -> str:
+        return self._define("IM2COL3", f"im2col3_{row_bytes}", row_bytes)
+
+    def _gather_edge(self, layer: Convolution, row: Index, pair: int, place: int) -> None:
+        """Emit im2col of a pair of pixels at the image's left or right edge."""
+        assert self.im2col is not None
+        width, (top, left, _, _) = layer.input_shape[1], layer.padding
+        column = 4 * pair - left
+        begin, end = min(max(column, 0), width), min(column + 5, width)
+        for tap in range(3):
+            patch = tap * PATCH_PITCH
+            if end - begin < 5:
+                self._call("memset", self._at("image_rows", patch), layer.input_zero_point, PATCH_BYTES)
+            if end > begin:
+                source = ((row * 2 + (tap - top)) * width + begin) * 3
+                target = self._at("image_rows", patch + (begin - column) * 3)
+                self._call("memcpy", target, self._at("input0", source), (end - begin) * 3)
+        name = self._define_im2col(PATCH_PITCH)
+        self._call(name, self._at("image_rows", 0), self._at("act", place * 2 * self.im2col.slots), 1)
+
+    def _gather_patch(self, layer: Convolution, row: Index, pair: Index, place: Index) -> None:
+        """Emit im2col of a pair of pixels anywhere, value by value."""
+        assert self.im2col is not None
+        height, width, _ = layer.input_shape
+        top, left, _, _ = layer.padding
+        with T.grid(3, 5, 3) as (tap, x, channel):
+            line, column = row * 2 + tap - top, pair * 4 + x - left
+            inside = tirx.all(line >= 0, line < height, column >= 0, column < width)
+            # The address has to be one even where it isn't read.
+            at = T.max(T.min(line, height - 1), 0) * (width * 3) + T.max(T.min(column, width - 1), 0) * 3 + channel
+            value = tirx.if_then_else(inside, self.buffers["input0"][at], T.int8(layer.input_zero_point))
+            T.buffer_store(self.buffers["image_rows"], value, [tap * PATCH_PITCH + x * 3 + channel])
+        name = self._define_im2col(PATCH_PITCH)
+        self._call(name, self._at("image_rows", 0), self._at("act", place * (2 * self.im2col.slots)), 1)
+
+    def _in_image(self, layer: Convolution, row: Index, emit: Callable[[bool], None]) -> None:
+        """Emit for rows whose taps lie in the image, and for others, with a test only where there are such."""
+        height, (top, _, _, _) = layer.input_shape[0], layer.padding
+        last = (layer.output_shape[0] - 1) * layer.stride[0] - top + layer.kernel[0] - 1
+        if top == 0 and last < height:
+            emit(True)
+            return
+        line = row * layer.stride[0] - top
+        with T.If(tirx.all(line >= 0, line + layer.kernel[0] <= height)):
+            with T.Then():
+                emit(True)
+            with T.Else():
+                emit(False)
+
+    # ---- the image, by copies of its rows ------------------------------------------------------------------------
 
     def _gather_image_rows(self, layer: Convolution, row: Index) -> None:
         """Emit the copy of the image's rows under the kernel, with border, and im2col of them."""
-        assert self.im2col is not None
         im2col = self.im2col
+        assert im2col is not None
         height, width, channels = layer.input_shape
         top, left, _, _ = layer.padding
         for tap in range(layer.kernel[0]):
@@ -46,18 +130,10 @@ class DspInput(DspChain):
             inside = tirx.all(line >= 0, line < height)
             with T.If(inside):
                 with T.Then():
-                    self._call(
-                        "memcpy",
-                        self._at("image_rows", begin),
-                        self._at("input0", line * (width * channels)),
-                        width * channels,
-                    )
+                    source = self._at("input0", line * (width * channels))
+                    self._call("memcpy", self._at("image_rows", begin), source, width * channels)
                 with T.Else():
                     self._call("memset", self._at("image_rows", begin), layer.input_zero_point, width * channels)
-        if im2col.fast:
-            name = self._define("IM2COL3", f"im2col3_{im2col.row_bytes}", im2col.row_bytes)
-            self._call(name, self._at("image_rows", 0), self._at("act", 0), pixel_pairs(layer))
-            return
         taps = layer.kernel[1] * channels
         with T.grid(pixel_pairs(layer), 2, layer.kernel[0], taps) as (pair, pixel, tap, k):
             slot = tap * taps + k
@@ -65,10 +141,12 @@ class DspInput(DspChain):
             source = tap * im2col.row_bytes + (pair * 2 + pixel) * (layer.stride[1] * channels) + k
             T.buffer_store(self.buffers["act"], self.buffers["image_rows"][source].astype("int16"), [target])
 
+    # ---- pixels of the network inside ----------------------------------------------------------------------------
+
     def _widen_pixels(self, layer: Convolution, first: Index, count: Index) -> None:
         """Emit the conversion of int8 rows, pixels, channels into pair16."""
         _, width, channels = layer.input_shape
-        slots = self._slots_of(layer)
+        slots = self.slots_of(layer)
         row_elements = width * channels
         if channels % 8 == 0:
             name = self._define("TO_PAIR16", f"to_pair16_{channels}", channels)
@@ -84,3 +162,14 @@ class DspInput(DspChain):
             target = ((row * pixel_pairs(layer) + pair) * (slots // 4) + k // 4) * 8 + pixel * 4 + k % 4
             source = (first + row) * row_elements + (pair * 2 + pixel) * channels + k
             T.buffer_store(self.buffers["act"], self.buffers["input0"][source].astype("int16"), [target])
+
+    def _gather(self, layer: Gather, step: Index, first: Index, count: Index) -> None:
+        """Emit the copy of rows of pixels into the planes of the first window."""
+        window = self.windows[1]
+        _, width, channels = layer.input_shape
+        row_elements, plane = window.row_bytes // window.element_bytes, window.channel_bytes // window.element_bytes
+        position = self._window_position(1, step, first)
+        with T.grid(count, channels, width) as (y, c, x):
+            value = self.buffers["input0"][(first + y) * (width * channels) + x * channels + c].astype(window.dtype)
+            target = c * plane + (position + y) * row_elements + window.border[1] + x
+            T.buffer_store(self.buffers["window1"], value, [target])

@@ -7,8 +7,7 @@ pair are widened into a stream once a step. Where the layouts come from stands i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
@@ -16,79 +15,37 @@ from tvm.script.ir_builder import tirx as T
 
 from thumbnet.compile.fixed_point import Requantization
 from thumbnet.compile.integer_network import Add, Convolution, DepthwiseConvolution
+from thumbnet.compile.kernels.chains import Gather
 from thumbnet.compile.kernels.dsp_chain import fits_int16, left_shift, pixel_pairs
+from thumbnet.compile.kernels.dsp_cost import predict_instructions
 from thumbnet.compile.kernels.dsp_input import DspInput
-from thumbnet.compile.kernels.kernel import Kernel
 from thumbnet.compile.kernels.layouts import Layout
 from thumbnet.compile.kernels.stage_code import Index
 
 
 class DspStage(DspInput):
-    """Emits the kernel of one chain; parameters as in `DspChain`."""
+    """Emits the kernel of one chain; parameters as in `RollingStage`."""
 
-    def build(self) -> Kernel:
-        """Return the kernel."""
-        with IRBuilder() as builder:
-            with T.prim_func(s_tir=True):
-                T.func_name("stage")
-                self._declare()
-                self._before()
-                if self.steps == 1:
-                    self._step(0)
-                else:
-                    with T.serial(0, self.steps) as step:
-                        IRBuilder.name("step", step)
-                        self._step(step)
-        rows = "whole" if self.steps == 1 else f"{self.plan[-1].rows} rows a step"
-        kinds = "+".join(_SHORT[layer.kind] for layer in self.layers)
-        return Kernel(
-            f"dsp {kinds}, {rows}", builder.get(), self.constants, self.scratch, tuple(dict.fromkeys(self.definitions))
-        )
-
-    # ---- the code ----------------------------------------------------------------------------------------------
-
-    def _before(self) -> None:
-        """Emit what is done once: borders of windows and output, widened weights and borders of the convolution."""
-        for index, window in self.windows.items():
+    def _compute(self, group: Sequence[int], step: Index, first: Index, count: Index) -> None:
+        for index in group:
             layer = self.layers[index]
-            assert isinstance(layer, DepthwiseConvolution)
-            self._fill_columns(f"window{index}", window, layer.input_zero_point, 0, window.shape[0])
-            self._fill_rows(f"window{index}", window, layer.input_zero_point, 0, -self.plan[index].first_row)
-        if self.target.planar:
-            height, top, bottom = self.target.shape[0], self.target.border[0], self.target.border[2]
-            value = self.border
-            self._fill_columns("output", self.target, value, top, height)
-            self._fill_rows("output", self.target, value, 0, top)
-            self._fill_rows("output", self.target, value, top + height, bottom)
-        if self.im2col is not None:
-            self._prepare_convolution(self.im2col)
-
-    def _step(self, step: Index) -> None:
-        for index, layer in enumerate(self.layers):
-            first, count = self._rows_of(index, step)
-            follower = index + 1
-            emit: Callable[[], None]
             match layer:
+                case Gather():
+                    self._gather(layer, step, first, count)
                 case DepthwiseConvolution():
-                    emit = partial(self._depthwise, index, step, first, count)
+                    self._depthwise(index, step, first, count)
+                case Convolution() if layer.kernel == (1, 1):
+                    if index == 0:
+                        self._widen_pixels(layer, first, count)
+                    self._multiply(index, step, first, count)
+                case Convolution():
+                    self._convolve(layer, step, first)
                 case Add():
-                    emit = partial(self._add, index, first, count)
-                case _:
-                    emit = partial(self._convolve, index, step, first, count)
-            self._when(count, emit)
-            if follower in self.windows:
-                self._fill_below(follower, step)
-        if self.steps > 1:
-            for index, window in self.windows.items():
-                self._carry(index, window)
+                    self._add(index, first, count)
 
-    def _when(self, count: Index, emit: Callable[[], None]) -> None:
-        """Emit under the condition that there are rows: the kernels' loops run at least once."""
-        if isinstance(count, int):
-            emit()
-            return
-        with T.If(count > 0), T.Then():
-            emit()
+    def predicted_instructions(self) -> float:
+        """Return the estimate of `dsp_cost`."""
+        return predict_instructions(self)
 
     # ---- depthwise ---------------------------------------------------------------------------------------------
 
@@ -102,14 +59,10 @@ class DspStage(DspInput):
         shape = (width, 1, layout.row_bytes, layout.channel_bytes, 16 * groups, 8, 16)
         name = f"depthwise3x3s{stride}{size.lower()}_" + "_".join(map(str, shape)) + f"_{_word(layer)}"
         self._define(f"DW3X3S{stride}{size}", name, *shape, layer.requantization.zero_point, shift)
-        # The first row read, in rows of the planes.
         row = first * stride
         if index > 0:
-            base = 0 if self.steps == 1 else step * self.plan[index].step_rows + self.plan[index].first_row
-            row = row - layer.padding[0] - base if self.steps > 1 else row
-        start = row * layout.row_bytes // layout.element_bytes
-        if self.steps > 1:
-            start = row * (layout.row_bytes // layout.element_bytes)
+            row = self._window_position(index, step, row - layer.padding[0])
+        start = row * (layout.row_bytes // layout.element_bytes)
         planes = "input0" if index == 0 else f"window{index}"
         plane = layout.channel_bytes // layout.element_bytes
         weight = f"weight{index}"
@@ -128,41 +81,55 @@ class DspStage(DspInput):
 
     # ---- convolution and pointwise -----------------------------------------------------------------------------
 
-    def _convolve(self, index: int, step: Index, first: Index, count: Index) -> None:
-        layer = self.layers[index]
-        assert isinstance(layer, Convolution)
-        if layer.kernel != (1, 1):
-            with T.serial(0, count) as row:
-                IRBuilder.name("row", row)
-                self._gather_image_rows(layer, first + row)
-                self._multiply(index, step, first + row, 1)
+    def _convolve(self, layer: Convolution, step: Index, row: Index) -> None:
+        """Emit a row of the convolution over the image, chunk by chunk of its pixels."""
+        assert self.im2col is not None
+        im2col = self.im2col
+        if not im2col.fast:
+            self._gather_image_rows(layer, row)
+            self._multiply(0, step, row, 1)
             return
-        if index == 0:
-            self._widen_pixels(layer, first, count)
-        self._multiply(index, step, first, count)
 
-    def _multiply(self, index: int, step: Index, first: Index, count: Index) -> None:
-        """Emit act times weights into the next window, the sum's rows or the output."""
+        def emit(inside: bool) -> None:
+            for pair in range(0, pixel_pairs(layer), im2col.chunk_pairs):
+                self._gather_chunk(layer, row, pair, inside)
+                self._multiply(0, step, row, 1, pair)
+
+        self._in_image(layer, row, emit)
+
+    def _multiply(self, index: int, step: Index, first: Index, count: Index, first_pair: int = 0) -> None:
+        """Emit act times weights into the next window, the sum's rows or the output.
+
+        For the image's convolution `first_pair` says where in the row the pixels of act stand.
+        """
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
         follower = self.layers[index + 1] if index + 1 < len(self.layers) else None
         if isinstance(follower, DepthwiseConvolution):
-            layout = self.windows[index + 1]
-            rows = self.plan[index + 1]
-            position = first + rows.new_row if self.steps == 1 else first - step * rows.step_rows - rows.first_row
-            self._to_planes(index, f"window{index + 1}", layout, position, count)
+            position = self._window_position(index + 1, step, first)
+            self._to_planes(
+                index, f"window{index + 1}", self.windows[index + 1], position, count, first_pair=first_pair
+            )
         elif isinstance(follower, Add):
-            self._to_pixels(index, "sum", 0, count)
+            self._to_pixels(index, "sum", 0, count, first_pair=first_pair)
         elif self.target.planar:
-            self._to_planes(index, "output", self.target, first + self.target.border[0], count)
+            self._to_planes(index, "output", self.target, first + self.target.border[0], count, first_pair=first_pair)
         else:
-            self._to_pixels(index, "output", first * layer.output_shape[1] * layer.output_shape[2], count)
+            _, width, channels = layer.output_shape
+            self._to_pixels(index, "output", first * (width * channels), count, first_pair=first_pair)
 
-    def _to_planes(self, index: int, buffer: str, layout: Layout, position: Index, count: Index) -> None:
+    def _pairs_of(self, layer: Convolution) -> int:
+        """Return the pixel pairs of a row that lie in act at a time."""
+        return pixel_pairs(layer) if layer.kernel == (1, 1) or self.im2col is None else self.im2col.chunk_pairs
+
+    def _to_planes(
+        self, index: int, buffer: str, layout: Layout, position: Index, count: Index, *, first_pair: int
+    ) -> None:
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
         element = layout.element_bytes
-        slots = self._slots_of(layer)
+        pairs, width = self._pairs_of(layer), layer.output_shape[1]
+        slots = self.slots_of(layer)
         shift = left_shift(layer.requantization)
         suffix = f"{slots}_{shift}"
         if element == 2:
@@ -177,44 +144,46 @@ class DspStage(DspInput):
             )
         else:
             name = self._define("PW2X2_PLANAR8", f"pointwise_planar8_{suffix}", slots, shift)
-        first = position * (layout.row_bytes // element) + layout.border[1]
+        first = position * (layout.row_bytes // element) + layout.border[1] + 2 * first_pair
         plane = layout.channel_bytes // element
-        gap = layout.row_bytes - 2 * pixel_pairs(layer) * element
+        gap = layout.row_bytes - 2 * pairs * element
 
         def store(pair: Index, stream: tirx.Expr) -> None:
             self._call(
                 name,
                 self._at("act", 0),
                 self._at(buffer, first + pair * (2 * plane)),
-                self._at("act", pixel_pairs(layer) * 2 * slots),
+                self._at("act", pairs * 2 * slots),
                 stream,
                 count,
                 gap,
             )
 
         self._for_channel_pairs(index, layout.channel_bytes, store)
-        width = layer.output_shape[1]
+        if first_pair + pairs < pixel_pairs(layer):
+            return
         if width % 2:
             # The second pixel of the last pair fell on the border.
             value = self._border_value(index + 1)
             self._fill_columns(buffer, layout, value, position, count, right_only=True)
         self._clamp_planes(layer, buffer, layout, position, count)
 
-    def _to_pixels(self, index: int, buffer: str, first: Index, count: Index) -> None:
+    def _to_pixels(self, index: int, buffer: str, first: Index, count: Index, *, first_pair: int) -> None:
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
         _, width, channels = layer.output_shape
-        slots = self._slots_of(layer)
+        start = first + 2 * first_pair * channels
+        slots = self.slots_of(layer)
         shift = left_shift(layer.requantization)
         name = self._define("PW2X2_NHWC", f"pointwise_nhwc_{slots}_{channels}_{shift}", slots, shift, channels)
-        act_row = pixel_pairs(layer) * 2 * slots
+        act_row = self._pairs_of(layer) * 2 * slots
 
         def store(pair: Index, stream: tirx.Expr) -> None:
             if width % 2 == 0:
                 self._call(
                     name,
                     self._at("act", 0),
-                    self._at(buffer, first + 2 * pair),
+                    self._at(buffer, start + 2 * pair),
                     self._at("act", count * act_row),
                     stream,
                 )
@@ -225,14 +194,14 @@ class DspStage(DspInput):
                 self._call(
                     name,
                     self._at("act", row * act_row),
-                    self._at(buffer, first + row * (width * channels) + 2 * pair),
+                    self._at(buffer, start + row * (width * channels) + 2 * pair),
                     self._at("act", (row + 1) * act_row),
                     stream,
                 )
 
         self._for_channel_pairs(index, channels, store)
         lowest, highest = layer.requantization.minimum, layer.requantization.maximum
-        if (lowest, highest) != (-128, 127):
+        if (lowest, highest) != (-128, 127) and first_pair + self._pairs_of(layer) == pixel_pairs(layer):
             with T.serial(0, count * width * channels) as i:
                 self._clamp(buffer, first + i, lowest, highest)
 
@@ -240,7 +209,7 @@ class DspStage(DspInput):
         """Emit the loop over pairs of output channels, each with its weights widened."""
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
-        slots = self._slots_of(layer)
+        slots = self.slots_of(layer)
         pairs = -(-layer.output_shape[2] // 2)
         words = slots + 8
         odd = layer.output_shape[2] % 2
@@ -261,9 +230,10 @@ class DspStage(DspInput):
         assert isinstance(layer, Add)
         _, width, channels = layer.output_shape
         p = layer.parameters
-        through = self.layers[index - 1].name
+        through = self.layers[index - 1]
+        assert isinstance(through, Convolution)
         shortcut, chain = (
-            (p.multiplier_b, p.multiplier_a) if layer.source_a == through else (p.multiplier_a, p.multiplier_b)
+            (p.multiplier_b, p.multiplier_a) if layer.source_a == through.name else (p.multiplier_a, p.multiplier_b)
         )
         row = width * channels
         whole_range = (p.minimum, p.maximum) == (-128, 127)
@@ -285,44 +255,7 @@ class DspStage(DspInput):
                 self.buffers["output"], T.max(T.min(value, p.maximum), p.minimum).astype("int8"), [first * row + i]
             )
 
-    # ---- borders, carrying, clamps -----------------------------------------------------------------------------
-
-    def _border_value(self, index: int) -> int:
-        """Return what the border of a depthwise layer's input is made of; behind the last layer, of the output."""
-        if index == len(self.layers):
-            return self.border
-        layer = self.layers[index]
-        assert isinstance(layer, DepthwiseConvolution)
-        return layer.input_zero_point
-
-    def _fill_below(self, index: int, step: Index) -> None:
-        """Emit the border below the image, in the steps whose new rows pass its end."""
-        layer, rows, window = self.layers[index], self.plan[index], self.windows[index]
-        assert isinstance(layer, DepthwiseConvolution)
-        height = layer.input_shape[0]
-        if self.steps == 1:
-            below = rows.window_rows - rows.new_row - height
-            self._fill_rows(f"window{index}", window, layer.input_zero_point, rows.new_row + height, below)
-            return
-        new = step * rows.step_rows + rows.first_row + rows.new_row
-        with T.If(new + rows.step_rows > height), T.Then():
-            missing = T.max(height - new, 0)
-            position = rows.new_row + missing
-            self._fill_rows(f"window{index}", window, layer.input_zero_point, position, rows.step_rows - missing)
-
-    def _carry(self, index: int, window: Layout) -> None:
-        rows = self.plan[index]
-        if rows.new_row == 0:
-            return
-        row, plane = window.row_bytes // window.element_bytes, window.channel_bytes // window.element_bytes
-        with T.serial(0, window.shape[2]) as channel:
-            IRBuilder.name("channel", channel)
-            self._call(
-                "memmove",
-                self._at(f"window{index}", channel * plane),
-                self._at(f"window{index}", channel * plane + rows.step_rows * row),
-                rows.new_row * window.row_bytes,
-            )
+    # ---- clamps ----------------------------------------------------------------------------------------------------
 
     def _clamp_act(self, requantization: Requantization, elements: Index) -> None:
         if (requantization.minimum, requantization.maximum) != (-128, 127):
@@ -337,9 +270,6 @@ class DspStage(DspInput):
         with T.grid(layer.output_shape[2], count, layer.output_shape[1]) as (channel, y, x):
             at = channel * plane + (position + y) * row + layout.border[1] + x
             self._clamp(buffer, at, lowest, highest)
-
-
-_SHORT = {"conv2d": "conv", "depthwise_conv2d": "dw", "pointwise_conv2d": "pw", "fully_connected": "pw", "add": "add"}
 
 
 def _word(layer: DepthwiseConvolution) -> str:

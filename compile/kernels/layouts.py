@@ -50,8 +50,13 @@ class Layout:
 
     @property
     def planar(self) -> bool:
-        """Whether the pixels of a row and channel are neighbours."""
-        return self.pixel_bytes == self.element_bytes and self.border != (0, 0, 0, 0)
+        """Whether the pixels of a row and channel are neighbours, not the channels of a pixel."""
+        return self.channel_bytes > self.element_bytes
+
+    @property
+    def row_major(self) -> bool:
+        """Whether all of a row lies before all of the next: what is read and written row by row can then overlap."""
+        return self.row_bytes >= self.channel_bytes * self.shape[2]
 
     def unpack(self, data: bytes) -> NDArray[np.int8]:
         """Return the tensor ``[H, W, C]`` int8 out of the bytes of its place in the arena."""
@@ -96,10 +101,10 @@ def planar_layout(shape: Shape, element_bytes: int, padding: Padding, *, rows_fi
     pitch = left + width + max(right, width % 2)
     pitch += pitch % 2
     rows = height + top + bottom
-    row, plane = pitch * element_bytes, pitch * rows * element_bytes
-    row_bytes, channel_bytes = (row * channels, row) if rows_first else (row, plane)
     # An odd number of channels is written in pairs too: one plane to spare. Loads pass the end by less than 8 bytes.
     even = channels + channels % 2
+    row, plane = pitch * element_bytes, pitch * rows * element_bytes
+    row_bytes, channel_bytes = (row * even, row) if rows_first else (row, plane)
     return Layout(
         shape,
         element_bytes,

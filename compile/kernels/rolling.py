@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from thumbnet.compile.integer_network import DepthwiseConvolution, Layer
+from thumbnet.compile.integer_network import DepthwiseConvolution
+from thumbnet.compile.kernels.chains import Link
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ class RollingRows:
         return self.window_rows - self.new_row
 
 
-def plan_rows(layers: Sequence[Layer], rows: int) -> tuple[list[RollingRows], int]:
+def plan_rows(layers: Sequence[Link], rows: int) -> tuple[list[RollingRows], int]:
     """Return the rows of each layer, and the number of steps.
 
     Parameters
     ----------
-    layers : sequence of Layer
+    layers : sequence of Layer or Gather
         A chain: each but the first consumes the one before. The first may read any rows of its input at any time.
     rows : int
         Rows of the last layer's output a step; its height or more means one step.

@@ -1,0 +1,370 @@
+"""A chain of layers as one TIR function that computes some rows a step: what is the same on every core's kernels.
+
+Between the layers of a chain there are only windows of rows (`rolling`). Layers that hand pixels to each other without
+a window form a group; a group computes its rows block by block, so that what lies between its layers is small.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+
+from thumbnet.compile.integer_network import Add, Convolution, DepthwiseConvolution, Layer
+from thumbnet.compile.kernels.chains import Gather, Link
+from thumbnet.compile.kernels.kernel import Kernel, Scratch
+from thumbnet.compile.kernels.layouts import Layout
+from thumbnet.compile.kernels.rolling import plan_rows
+from thumbnet.compile.kernels.stage_code import Index, StageCode
+
+
+class RollingStage(StageCode):
+    """Builds the kernel of one chain; a core's kernels are a subclass.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        A chain that `chains.chain_lengths` accepts.
+    source, target : Layout
+        Of the chain's input and output.
+    rows : int
+        Rows of the output a step.
+    window_bytes : int
+        Size of an element of the windows before depthwise layers: 1 or 2.
+    border : int, optional
+        What the depthwise layer that reads the output pads with, where the target has a border.
+    block_bytes : int, optional
+        Size that what lies between the layers of a group should not pass; without it a group computes all its rows of
+        a step at once.
+    """
+
+    #: How the kernels are called in reports.
+    instruction_set = ""
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        source: Layout,
+        target: Layout,
+        *,
+        rows: int,
+        window_bytes: int = 2,
+        border: int | None = None,
+        block_bytes: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.border = layers[-1].output_quant.zero_point if border is None else border
+        gather = isinstance(layers[0], DepthwiseConvolution) and not source.planar
+        self.layers: list[Link] = [*([Gather(layers[0].input_shape)] if gather else []), *layers]
+        self.source, self.target = source, target
+        self.window_bytes, self.block_bytes = window_bytes, block_bytes
+        self.plan, self.steps = plan_rows(self.layers, rows)
+        self.scratch: dict[str, Scratch] = {}
+        self.constants: dict[str, np.ndarray] = {}
+        self.windows = {
+            index: self._window_layout(index, layer)
+            for index, layer in enumerate(self.layers)
+            if index > 0 and isinstance(layer, DepthwiseConvolution)
+        }
+        self.groups = list(_groups(self.layers))
+        self._plan_scratch()
+
+    # ---- what a core's kernels add --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _window_layout(self, index: int, layer: DepthwiseConvolution) -> Layout:
+        """Return the layout of the rows a depthwise layer inside the chain reads."""
+
+    @abstractmethod
+    def _plan_scratch(self) -> None:
+        """Enter what the kernels need in `scratch`, cheaply: planners make many stages that are never built."""
+
+    @abstractmethod
+    def _pack_constants(self) -> None:
+        """Enter the weights in `constants`."""
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Emit what the kernels need once, before the first step."""
+
+    @abstractmethod
+    def _compute(self, group: Sequence[int], step: Index, first: Index, count: Index) -> None:
+        """Emit a group's layers for `count` rows of its output from row `first` on."""
+
+    @abstractmethod
+    def _group_row_bytes(self, group: Sequence[int]) -> int:
+        """Return the bytes that lie between the layers of a group for one row."""
+
+    @abstractmethod
+    def predicted_instructions(self) -> float:
+        """Return an estimate of the instructions one inference executes in this stage."""
+
+    # ---- rows ----------------------------------------------------------------------------------------------------
+
+    def block_rows(self, group: Sequence[int]) -> int:
+        """Return how many rows a group computes at a time."""
+        rows = self.plan[group[-1]].rows
+        layer = self.layers[group[0]]
+        if isinstance(layer, Convolution) and layer.kernel != (1, 1):
+            return 1
+        if self.block_bytes is None:
+            return rows
+        return min(rows, max(1, self.block_bytes // max(self._group_row_bytes(group), 1)))
+
+    def rows_done(self, index: int, step: int) -> int:
+        """Return how many rows of a layer are there when a step is over."""
+        rows = self.plan[index]
+        return rows.height if self.steps == 1 else min(max((step + 1) * rows.rows - rows.lag, 0), rows.height)
+
+    def overlap_distance(self) -> int | None:
+        """Return how many bytes behind the input's start the output may start, lying over rows already read.
+
+        Negative: it has to start before the input. None where input or output is not in the order of rows.
+        """
+        if not (self.source.row_major and self.target.row_major):
+            return None
+        distance = max(self.source.size - self.target.size, 0)
+        for written, needed in self._progress():
+            if written:
+                distance = min(distance, self._source_bytes_before(needed) - self._target_bytes(written))
+        return distance // 4 * 4
+
+    def _progress(self) -> list[tuple[int, int]]:
+        """Return pairs of output rows written and the first row of the input read after that, as they come to be."""
+        height, last = self.plan[-1].height, len(self.layers) - 1
+        if len(self.groups) == 1:
+            block = self.block_rows(self.groups[0])
+            # A block is read before it is written, but an image's row may be read in parts.
+            lead = 0 if self._reads_rows_in_parts() else block
+            return [
+                (min(row + block, height), self._first_row_read(0, row + lead))
+                for row in range(0, height, block)
+                if row + lead < height
+            ]
+        pairs = []
+        for step in range(self.steps - 1):
+            written = self.rows_done(last, step)
+            needed = self._first_row_read(0, self.rows_done(0, step))
+            if isinstance(self.layers[last], Add):
+                needed = min(needed, written)
+            pairs.append((written, needed))
+        return pairs
+
+    def _reads_rows_in_parts(self) -> bool:
+        return False
+
+    def _first_row_read(self, index: int, row: int) -> int:
+        """Return the first row of the source that output row `row` of a layer reads (planes: border rows counted)."""
+        layer = self.layers[index]
+        if isinstance(layer, DepthwiseConvolution):
+            return row * layer.stride[0]
+        if isinstance(layer, Convolution):
+            return max(row * layer.stride[0] - layer.padding[0], 0)
+        return row
+
+    def _source_bytes_before(self, row: int) -> int:
+        return min(row, self.source.shape[0] + self.source.border[0] + self.source.border[2]) * self.source.row_bytes
+
+    def _target_bytes(self, rows: int) -> int:
+        """Return the bytes from the target's start to the end of its first rows, and what kernels write beyond."""
+        height, width, channels = self.target.shape
+        below = self.target.border[2] if rows == height else 0
+        if self.target.planar:
+            return (self.target.border[0] + rows + below) * self.target.row_bytes
+        beyond = 0 if isinstance(self.layers[-1], Add) else channels * (width % 2) + channels % 2
+        return rows * self.target.row_bytes + beyond
+
+    # ---- the code ------------------------------------------------------------------------------------------------
+
+    def build(self) -> Kernel:
+        """Return the kernel."""
+        self._pack_constants()
+        with IRBuilder() as builder:
+            with T.prim_func(s_tir=True):
+                T.func_name("stage")
+                self._declare()
+                self._before()
+                if self.steps == 1:
+                    self._step(0)
+                else:
+                    with T.serial(0, self.steps) as step:
+                        IRBuilder.name("step", step)
+                        self._step(step)
+        rows = "whole" if self.steps == 1 else f"{self.plan[-1].rows} rows a step"
+        kinds = "+".join(_SHORT[layer.kind] for layer in self.layers)
+        return Kernel(
+            f"{self.instruction_set} {kinds}, {rows}",
+            builder.get(),
+            self.constants,
+            self.scratch,
+            tuple(dict.fromkeys(self.definitions)),
+        )
+
+    def _declare(self) -> None:
+        def declare(name: str, dtype: str, elements: int) -> None:
+            self.buffers[name] = T.arg(name, T.Buffer((elements,), dtype))
+
+        declare("input0", self.source.dtype, self.source.size // self.source.element_bytes)
+        declare("output", self.target.dtype, self.target.size // self.target.element_bytes)
+        for name, array in self.constants.items():
+            declare(name, str(array.dtype), array.size)
+        for name, scratch in self.scratch.items():
+            declare(name, scratch.dtype, scratch.elements)
+
+    def _before(self) -> None:
+        """Emit what is done once: borders of windows and of an output in planes."""
+        for index, window in self.windows.items():
+            layer = self.layers[index]
+            assert isinstance(layer, DepthwiseConvolution)
+            self._fill_columns(f"window{index}", window, layer.input_zero_point, 0, window.shape[0])
+            self._fill_rows(f"window{index}", window, layer.input_zero_point, 0, -self.plan[index].first_row)
+        if self.target.planar and not self.target.row_major:
+            height, top, bottom = self.target.shape[0], self.target.border[0], self.target.border[2]
+            self._fill_columns("output", self.target, self.border, top, height)
+            self._fill_rows("output", self.target, self.border, 0, top)
+            self._fill_rows("output", self.target, self.border, top + height, bottom)
+        self._prepare()
+
+    def _step(self, step: Index) -> None:
+        for group in self.groups:
+            first, count = self._rows_of(group[-1], step)
+            self._in_blocks(group, step, first, count)
+            follower = group[-1] + 1
+            if follower in self.windows:
+                self._fill_below(follower, step)
+        if self.steps > 1:
+            for index, window in self.windows.items():
+                self._carry(index, window)
+
+    def _rows_of(self, index: int, step: Index) -> tuple[Index, Index]:
+        """Return the first row a layer computes in a step, and how many."""
+        rows = self.plan[index]
+        if self.steps == 1:
+            return 0, rows.height
+
+        def bound(at: Index) -> Index:
+            return T.min(T.max(at * rows.rows - rows.lag, 0), rows.height)
+
+        first = bound(step)
+        return first, bound(step + 1) - first
+
+    def _in_blocks(self, group: Sequence[int], step: Index, first: Index, count: Index) -> None:
+        rows, block = self.plan[group[-1]].rows, self.block_rows(group)
+        if block >= rows:
+            self._when(count, partial(self._rows_computed, group, step, first, count))
+        elif block == 1:
+            with T.serial(0, count) as row:
+                IRBuilder.name("row", row)
+                self._rows_computed(group, step, first + row, 1)
+        else:
+            with T.serial(0, -(-rows // block)) as turn:
+                IRBuilder.name("block", turn)
+                rest = T.min(count - turn * block, block)
+                # Whole blocks in one step need no test.
+                whole = isinstance(count, int) and count % block == 0
+                emit = partial(self._rows_computed, group, step, first + turn * block, block if whole else rest)
+                self._when(block if whole else rest, emit)
+
+    def _rows_computed(self, group: Sequence[int], step: Index, first: Index, count: Index) -> None:
+        """Emit a group's rows and, where the output is planes in the order of rows, the borders of its rows."""
+        last = group[-1] == len(self.layers) - 1
+        if not (last and self.target.planar and self.target.row_major):
+            self._compute(group, step, first, count)
+            return
+        height, top, bottom = self.target.shape[0], self.target.border[0], self.target.border[2]
+        self._fill_columns("output", self.target, self.border, first + top, count)
+        if top:
+            self._if(first == 0, partial(self._fill_rows, "output", self.target, self.border, 0, top))
+        self._compute(group, step, first, count)
+        if bottom:
+            below = partial(self._fill_rows, "output", self.target, self.border, top + height, bottom)
+            self._if(first + count == height, below)
+
+    def _if(self, condition: tirx.Expr | bool, emit: Callable[[], None]) -> None:
+        if isinstance(condition, bool):
+            if condition:
+                emit()
+            return
+        with T.If(condition), T.Then():
+            emit()
+
+    def _when(self, count: Index, emit: Callable[[], None]) -> None:
+        """Emit under the condition that there are rows: the kernels' loops run at least once."""
+        self._if(count > 0, emit)
+
+    # ---- borders and carrying ------------------------------------------------------------------------------------
+
+    def _window_position(self, index: int, step: Index, row: Index) -> Index:
+        """Return where in the window before a layer a row of its input lies."""
+        rows = self.plan[index]
+        base = 0 if self.steps == 1 else step * rows.step_rows
+        return row - base - rows.first_row
+
+    def _border_value(self, index: int) -> int:
+        """Return what the border of a depthwise layer's input is made of; behind the last layer, of the output."""
+        if index == len(self.layers):
+            return self.border
+        layer = self.layers[index]
+        assert isinstance(layer, DepthwiseConvolution)
+        return layer.input_zero_point
+
+    def _fill_below(self, index: int, step: Index) -> None:
+        """Emit the border below the image, in the steps whose new rows pass its end."""
+        layer, rows, window = self.layers[index], self.plan[index], self.windows[index]
+        assert isinstance(layer, DepthwiseConvolution)
+        height = layer.input_shape[0]
+        if self.steps == 1:
+            below = rows.window_rows - rows.new_row - height
+            self._fill_rows(f"window{index}", window, layer.input_zero_point, rows.new_row + height, below)
+            return
+        new = step * rows.step_rows + rows.first_row + rows.new_row
+        with T.If(new + rows.step_rows > height), T.Then():
+            missing = T.max(height - new, 0)
+            position = rows.new_row + missing
+            self._fill_rows(f"window{index}", window, layer.input_zero_point, position, rows.step_rows - missing)
+
+    def _carry(self, index: int, window: Layout) -> None:
+        rows = self.plan[index]
+        if rows.new_row == 0:
+            return
+        row, plane = window.row_bytes // window.element_bytes, window.channel_bytes // window.element_bytes
+        name = f"window{index}"
+        if window.row_major:
+            self._call(
+                "memmove", self._at(name, 0), self._at(name, rows.step_rows * row), rows.new_row * window.row_bytes
+            )
+            return
+        with T.serial(0, window.shape[2]) as channel:
+            IRBuilder.name("channel", channel)
+            self._call(
+                "memmove",
+                self._at(name, channel * plane),
+                self._at(name, channel * plane + rows.step_rows * row),
+                rows.new_row * window.row_bytes,
+            )
+
+
+def _groups(layers: Sequence[Link]) -> list[list[int]]:
+    groups: list[list[int]] = []
+    for index, layer in enumerate(layers):
+        joins = isinstance(layer, Add) or (index > 0 and isinstance(layers[index - 1], DepthwiseConvolution))
+        if joins:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+_SHORT = {
+    "conv2d": "conv",
+    "depthwise_conv2d": "dw",
+    "pointwise_conv2d": "pw",
+    "fully_connected": "pw",
+    "add": "add",
+    "gather": "gather",
+}
