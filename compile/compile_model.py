@@ -21,7 +21,7 @@ from thumbnet.compile.build_library import build_executable, keep_entry
 from thumbnet.compile.emit_c import emit_c
 from thumbnet.compile.errors import CompileError
 from thumbnet.compile.export_library import export_library
-from thumbnet.compile.fit import check_fit, ram_limit
+from thumbnet.compile.fit import arena_limit, check_fit
 from thumbnet.compile.frontend import import_float, import_quantized, quantize_module
 from thumbnet.compile.golden import make_golden
 from thumbnet.compile.integer_network import IntegerNetwork
@@ -63,7 +63,7 @@ class CompileRequest:
     database : Path, optional
         Tuning records to apply.
     ram_limit : int, optional
-        Microcontrollers: bytes the arena should not pass, by default what the board has. A lower limit costs
+        Microcontrollers: bytes the arena should not pass. Without it, a smaller arena is taken for a few percent more
         instructions.
     keep_dead_channels : bool
         Leave channels in that are proven to have no influence on the output.
@@ -153,13 +153,15 @@ def c_name(name: str) -> str:
 
 def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
     network = read_relax(module)
-    lowered = lower_network(network, ram_limit(request.board, request.ram_limit))
+    lowered = lower_network(network, request.ram_limit, ram_bytes=arena_limit(request.board))
     check_fit(request.name, lowered, request.board, request.ram_limit)
     emit_c(lowered, c_name(request.name), folder, title=_title(request), generator=_generator())
     return {
         "kind": "c",
         "arena_bytes": lowered.plan.arena_bytes,
         "constant_bytes": lowered.constant_bytes,
+        "predicted_instructions": round(sum(stage.predicted_instructions for stage in lowered.stages)),
+        "ram_choices": [asdict(choice) for choice in lowered.choices],
         **_integer_manifest(request, module, network, folder),
         "layers": [
             {
@@ -168,6 +170,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
                 "shape": stage.output_layout.shape,
                 "macs": stage.macs,
                 "kernel": stage.kernel.variant,
+                "predicted_instructions": round(stage.predicted_instructions),
                 "arena_offset": lowered.plan.offsets[stage.name],
                 "layout": asdict(stage.output_layout),
             }

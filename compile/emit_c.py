@@ -104,11 +104,11 @@ def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork) -> dict[s
     }
     places = {f"input{index}": offsets[source] for index, source in enumerate(stage.sources)}
     places["output"] = offsets[stage.name]
-    places |= {parameter: offsets[scratch_name(stage, parameter)] for parameter in kernel.scratch}
+    places |= {parameter: offsets[scratch_name(stage.name, parameter)] for parameter in kernel.scratch}
     parameters: list[str] = []
     arguments: list[str] = []
-    # Inputs may lie over the output where a plan lets them; without that, the compiler may rely on their being apart.
-    restrict = "restrict " if len(set(places.values())) == len(places) else ""
+    # The output may lie over an input where a plan lets it; without that, the compiler may rely on their being apart.
+    restrict = "restrict " if _apart(stage, places) else ""
     for parameter in function.params:
         ctype = _CTYPES[str(parameter.ty.element_type)]
         const = "const " if parameter.name in constants or parameter.name.startswith("input") else ""
@@ -129,6 +129,16 @@ def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork) -> dict[s
         "offsets": places,
         "output_bytes": stage.output_layout.size,
     }
+
+
+def _apart(stage: Stage, places: dict[str, int]) -> bool:
+    """Tell whether the output shares no byte with an input, and no input is another."""
+    inputs = [places[f"input{index}"] for index in range(len(stage.sources))]
+    begin, end = places["output"], places["output"] + stage.output_layout.size
+    sizes = [layout.size for layout in stage.input_layouts]
+    return len(set(inputs)) == len(inputs) and all(
+        at >= end or at + size <= begin for at, size in zip(inputs, sizes, strict=True)
+    )
 
 
 def _c_values(array: NDArray[Any]) -> str:

@@ -12,11 +12,10 @@ CODE_RESERVE_BYTES = 16 << 10
 STACK_RESERVE_BYTES = 4 << 10
 
 
-def ram_limit(board: Board, asked: int | None = None) -> int:
-    """Return the bytes the arena may take: what is asked for, at most what the board has."""
+def arena_limit(board: Board) -> int:
+    """Return the bytes an arena may take on a board."""
     assert board.ram is not None
-    has = board.ram.size - STACK_RESERVE_BYTES
-    return has if asked is None else min(asked, has)
+    return board.ram.size - STACK_RESERVE_BYTES
 
 
 def check_fit(name: str, lowered: LoweredNetwork, board: Board, asked_ram: int | None = None) -> None:

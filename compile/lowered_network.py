@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from thumbnet.compile.integer_network import NETWORK_INPUT, DepthwiseConvolution, IntegerNetwork, Layer
-from thumbnet.compile.kernels.chains import chain_lengths
+from thumbnet.compile.integer_network import NETWORK_INPUT, IntegerNetwork, Layer
 from thumbnet.compile.kernels.dsp_stage import DspStage
 from thumbnet.compile.kernels.kernel import Kernel
-from thumbnet.compile.kernels.layouts import Layout, nhwc_layout, planar_layout
+from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
 from thumbnet.compile.kernels.portable import build_portable
+from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.memory_plan import MemoryPlan, PlannedTensor, plan_memory
+from thumbnet.compile.stage_planner import StageGraph, StagePlan
+
+#: Part of the instructions that a smaller arena may cost where no limit is given: on a microcontroller the RAM is what
+#: the rest of a program lacks first, and the last percents of speed cost several times as much of it.
+SPENT_ON_RAM = 0.05
 
 
 @dataclass(frozen=True)
@@ -26,14 +31,23 @@ class Stage:
         Their code.
     sources : tuple of str
         The tensors it reads: ``"input"`` or names of layers.
+    input_layouts : tuple of Layout
+        Of these tensors.
     output_layout : Layout
         Of the last layer's output, which alone lies in the arena.
+    over : int or None
+        Where the output may lie over the first source: at most so many bytes behind its start.
+    predicted_instructions : float
+        Of one inference.
     """
 
     layers: tuple[Layer, ...]
     kernel: Kernel
     sources: tuple[str, ...]
+    input_layouts: tuple[Layout, ...]
     output_layout: Layout
+    over: int | None
+    predicted_instructions: float
 
     @property
     def name(self) -> str:
@@ -44,6 +58,14 @@ class Stage:
     def macs(self) -> int:
         """Multiply-accumulates of all its layers."""
         return sum(layer.macs for layer in self.layers)
+
+
+@dataclass(frozen=True)
+class RamChoice:
+    """A point of the Pareto front: with an arena of so many bytes, no fewer instructions are predicted."""
+
+    arena_bytes: int
+    predicted_instructions: int
 
 
 @dataclass(frozen=True)
@@ -58,11 +80,14 @@ class LoweredNetwork:
         How.
     plan : MemoryPlan
         Arena offsets by tensor: ``"input"``, layers' names, and `scratch_name` of each stage's scratch.
+    choices : tuple of RamChoice
+        From the fastest to the leanest: what other limits on the arena would give.
     """
 
     network: IntegerNetwork
     stages: tuple[Stage, ...]
     plan: MemoryPlan
+    choices: tuple[RamChoice, ...] = ()
 
     @property
     def constant_bytes(self) -> int:
@@ -70,115 +95,125 @@ class LoweredNetwork:
         return sum(array.nbytes for stage in self.stages for array in stage.kernel.constants.values())
 
 
-def lower_network(network: IntegerNetwork, ram_limit: int | None = None) -> LoweredNetwork:
-    """Choose a kernel for every layer or chain of layers, and a place for every tensor.
+def lower_network(
+    network: IntegerNetwork,
+    ram_limit: int | None = None,
+    *,
+    ram_bytes: int | None = None,
+    kernels: type[RollingStage] | None = DspStage,
+) -> LoweredNetwork:
+    """Choose stages for a network, and a place for every tensor.
 
     Parameters
     ----------
     network : IntegerNetwork
         What to compute.
     ram_limit : int, optional
-        Bytes the arena should not pass. The fastest of `CHOICES` that keeps it is taken; where none does, the one with
-        the smallest arena.
+        Bytes the arena should not pass: the fewest instructions under it are taken. Without it, the smallest arena that
+        costs no more than `SPENT_ON_RAM` of the instructions.
+    ram_bytes : int, optional
+        What there is.
+    kernels : type of RollingStage or None
+        The core's fast kernels; None for the portable ones only.
     """
-    smallest: LoweredNetwork | None = None
-    for choice in CHOICES:
-        stages = _build_stages(network, choice)
-        lowered = LoweredNetwork(network, tuple(stages), plan_stages(network, stages))
-        if ram_limit is None or lowered.plan.arena_bytes <= ram_limit:
-            return lowered
-        if smallest is None or lowered.plan.arena_bytes < smallest.plan.arena_bytes:
-            smallest = lowered
+    graph = StageGraph(network, kernels)
+    front = _pareto_front(network, graph)
+    limits = [limit for limit in (ram_limit, ram_bytes) if limit is not None]
+    plan = _fastest(network, graph, min(limits, default=None))
+    if ram_limit is None:
+        enough = (1 + SPENT_ON_RAM) * predicted_instructions(plan)
+        lean = [other for other, _ in front if predicted_instructions(other) <= enough]
+        plan = min([plan, *lean], key=lambda plan: place_stages(network, plan).arena_bytes)
+    choices = tuple(RamChoice(arena, round(predicted_instructions(other))) for other, arena in front)
+    return replace(build_stages(network, plan), choices=choices)
+
+
+def _pareto_front(network: IntegerNetwork, graph: StageGraph) -> list[tuple[list[StagePlan], int]]:
+    """Return plans and the bytes of their arenas, each the fastest that needs less than the one before."""
+    front: list[tuple[list[StagePlan], int]] = []
+    for plan in graph.pareto_front():
+        arena = place_stages(network, plan).arena_bytes
+        if not front or arena < front[-1][1]:
+            front.append((plan, arena))
+    return front
+
+
+def predicted_instructions(plan: Sequence[StagePlan]) -> float:
+    """Return the estimate for one inference."""
+    return sum(stage.instructions for stage in plan)
+
+
+def _fastest(network: IntegerNetwork, graph: StageGraph, limit: int | None) -> list[StagePlan]:
+    """Return the fewest instructions under a limit, or the smallest arena where none keeps it."""
+    smallest: tuple[int, list[StagePlan]] | None = None
+    bound = limit
+    while (plan := graph.best_plan(bound)) is not None:
+        arena = place_stages(network, plan).arena_bytes
+        if limit is None or arena <= limit:
+            return plan
+        if smallest is None or arena < smallest[0]:
+            smallest = arena, plan
+        # What is alive at one time fits, but not without gaps.
+        bound = max(stage.arena_bytes for stage in plan) - 1
+    for plan in graph.pareto_front() if smallest is None else ():
+        arena = place_stages(network, plan).arena_bytes
+        if smallest is None or arena < smallest[0]:
+            smallest = arena, plan
     assert smallest is not None
-    return smallest
+    return smallest[1]
 
 
-def plan_stages(network: IntegerNetwork, stages: Sequence[Stage]) -> MemoryPlan:
+def place_stages(network: IntegerNetwork, plan: Sequence[StagePlan]) -> MemoryPlan:
     """Place the input, every stage's output and every stage's scratch in one arena."""
-    return plan_memory(_lifetimes(network, stages))
+    return plan_memory(_lifetimes(network, plan))
 
 
-def scratch_name(stage: Stage, parameter: str) -> str:
-    """Return the name under which a stage's scratch stands in the plan."""
-    return f"{parameter} of {stage.name}"
+def build_stages(network: IntegerNetwork, plan: Sequence[StagePlan]) -> LoweredNetwork:
+    """Build the kernels of a plan and place its tensors."""
+    stages = tuple(
+        Stage(
+            stage.layers,
+            build_portable(stage.layers[0]) if stage.chain is None else stage.chain.build(),
+            _sources(stage),
+            tuple(_layouts(network, stage)),
+            stage.target,
+            stage.over,
+            stage.instructions,
+        )
+        for stage in plan
+    )
+    return LoweredNetwork(network, stages, place_stages(network, plan))
 
 
-@dataclass(frozen=True)
-class Choice:
-    """How chains are computed on the DSP kernels.
-
-    Parameters
-    ----------
-    plane_bytes : int
-        2: planes of int16, fewest instructions; 1: of int8, half the RAM.
-    pixels : int
-        Rows a step are chosen so that at least so many pixels share the widening of a weight.
-    """
-
-    plane_bytes: int
-    pixels: int
+def _layouts(network: IntegerNetwork, stage: StagePlan) -> list[Layout]:
+    if stage.chain is not None:
+        return [stage.source]
+    return [nhwc_layout(network.shape_of(name)) for name in _sources(stage)]
 
 
-#: From the fastest to the leanest; None is one layer after the other on the portable kernels, which need no planes.
-CHOICES: tuple[Choice | None, ...] = (Choice(2, 144), Choice(2, 48), Choice(1, 144), Choice(1, 24), None)
+def scratch_name(stage: str, parameter: str) -> str:
+    """Return the name under which the scratch of a stage, named by its output, stands in the plan."""
+    return f"{parameter} of {stage}"
 
 
-def _build_stages(network: IntegerNetwork, choice: Choice | None) -> list[Stage]:
-    stages: list[Stage] = []
-    layouts = {NETWORK_INPUT: nhwc_layout(network.input_shape)}
-    start = 0
-    while start < len(network.layers):
-        lengths = chain_lengths(network, start) if choice else []
-        first = network.layers[start]
-        if choice and lengths and (layouts[first.sources[0]].planar or not isinstance(first, DepthwiseConvolution)):
-            # With an add at the end if there is one, and without windows otherwise.
-            length = lengths[-1] if network.layers[start + lengths[-1] - 1].kind == "add" else lengths[0]
-            chain = network.layers[start : start + length]
-            last = chain[-1]
-            target = _layout_for(network, start + length - 1, choice)
-            height, width, _ = last.output_shape
-            rows = max(2, -(-choice.pixels // width))
-            source = layouts[chain[0].sources[0]]
-            border = _border_for(network, last)
-            stage = DspStage(
-                chain, source, target, rows=min(rows, height), window_bytes=choice.plane_bytes, border=border
-            )
-            stages.append(Stage(chain, stage.build(), (chain[0].sources[0],), target))
-        else:
-            length, last = 1, network.layers[start]
-            target = nhwc_layout(last.output_shape)
-            stages.append(Stage((last,), build_portable(last), last.sources, target))
-        layouts[last.name] = target
-        start += length
-    return stages
-
-
-def _layout_for(network: IntegerNetwork, index: int, choice: Choice) -> Layout:
-    """Return the layout in which a layer's output is read: planes where a depthwise layer on the kernels reads it."""
-    layer = network.layers[index]
-    readers = [other for other in network.layers if layer.name in other.sources]
-    follower = index + 1
-    if len(readers) == 1 and isinstance(readers[0], DepthwiseConvolution) and chain_lengths(network, follower):
-        return planar_layout(layer.output_shape, choice.plane_bytes, readers[0].padding)
-    return nhwc_layout(layer.output_shape)
-
-
-def _border_for(network: IntegerNetwork, layer: Layer) -> int | None:
-    """Return what the depthwise layer that reads a layer's output pads with, None where none does."""
-    readers = (other for other in network.layers if layer.name in other.sources)
-    return next((reader.input_zero_point for reader in readers if isinstance(reader, DepthwiseConvolution)), None)
-
-
-def _lifetimes(network: IntegerNetwork, stages: Sequence[Stage]) -> list[PlannedTensor]:
-    last_use = {network.output.name: len(stages) - 1}
-    for step, stage in enumerate(stages):
-        last_use.update(dict.fromkeys(stage.sources, step))
+def _lifetimes(network: IntegerNetwork, plan: Sequence[StagePlan]) -> list[PlannedTensor]:
+    sources = [_sources(stage) for stage in plan]
+    last_use = {network.output.name: len(plan) - 1}
+    for step, names in enumerate(sources):
+        last_use.update(dict.fromkeys(names, step))
     size = nhwc_layout(network.input_shape).size
     tensors = [PlannedTensor(NETWORK_INPUT, size, 0, last_use[NETWORK_INPUT])]
-    for step, stage in enumerate(stages):
-        tensors.append(PlannedTensor(stage.name, stage.output_layout.size, step, last_use.get(stage.name, step)))
+    for step, stage in enumerate(plan):
+        name = stage.layers[-1].name
+        over = None if stage.over is None else (sources[step][0], stage.over)
+        tensors.append(PlannedTensor(name, stage.target.size, step, last_use.get(name, step), over))
+        scratch = stage.chain.scratch if stage.chain else {}
         tensors.extend(
-            PlannedTensor(scratch_name(stage, parameter), scratch.bytes, step, step)
-            for parameter, scratch in stage.kernel.scratch.items()
+            PlannedTensor(scratch_name(name, parameter), item.bytes, step, step) for parameter, item in scratch.items()
         )
     return tensors
+
+
+def _sources(stage: StagePlan) -> tuple[str, ...]:
+    """Return the tensors a stage reads: a chain the one its first layer reads, which an add at its end may read too."""
+    return stage.layers[0].sources if stage.chain is None else (stage.layers[0].sources[0],)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from thumbnet.compile.fixed_point import Requantization
-from thumbnet.compile.integer_network import Add, Convolution, DepthwiseConvolution, accumulator_bound
+from thumbnet.compile.integer_network import Add, Convolution, DepthwiseConvolution, Shape, accumulator_bound
 from thumbnet.compile.kernels.chains import Link
 from thumbnet.compile.kernels.dsp_packing import (
     depthwise_slots,
@@ -22,7 +22,7 @@ from thumbnet.compile.kernels.dsp_packing import (
 )
 from thumbnet.compile.kernels.im2col import IM2COL3_SLOTS, Im2col, plan_im2col
 from thumbnet.compile.kernels.kernel import Scratch
-from thumbnet.compile.kernels.layouts import Layout, planar_layout
+from thumbnet.compile.kernels.layouts import Layout, nhwc_layout, planar_layout
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 
 
@@ -30,6 +30,18 @@ class DspChain(RollingStage):
     """Parameters as in `RollingStage`."""
 
     instruction_set = "dsp"
+    window_sizes = (2, 1)
+
+    @classmethod
+    def target_layouts(cls, shape: Shape, reader: DepthwiseConvolution | None) -> list[Layout]:
+        """Return planes for a depthwise reader, of int16 and int8, and pixels."""
+        pixels = nhwc_layout(shape)
+        if reader is None:
+            return [pixels]
+        by_rows = planar_layout(shape, 1, reader.padding, rows_first=True)
+        layouts = [planar_layout(shape, 2, reader.padding), planar_layout(shape, 1, reader.padding), pixels]
+        # Kernels reach the second and third row of a plane by an offset of 12 bits.
+        return [*layouts, by_rows] if 2 * by_rows.row_bytes < 1 << 12 else layouts
 
     def _window_layout(self, index: int, layer: DepthwiseConvolution) -> Layout:
         _, left, _, right = layer.padding
@@ -111,6 +123,7 @@ class DspChain(RollingStage):
         return self.source if index == 0 else self.windows[index]
 
     def slots_of(self, layer: Convolution) -> int:
+        """Return the slots of a pixel in act before a layer: its taps, rounded up to a multiple of four."""
         if layer.kernel != (1, 1):
             assert self.im2col is not None
             return self.im2col.slots

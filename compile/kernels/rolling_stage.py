@@ -15,7 +15,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from thumbnet.compile.integer_network import Add, Convolution, DepthwiseConvolution, Layer
+from thumbnet.compile.integer_network import Add, Convolution, DepthwiseConvolution, Layer, Shape
 from thumbnet.compile.kernels.chains import Gather, Link
 from thumbnet.compile.kernels.kernel import Kernel, Scratch
 from thumbnet.compile.kernels.layouts import Layout
@@ -45,6 +45,8 @@ class RollingStage(StageCode):
 
     #: How the kernels are called in reports.
     instruction_set = ""
+    #: The sizes an element of a window may have, the fastest first.
+    window_sizes: tuple[int, ...] = (1,)
 
     def __init__(
         self,
@@ -73,6 +75,11 @@ class RollingStage(StageCode):
         }
         self.groups = list(_groups(self.layers))
         self._plan_scratch()
+
+    @classmethod
+    @abstractmethod
+    def target_layouts(cls, shape: Shape, reader: DepthwiseConvolution | None) -> list[Layout]:
+        """Return the layouts an output may have, given the depthwise layer that alone reads it, if there is one."""
 
     # ---- what a core's kernels add --------------------------------------------------------------------------------
 
@@ -272,15 +279,15 @@ class RollingStage(StageCode):
 
     def _rows_computed(self, group: Sequence[int], step: Index, first: Index, count: Index) -> None:
         """Emit a group's rows and, where the output is planes in the order of rows, the borders of its rows."""
+        self._compute(group, step, first, count)
         last = group[-1] == len(self.layers) - 1
         if not (last and self.target.planar and self.target.row_major):
-            self._compute(group, step, first, count)
             return
+        # After the rows: borders may fall on input that these were computed from.
         height, top, bottom = self.target.shape[0], self.target.border[0], self.target.border[2]
         self._fill_columns("output", self.target, self.border, first + top, count)
         if top:
             self._if(first == 0, partial(self._fill_rows, "output", self.target, self.border, 0, top))
-        self._compute(group, step, first, count)
         if bottom:
             below = partial(self._fill_rows, "output", self.target, self.border, top + height, bottom)
             self._if(first + count == height, below)

@@ -28,8 +28,13 @@ int main(void) {{
 """
 
 
+def lower_fast(network):
+    """Choose the fast kernels: on networks this small the portable ones would often do for want of RAM."""
+    return lower_network(network, 1 << 20)
+
+
 def emit(network, folder, name="net"):
-    return emit_lowered(lower_network(network), folder, name)
+    return emit_lowered(lower_fast(network), folder, name)
 
 
 def emit_lowered(lowered, folder, name="net"):
@@ -52,7 +57,7 @@ def build(folder, name="net", flags=(*STRICT, *SANITIZERS)):
 
 def run(program, network, images):
     """Return for each image the output of every stage (a layer, or the last of a chain) by the layer's name."""
-    return run_stages(program, lower_network(network), images)
+    return run_stages(program, lower_fast(network), images)
 
 
 def run_stages(program, lowered, images):

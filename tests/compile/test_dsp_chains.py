@@ -11,12 +11,15 @@ from thumbnet.compile.kernels.chains import chain_lengths
 from thumbnet.compile.kernels.dsp_stage import DspStage
 from thumbnet.compile.kernels.layouts import nhwc_layout, planar_layout
 from thumbnet.compile.kernels.rolling import plan_rows
-from thumbnet.compile.lowered_network import LoweredNetwork, Stage, plan_stages
+from thumbnet.compile.lowered_network import build_stages
 from thumbnet.compile.reference import run_reference_layers
+from thumbnet.compile.stage_planner import StagePlan
 
 from .c_harness import build, emit_lowered, run_stages
 from .networks import chain_network, make_image
 
+#: What borders of outputs are made of.
+BORDER = 11
 #: Image size, channels of the chain's tensors, padding: even and odd, one and several channel groups.
 CHAINS = {
     "even": ((16, 16), (8, 16, 24), "same"),
@@ -27,11 +30,14 @@ CHAINS = {
 }
 
 
-def _lower(network, rows, window_bytes, target):
+def _lower(network, target, *, rows, window_bytes=2, block_bytes=None, over=False):
     chain = network.layers
-    stage = DspStage(chain, nhwc_layout(network.input_shape), target, rows=rows, window_bytes=window_bytes)
-    stages = (Stage(chain, stage.build(), (chain[0].sources[0],), target),)
-    return LoweredNetwork(network, stages, plan_stages(network, stages))
+    source = nhwc_layout(network.input_shape)
+    stage = DspStage(
+        chain, source, target, rows=rows, window_bytes=window_bytes, border=BORDER, block_bytes=block_bytes
+    )
+    plan = StagePlan(chain, stage, source, target, stage.overlap_distance() if over else None, 0, 0, 0.0)
+    return build_stages(network, [plan])
 
 
 @pytest.mark.parametrize("window_bytes", [1, 2])
@@ -42,10 +48,17 @@ def test_a_stage_from_the_image_on(name, rows, window_bytes, tmp_path):
     network = chain_network(size, channels, padding)
     assert chain_lengths(network, 0)[-1] == len(network.layers)
     shape = network.output.output_shape
-    targets = [nhwc_layout(shape), planar_layout(shape, 2, (1, 1, 1, 1)), planar_layout(shape, 1, (0, 0, 1, 1))]
+    targets = [
+        nhwc_layout(shape),
+        planar_layout(shape, 2, (1, 1, 1, 1)),
+        planar_layout(shape, 1, (0, 0, 1, 1)),
+        planar_layout(shape, 1, (1, 1, 1, 1), rows_first=True),
+    ]
     # Each kind of output once over the sizes of steps, not all of them with each: building takes its time.
-    target = targets[rows % 3]
-    lowered = _lower(network, rows, window_bytes, target)
+    target = targets[rows % 4]
+    lowered = _lower(
+        network, target, rows=rows, window_bytes=window_bytes, block_bytes=(None, 200)[rows % 2], over=True
+    )
     emit_lowered(lowered, tmp_path)
     image = make_image(network)
     [found] = run_stages(build(tmp_path), lowered, [image])
@@ -58,7 +71,7 @@ def test_a_stage_from_the_image_on(name, rows, window_bytes, tmp_path):
 @pytest.mark.parametrize("size", [(12, 12), (7, 9)])
 def test_an_inverted_residual(size, rows, tmp_path):
     network = chain_network(size, (8, 24, 8), "residual")
-    lowered = _lower(network, rows, 2, nhwc_layout(network.output.output_shape))
+    lowered = _lower(network, nhwc_layout(network.output.output_shape), rows=rows)
     emit_lowered(lowered, tmp_path)
     image = make_image(network)
     [found] = run_stages(build(tmp_path), lowered, [image])

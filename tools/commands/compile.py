@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +34,13 @@ keep_dead_channels_option = click.option(
 @click.option("--tuning", type=click.Path(path_type=Path, file_okay=False), help="Records of `thumbnet tune`.")
 @click.option("--classes", type=click.IntRange(min=1), help="Number of classes the weights must have.")
 @keep_dead_channels_option
-@click.option("--ram-limit", type=click.IntRange(min=1), help="Microcontrollers: bytes the arena may take at most.")
+@click.option(
+    "--ram-limit",
+    type=click.IntRange(min=1),
+    help="Microcontrollers: bytes the arena may take at most; the fewest instructions under it are chosen. Without it,"
+    " a smaller arena is taken for up to 5 % more instructions.",
+)
+@click.option("--pareto", is_flag=True, help="Microcontrollers: print what other limits on RAM would give.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False))
 @json_option
 def compile(
@@ -47,6 +54,7 @@ def compile(
     classes: int | None,
     keep_dead_channels: bool,
     ram_limit: int | None,
+    pareto: bool,
     output: Path,
     json_file: Path | None,
 ) -> None:
@@ -83,12 +91,25 @@ def compile(
         ("dead channels", _dead_channels(manifest.get("dead_channels"))),
         ("layers", len(manifest["layers"]) or None),
         ("arena, input included (bytes)", manifest.get("arena_bytes")),
+        ("instructions an inference (predicted)", manifest.get("predicted_instructions")),
         ("constants (bytes)", manifest.get("constant_bytes")),
         ("ranges", manifest["quantization"]["ranges"]),
         ("folder", output),
     ]
     print_table("Compiled", ["what", "value"], [(key, _text(value)) for key, value in rows if value is not None])
+    if pareto:
+        _print_choices(manifest.get("ram_choices", ()), manifest.get("arena_bytes"))
     write_json(json_file, {**manifest, "folder": str(output)})
+
+
+def _print_choices(choices: Sequence[Mapping[str, int]], taken: int | None) -> None:
+    rows = []
+    for choice in choices:
+        arena, instructions = choice["arena_bytes"], choice["predicted_instructions"]
+        more = instructions / choices[0]["predicted_instructions"] - 1
+        rows.append((f"{arena:,}", f"{instructions:,}", f"+{more:.1%}", "this one" if arena == taken else ""))
+    columns = ["--ram-limit (bytes)", "instructions (predicted)", "to the fastest", ""]
+    print_table("What limits on the arena give", columns, rows)
 
 
 def _dead_channels(entry: Any) -> str | None:  # noqa: ANN401 - as in the manifest: None, "kept" or what was removed
