@@ -38,15 +38,19 @@ class DspChain(RollingStage):
         pixels = nhwc_layout(shape)
         if reader is None:
             return [pixels]
-        by_rows = planar_layout(shape, 1, reader.padding, rows_first=True)
-        layouts = [planar_layout(shape, 2, reader.padding), planar_layout(shape, 1, reader.padding), pixels]
-        # Kernels reach the second and third row of a plane by an offset of 12 bits.
-        return [*layouts, by_rows] if 2 * by_rows.row_bytes < 1 << 12 else layouts
+        planes = [
+            planar_layout(shape, 2, reader.padding),
+            planar_layout(shape, 1, reader.padding),
+            planar_layout(shape, 1, reader.padding, rows_first=True),
+        ]
+        return [*(layout for layout in planes if _reachable(layout)), pixels]
 
     def _window_layout(self, index: int, layer: DepthwiseConvolution) -> Layout:
         _, left, _, right = layer.padding
         _, width, channels = layer.input_shape
-        return planar_layout((self.plan[index].window_rows, width, channels), self.window_bytes, (0, left, 0, right))
+        shape = (self.plan[index].window_rows, width, channels)
+        planes = planar_layout(shape, self.window_bytes, (0, left, 0, right))
+        return planes if _reachable(planes) else planar_layout(shape, 1, (0, left, 0, right))
 
     def _plan_scratch(self) -> None:
         self.im2col: Im2col | None = None
@@ -128,6 +132,11 @@ class DspChain(RollingStage):
             assert self.im2col is not None
             return self.im2col.slots
         return -(-layer.input_shape[2] // 4) * 4
+
+
+def _reachable(layout: Layout) -> bool:
+    """Tell whether the kernels' loads reach the third row of a plane: LDRD up to 1020 bytes, LDR up to 4095."""
+    return 2 * layout.row_bytes <= (1020 if layout.element_bytes == 2 else 4084)
 
 
 def pixel_pairs(layer: Link) -> int:
