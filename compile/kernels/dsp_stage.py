@@ -135,14 +135,14 @@ class DspStage(DspInput):
             with T.serial(0, count) as row:
                 IRBuilder.name("row", row)
                 self._gather_image_rows(layer, first + row)
-                self._multiply(index, step, first + row, 1)
+                self._multiply(index, step, first + row, 1, row)
             return
         if index == 0:
             self._widen_pixels(layer, first, count)
         self._multiply(index, step, first, count)
 
-    def _multiply(self, index: int, step: Index, first: Index, count: Index) -> None:
-        """Emit act times weights into the next window, the sum's rows or the output."""
+    def _multiply(self, index: int, step: Index, first: Index, count: Index, sum_row: Index = 0) -> None:
+        """Emit act times weights into the next window, the sum's rows from one on, or the output."""
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
         follower = self.layers[index + 1] if index + 1 < len(self.layers) else None
@@ -152,7 +152,7 @@ class DspStage(DspInput):
             position = first + rows.new_row if self.steps == 1 else first - step * rows.step_rows - rows.first_row
             self._to_planes(index, f"window{index + 1}", layout, position, count)
         elif isinstance(follower, Add):
-            self._to_pixels(index, "sum", 0, count)
+            self._to_pixels(index, "sum", sum_row * layer.output_shape[1] * layer.output_shape[2], count)
         elif self.target.planar:
             self._to_planes(index, "output", self.target, first + self.target.border[0], count)
         else:
