@@ -1,7 +1,7 @@
 /* Depthwise 3x3 kernels of thumbnet_dsp.h in assembly. Included by thumbnet_dsp.h.
  *
  * planar16 or planar8 in; channels one after the other, row_bytes/WPB (stride 1) output rows of W pixels each.
- * Flash, 5 words a channel: 3 words of tap bytes (below), bias, M.
+ * Flash, 17 bytes a channel: 9 tap bytes (order below), bias, M. Loads of words are unaligned (CCR.UNALIGN_TRP = 0).
  * U rows are unrolled, their pixels numbered on (U = plane height for a small odd plane, so that pairs cross rows).
  * OSTEP bytes between output pixel pairs, O1 bytes from the first to the second pixel of a pair, OCH bytes between the
  * outputs of successive channels, WPB bytes a row of the plane, ICH bytes from one channel's plane to the next.
@@ -18,14 +18,16 @@
 #define TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                               \
     TN_LET("W", W) TN_LET("U", U) TN_LET("WPB", WPB) TN_LET("ICH", ICH)                                 \
     TN_LET("OSTEP", OSTEP) TN_LET("O1", O1) TN_LET("OCH", OCH) TN_LET("ZO", ZO) TN_LET("SH", SH)
-/* A channel's begin: WORDS are the registers of its five words. Then the next channel's addresses go to the stack. */
-#define TN_DW_CHANNEL(WORDS)                                                                            \
+/* A channel's begin: LOAD brings its taps in. Then the next channel's addresses go to the stack. */
+#define TN_DW_CHANNEL(LOAD)                                                                             \
     "push {r4-r11, lr}\n"                                                                               \
     "ldr r12, [sp, #36]\n"                   /* row_bytes */                                            \
     "push {r0-r3, r12, lr}\n"                                                                           \
     "2:\n"                                                                                              \
     "ldm sp, {r2, r12, lr}\n"                                                                           \
-    "ldm r2!, " WORDS "\n"                                                                              \
+    LOAD                                                                                                \
+    "ldr r10, [r2, #-8]\n"                   /* bias */                                                 \
+    "ldr r11, [r2, #-4]\n"                   /* M */                                                    \
     "ldr r1, [sp, #16]\n"                                                                               \
     "add r0, r1, r12\n"                                                                                 \
     "str r0, [sp, #20]\n"                                                                               \
@@ -88,10 +90,14 @@
     TN_DW_STORE("r0")
 
 /* ------------------------------------------------------------------------------------------------------------------
- * planar16, stride 1: 22 instructions for 2 outputs (18 MACs). Tap bytes of each row: w0, w1, w1, w2: SXTB16 gives
- * (w0, w1), its rotated form (w1, w2). Registers: 6 weight pairs, 2 data words, 2 accumulators, bias, M, in, out:
- * exactly 14. A row's first data is loaded as LOAD says; WA = (w0, w1), WB = (w1, w2); A0, A1 are added to.
+ * planar16, stride 1: 22 instructions for 2 outputs (18 MACs). Tap bytes of each row: w1, w0, w2: SXTB16 gives (w1, w2),
+ * and of its rotated form w0 is packed with w1. Registers: 6 weight pairs, 2 data words, 2 accumulators, bias, M, in,
+ * out: exactly 14. A row's first data is loaded as LOAD says; WA = (w0, w1), WB = (w1, w2); A0, A1 are added to.
  */
+#define TN_DW_TAPS3(WA, WB)                                                                             \
+    "sxtb16 " WA ", " WB ", ror #8\n"                                                                   \
+    "sxtb16 " WB ", " WB "\n"                                                                           \
+    "pkhbt " WA ", " WA ", " WB ", lsl #16\n"
 #define TN_DW_ROW(LOAD, WA, WB, A0, A1)                                                                 \
     "ldrd r2, r3, " LOAD "\n"                                                                           \
     "smlad r0, r2, " WA ", " A0 "\n"         /* pixels 0, 1 */                                          \
@@ -103,13 +109,13 @@
     "smlad r0, r2, " WA ", " A0 "\n"                                                                    \
     "smlabt r0, r3, " WB ", r0\n"
 #define TN_DEF_DW3X3S1(NAME, W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                    \
-    void NAME(const int32_t *params, const int16_t *in, int16_t *out, const int32_t *params_end, int32_t row_bytes); \
+    void NAME(const int8_t *params, const int16_t *in, int16_t *out, const int8_t *params_end, int32_t row_bytes); \
     TN_FN(NAME,                                                                                         \
     TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                                   \
-    TN_DW_CHANNEL("{r5, r7, r9, r10, r11}")                                                             \
-    "sxtb16 r4, r5\n sxtb16 r5, r5, ror #8\n"                                                           \
-    "sxtb16 r6, r7\n sxtb16 r7, r7, ror #8\n"                                                           \
-    "sxtb16 r8, r9\n sxtb16 r9, r9, ror #8\n"                                                           \
+    TN_DW_CHANNEL("ldr r5, [r2], #17\n ldr r7, [r2, #-14]\n ldr r9, [r2, #-11]\n")                      \
+    TN_DW_TAPS3("r4", "r5")                                                                             \
+    TN_DW_TAPS3("r6", "r7")                                                                             \
+    TN_DW_TAPS3("r8", "r9")                                                                             \
     TN_DW_PAIRS                                                                                         \
     TN_DW_ROW("[r12, #.Lk_WPB]", "r6", "r7", "r10", "r10")                                              \
     TN_DW_ROW("[r12, #2*.Lk_WPB]", "r8", "r9", "r0", "r1")                                              \
@@ -125,8 +131,8 @@
     TN_DW_NEXT(1, 4))
 
 /* ------------------------------------------------------------------------------------------------------------------
- * planar16, stride 2: 25 instructions for 2 outputs. Tap bytes: (w00, w02, w01, w12), (w10, w22, w11, 0), (w20, 0, w21,
- * 0): first index the row. `in` points at the first tap. row_bytes = output rows * 2 * WPB. A row at OFFSET: WA = its
+ * planar16, stride 2: 25 instructions for 2 outputs. Tap bytes: w00, w02, w01, w12, w10, w20, w11, w21, w22: first
+ * index the row. `in` points at the first tap. row_bytes = output rows * 2 * WPB. A row at OFFSET: WA = its
  * taps 0 and 1, tap 2 in the half H ("b" or "t") of WC.
  */
 #define TN_DW2_ROW(OFFSET, LOAD, WA, WC, H, A0, A1)                                                     \
@@ -140,19 +146,22 @@
     "ldrd r2, r3, " LOAD "\n"                                                                           \
     "smlad r0, r2, " WA ", " A0 "\n"                                                                    \
     "smlab" H " r0, r3, " WC ", r0\n"
-/* Tap pairs: r4, r5, r6 the even bytes of the words, r7, r8 the odd ones of the first two. */
-#define TN_DW_TAPS                                                                                      \
+/* Tap pairs: r4, r7 the even and odd bytes of the first word, r5, r6 of the second, r8 the ninth. */
+#define TN_DW_LOAD9                                                                                     \
+    "ldr r4, [r2], #17\n"                                                                               \
+    "ldr r5, [r2, #-13]\n"                                                                              \
+    "ldrsb r8, [r2, #-9]\n"
+#define TN_DW_TAPS9                                                                                     \
     "sxtb16 r7, r4, ror #8\n"                                                                           \
     "sxtb16 r4, r4\n"                                                                                   \
-    "sxtb16 r8, r5, ror #8\n"                                                                           \
-    "sxtb16 r5, r5\n"                                                                                   \
-    "sxtb16 r6, r6\n"
+    "sxtb16 r6, r5, ror #8\n"                                                                           \
+    "sxtb16 r5, r5\n"
 #define TN_DEF_DW3X3S2(NAME, W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                    \
-    void NAME(const int32_t *params, const int16_t *in, int16_t *out, const int32_t *params_end, int32_t row_bytes); \
+    void NAME(const int8_t *params, const int16_t *in, int16_t *out, const int8_t *params_end, int32_t row_bytes); \
     TN_FN(NAME,                                                                                         \
     TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                                   \
-    TN_DW_CHANNEL("{r4, r5, r6, r10, r11}")                                                             \
-    TN_DW_TAPS                                                                                          \
+    TN_DW_CHANNEL(TN_DW_LOAD9)                                                                          \
+    TN_DW_TAPS9                                                                                         \
     TN_DW_PAIRS                                                                                         \
     TN_DW2_ROW(".Lk_WPB", "[r12, #.Lk_WPB]", "r5", "r7", "t", "r10", "r10")                             \
     TN_DW2_ROW("2*.Lk_WPB", "[r12, #2*.Lk_WPB]", "r6", "r8", "b", "r0", "r1")                           \
@@ -170,7 +179,7 @@
 /* ------------------------------------------------------------------------------------------------------------------
  * planar8 (half the RAM): rows of WPB bytes, natural order. SXTB16 of 4 bytes gives pixels (0, 2) and (1, 3): one SMLAD
  * takes taps 0 and 2, a single multiply the middle one. Stride 1: 27 instructions for 2 outputs; stride 2: 34. Tap
- * bytes: (w00, w01, w02, w11), (w10, w21, w12, 0), (w20, 0, w22, 0). WA = taps 0 and 2, tap 1 in the half H of WC.
+ * bytes: w00, w01, w02, w11, w10, w20, w12, w22, w21. WA = taps 0 and 2, tap 1 in the half H of WC.
  */
 #define TN_DW8_ROW(LOAD, WA, WC, H, A0, A1)                                                             \
     "ldr r2, " LOAD "\n"                                                                                \
@@ -187,11 +196,11 @@
     "smlad r0, r2, " WA ", " A0 "\n"                                                                    \
     "smlab" H " r0, r3, " WC ", r0\n"
 #define TN_DEF_DW3X3S1_P8(NAME, W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                 \
-    void NAME(const int32_t *params, const int8_t *in, int16_t *out, const int32_t *params_end, int32_t row_bytes); \
+    void NAME(const int8_t *params, const int8_t *in, int16_t *out, const int8_t *params_end, int32_t row_bytes); \
     TN_FN(NAME,                                                                                         \
     TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                                   \
-    TN_DW_CHANNEL("{r4, r5, r6, r10, r11}")                                                             \
-    TN_DW_TAPS                                                                                          \
+    TN_DW_CHANNEL(TN_DW_LOAD9)                                                                          \
+    TN_DW_TAPS9                                                                                         \
     "mov r9, #.Lk_ZO\n"                                                                                 \
     TN_DW_PAIRS                                                                                         \
     TN_DW8_ROW("[r12, #.Lk_WPB]", "r5", "r7", "t", "r10", "r10")                                        \
@@ -216,11 +225,11 @@
     "smlab" H " r0, r9, " WC ", r0\n"                                                                   \
     "smlat" H " r1, r9, " WC ", r1\n"
 #define TN_DEF_DW3X3S2_P8(NAME, W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                 \
-    void NAME(const int32_t *params, const int8_t *in, int16_t *out, const int32_t *params_end, int32_t row_bytes); \
+    void NAME(const int8_t *params, const int8_t *in, int16_t *out, const int8_t *params_end, int32_t row_bytes); \
     TN_FN(NAME,                                                                                         \
     TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                                   \
-    TN_DW_CHANNEL("{r4, r5, r6, r10, r11}")                                                             \
-    TN_DW_TAPS                                                                                          \
+    TN_DW_CHANNEL(TN_DW_LOAD9)                                                                          \
+    TN_DW_TAPS9                                                                                         \
     TN_DW_PAIRS                                                                                         \
     TN_DW82_ROW(".Lk_WPB", "[r12, #.Lk_WPB]", "r5", "r7", "t", "r10", "r10")                            \
     TN_DW82_ROW("2*.Lk_WPB", "[r12, #2*.Lk_WPB]", "r6", "r8", "b", "r0", "r1")                          \

@@ -103,22 +103,27 @@ TN_INLINE void tn_pw_block(const int16_t *act, const int32_t *stream, int K, int
             }                                                                                                          \
     }
 /* Positions of the nine tap bytes in a channel's parameters: stride 1, stride 2 (planar16), planar8. */
-static const uint8_t tn_taps[3][9] __attribute__((unused)) = {
-    {0, 1, 3, 4, 5, 7, 8, 9, 11}, {0, 2, 1, 4, 6, 3, 8, 10, 5}, {0, 1, 2, 4, 3, 6, 8, 5, 10}};
+static const uint8_t tn_taps[3][9]
+    __attribute__((unused)) = {{1, 0, 2, 4, 3, 5, 7, 6, 8}, {0, 2, 1, 4, 6, 3, 5, 7, 8}, {0, 1, 2, 4, 3, 6, 5, 8, 7}};
+/* A word that need not be aligned. */
+TN_INLINE int32_t tn_word(const int8_t *bytes) {
+    uint32_t word = 0;
+    for (int i = 0; i < 4; ++i)
+        word |= (uint32_t)(uint8_t)bytes[i] << (8 * i);
+    return (int32_t)word;
+}
 #define TN_PORT_DW(NAME, T, FMT, S, W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                            \
-    TN_PORT void NAME(const int32_t *params, const T *in, int16_t *out, const int32_t *params_end,                     \
-                      int32_t row_bytes) {                                                                             \
+    TN_PORT void NAME(const int8_t *params, const T *in, int16_t *out, const int8_t *params_end, int32_t row_bytes) {  \
         const int wp = (WPB) / (int)sizeof(T);                                                                         \
-        for (; params != params_end; params += 5, in += (ICH) / (int)sizeof(T), out += (OCH) / 2) {                    \
-            const int8_t *b = (const int8_t *)params;                                                                  \
+        for (; params != params_end; params += 17, in += (ICH) / (int)sizeof(T), out += (OCH) / 2) {                   \
             for (int y = 0; y < row_bytes / ((S) * (WPB)); ++y)                                                        \
                 for (int x = 0; x < (W); ++x) {                                                                        \
                     int p = y % (U) * (W) + x, grp = y / (U) * (((U) * (W) + 1) / 2);                                  \
-                    int32_t acc = params[3];                                                                           \
+                    int32_t acc = tn_word(params + 9);                                                                 \
                     for (int t = 0; t < 9; ++t)                                                                        \
-                        acc += b[tn_taps[FMT][t]] * in[(y * (S) + t / 3) * wp + x * (S) + t % 3];                      \
+                        acc += params[tn_taps[FMT][t]] * in[(y * (S) + t / 3) * wp + x * (S) + t % 3];                 \
                     out[((grp + p / 2) * (OSTEP) + p % 2 * (O1)) / 2] =                                                \
-                        (int16_t)tn_requant((int32_t)((uint32_t)acc << (SH)), params[4], ZO);                          \
+                        (int16_t)tn_requant((int32_t)((uint32_t)acc << (SH)), tn_word(params + 13), ZO);               \
                 }                                                                                                      \
         }                                                                                                              \
     }

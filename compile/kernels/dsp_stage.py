@@ -18,6 +18,7 @@ from thumbnet.compile.fixed_point import Requantization
 from thumbnet.compile.integer_network import Add, Convolution, DepthwiseConvolution
 from thumbnet.compile.kernels.dsp_chain import fits_int16, left_shift, pixel_pairs
 from thumbnet.compile.kernels.dsp_input import DspInput
+from thumbnet.compile.kernels.dsp_packing import DEPTHWISE_BYTES
 from thumbnet.compile.kernels.kernel import Kernel
 from thumbnet.compile.kernels.layouts import Layout
 from thumbnet.compile.kernels.stage_code import Index
@@ -118,10 +119,10 @@ class DspStage(DspInput):
             if begin < end:
                 self._call(
                     name,
-                    self._at(weight, 5 * begin),
+                    self._at(weight, DEPTHWISE_BYTES * begin),
                     self._at(planes, start + begin * plane),
                     self._at("act", quarter),
-                    self._at(weight, 5 * end),
+                    self._at(weight, DEPTHWISE_BYTES * end),
                     count * stride * layout.row_bytes,
                 )
         self._clamp_act(layer.requantization, count * (-(-width // 2)) * 8 * groups)
