@@ -8,7 +8,7 @@
  *
  * Registers: r0, r1 accumulators of two pixels, r2, r3 data, r4-r8 (stride 1 of planar16: r4-r9) tap pairs, r10 bias,
  * r11 M, r12 in, lr out.
- * Stack: [sp] = params, in, out of the next channel, params_end, row_bytes, end of the channel's plane in `in`.
+ * Stack: [sp] = params, in, out of the next channel, params_end, end of the row in `in`, row_bytes, end of the plane.
  */
 #ifndef TN_KERNELS_DEPTHWISE_H
 #define TN_KERNELS_DEPTHWISE_H
@@ -18,19 +18,41 @@
 #define TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                               \
     TN_LET("W", W) TN_LET("U", U) TN_LET("WPB", WPB) TN_LET("ICH", ICH)                                 \
     TN_LET("OSTEP", OSTEP) TN_LET("O1", O1) TN_LET("OCH", OCH) TN_LET("ZO", ZO) TN_LET("SH", SH)
-/* A channel's begin: LOAD brings its taps in. Then the next channel's addresses go to the stack. */
-#define TN_DW_CHANNEL(LOAD)                                                                             \
+/* Pixels unrolled, .Lk_turn: a row, or an equal even part of a long one (4 instructions a turn and 2 a row more). */
+#ifndef TN_DW_UNROLL
+#define TN_DW_UNROLL 24
+#endif
+#define TN_DW_TURN                                                                                      \
+    ".set .Lk_turn, .Lk_W\n"                                                                            \
+    ".set .Lk_turns, 1\n"                                                                               \
+    ".rept 15\n"                                                                                        \
+    "  .if .Lk_turn > " TN_STR(TN_DW_UNROLL) " && .Lk_U == 1\n"                                         \
+    "    .set .Lk_turns, .Lk_turns+1\n"                                                                 \
+    "    .if .Lk_W % (2*.Lk_turns) == 0\n"                                                              \
+    "      .set .Lk_turn, .Lk_W/.Lk_turns\n"                                                            \
+    "    .endif\n"                                                                                      \
+    "  .endif\n"                                                                                        \
+    ".endr\n"
+/* A channel's begin: LOAD brings its taps in. Then the next channel's addresses go to the stack. r12 will advance by
+ * ADVANCE bytes for each two pixels. */
+#define TN_DW_CHANNEL(LOAD, ADVANCE)                                                                    \
+    TN_LET("ADV", ADVANCE)                                                                              \
+    TN_DW_TURN                                                                                          \
     "push {r4-r11, lr}\n"                                                                               \
     "ldr r12, [sp, #36]\n"                   /* row_bytes */                                            \
-    "push {r0-r3, r12, lr}\n"                                                                           \
+    "push {r0-r4, r12, lr}\n"                                                                           \
     "2:\n"                                                                                              \
     "ldm sp, {r2, r12, lr}\n"                                                                           \
     LOAD                                                                                                \
     "ldr r10, [r2, #-8]\n"                   /* bias */                                                 \
     "ldr r11, [r2, #-4]\n"                   /* M */                                                    \
-    "ldr r1, [sp, #16]\n"                                                                               \
+    "ldr r1, [sp, #20]\n"                                                                               \
     "add r0, r1, r12\n"                                                                                 \
-    "str r0, [sp, #20]\n"                                                                               \
+    "str r0, [sp, #24]\n"                                                                               \
+    ".if .Lk_turn < .Lk_W\n"                                                                            \
+    "  add r0, r12, #.Lk_ADV*.Lk_W/2\n"                                                                 \
+    "  str r0, [sp, #16]\n"                                                                             \
+    ".endif\n"                                                                                          \
     ".if .Lk_ICH > 4095\n"                                                                              \
     "  movw r1, #.Lk_ICH\n"                                                                             \
     "  add r1, r1, r12\n"                                                                               \
@@ -47,25 +69,37 @@
     ".set .Lk_p, 0\n"                                                                                   \
     ".set .Lk_base, 0\n"                                                                                \
     ".rept .Lk_U\n"                                                                                     \
-    ".rept .Lk_W/2\n"
+    ".rept .Lk_turn/2\n"
 /* A row's last pixel, if W is odd. */
 #define TN_DW_ODD                                                                                       \
     ".endr\n"                                                                                           \
     ".if .Lk_W & 1\n"
-/* A row's end: r12 has advanced by ADVANCE bytes for each two pixels. */
-#define TN_DW_NEXT(STRIDE, ADVANCE)                                                                     \
+/* A row's end, or its part's. */
+#define TN_DW_TO_ROW(STRIDE)                                                                            \
+    "add r12, r12, #(" #STRIDE "*.Lk_WPB-.Lk_ADV*((.Lk_W+1)/2))\n"
+#define TN_DW_NEXT(STRIDE)                                                                              \
     ".endif\n"                                                                                          \
-    "add r12, r12, #(" #STRIDE "*.Lk_WPB-" #ADVANCE "*((.Lk_W+1)/2))\n"                                 \
+    ".if .Lk_turn == .Lk_W\n"                                                                           \
+       TN_DW_TO_ROW(STRIDE)                                                                             \
+    ".endif\n"                                                                                          \
     ".endr\n"                                                                                           \
-    "ldr r2, [sp, #20]\n"                                                                               \
     "add lr, lr, #((.Lk_p+1)/2*.Lk_OSTEP-.Lk_base)\n"                                                   \
+    ".if .Lk_turn < .Lk_W\n"                                                                            \
+    "  ldr r2, [sp, #16]\n"                                                                             \
+    "  cmp r12, r2\n"                                                                                   \
+    "  bne 1b\n"                                                                                        \
+    "  add r2, r2, #" #STRIDE "*.Lk_WPB\n"                                                              \
+    "  str r2, [sp, #16]\n"                                                                             \
+       TN_DW_TO_ROW(STRIDE)                                                                             \
+    ".endif\n"                                                                                          \
+    "ldr r2, [sp, #24]\n"                                                                               \
     "cmp r12, r2\n"                                                                                     \
     "bne 1b\n"                                                                                          \
     "ldr r2, [sp]\n"                                                                                    \
     "ldr r3, [sp, #12]\n"                                                                               \
     "cmp r2, r3\n"                                                                                      \
     "bne 2b\n"                                                                                          \
-    "add sp, sp, #24\n"                                                                                 \
+    "add sp, sp, #28\n"                                                                                 \
     "pop {r4-r11, pc}\n"
 #define TN_DW_STORE(R)                                                                                  \
     ".if .Lk_p/2*.Lk_OSTEP+.Lk_p%2*.Lk_O1-.Lk_base > 4095\n"                                            \
@@ -112,7 +146,7 @@
     void NAME(const int8_t *params, const int16_t *in, int16_t *out, const int8_t *params_end, int32_t row_bytes); \
     TN_FN(NAME,                                                                                         \
     TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                                   \
-    TN_DW_CHANNEL("ldr r5, [r2], #17\n ldr r7, [r2, #-14]\n ldr r9, [r2, #-11]\n")                      \
+    TN_DW_CHANNEL("ldr r5, [r2], #17\n ldr r7, [r2, #-14]\n ldr r9, [r2, #-11]\n", 4)                   \
     TN_DW_TAPS3("r4", "r5")                                                                             \
     TN_DW_TAPS3("r6", "r7")                                                                             \
     TN_DW_TAPS3("r8", "r9")                                                                             \
@@ -128,7 +162,7 @@
     TN_DW_ROW1("[r12], #4", "r4", "r5", "r0")                                                           \
     "mov r2, #.Lk_ZO\n"                                                                                 \
     TN_DW_OUT1("r2")                                                                                    \
-    TN_DW_NEXT(1, 4))
+    TN_DW_NEXT(1))
 
 /* ------------------------------------------------------------------------------------------------------------------
  * planar16, stride 2: 25 instructions for 2 outputs. Tap bytes: w00, w02, w01, w12, w10, w20, w11, w21, w22: first
@@ -160,7 +194,7 @@
     void NAME(const int8_t *params, const int16_t *in, int16_t *out, const int8_t *params_end, int32_t row_bytes); \
     TN_FN(NAME,                                                                                         \
     TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                                   \
-    TN_DW_CHANNEL(TN_DW_LOAD9)                                                                          \
+    TN_DW_CHANNEL(TN_DW_LOAD9, 8)                                                                       \
     TN_DW_TAPS9                                                                                         \
     TN_DW_PAIRS                                                                                         \
     TN_DW2_ROW(".Lk_WPB", "[r12, #.Lk_WPB]", "r5", "r7", "t", "r10", "r10")                             \
@@ -174,7 +208,7 @@
     TN_DW2_ROW1("[r12], #8", "r4", "r7", "b", "r0")                                                     \
     "mov r2, #.Lk_ZO\n"                                                                                 \
     TN_DW_OUT1("r2")                                                                                    \
-    TN_DW_NEXT(2, 8))
+    TN_DW_NEXT(2))
 
 /* ------------------------------------------------------------------------------------------------------------------
  * planar8 (half the RAM): rows of WPB bytes, natural order. SXTB16 of 4 bytes gives pixels (0, 2) and (1, 3): one SMLAD
@@ -199,7 +233,7 @@
     void NAME(const int8_t *params, const int8_t *in, int16_t *out, const int8_t *params_end, int32_t row_bytes); \
     TN_FN(NAME,                                                                                         \
     TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                                   \
-    TN_DW_CHANNEL(TN_DW_LOAD9)                                                                          \
+    TN_DW_CHANNEL(TN_DW_LOAD9, 2)                                                                       \
     TN_DW_TAPS9                                                                                         \
     "mov r9, #.Lk_ZO\n"                                                                                 \
     TN_DW_PAIRS                                                                                         \
@@ -212,7 +246,7 @@
     TN_DW8_ROW1("[r12, #2*.Lk_WPB]", "r6", "r8", "b", "r0")                                             \
     TN_DW8_ROW1("[r12], #2", "r4", "r7", "b", "r0")                                                     \
     TN_DW_OUT1("r9")                                                                                    \
-    TN_DW_NEXT(1, 2))
+    TN_DW_NEXT(1))
 /* Stride 2: the second pixel's taps 0 and 2 come from a load of their own, at OFFSET + 2. */
 #define TN_DW82_ROW(OFFSET, LOAD, WA, WC, H, A0, A1)                                                    \
     "ldr r3, [r12, #" OFFSET "+2]\n"                                                                    \
@@ -228,7 +262,7 @@
     void NAME(const int8_t *params, const int8_t *in, int16_t *out, const int8_t *params_end, int32_t row_bytes); \
     TN_FN(NAME,                                                                                         \
     TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                                   \
-    TN_DW_CHANNEL(TN_DW_LOAD9)                                                                          \
+    TN_DW_CHANNEL(TN_DW_LOAD9, 4)                                                                       \
     TN_DW_TAPS9                                                                                         \
     TN_DW_PAIRS                                                                                         \
     TN_DW82_ROW(".Lk_WPB", "[r12, #.Lk_WPB]", "r5", "r7", "t", "r10", "r10")                            \
@@ -242,7 +276,7 @@
     TN_DW8_ROW1("[r12], #4", "r4", "r7", "b", "r0")                                                     \
     "mov r9, #.Lk_ZO\n"                                                                                 \
     TN_DW_OUT1("r9")                                                                                    \
-    TN_DW_NEXT(2, 4))
+    TN_DW_NEXT(2))
 
 /* clang-format on */
 #endif
