@@ -114,17 +114,24 @@ class DspStage(DspInput):
         planes = "input0" if index == 0 else f"window{index}"
         plane = layout.channel_bytes // layout.element_bytes
         weight = f"weight{index}"
-        for quarter in range(4):
-            begin, end = quarter * groups, min((quarter + 1) * groups, channels)
-            if begin < end:
-                self._call(
-                    name,
-                    self._at(weight, DEPTHWISE_BYTES * begin),
-                    self._at(planes, start + begin * plane),
-                    self._at("act", quarter),
-                    self._at(weight, DEPTHWISE_BYTES * end),
-                    count * stride * layout.row_bytes,
-                )
+
+        def quarter(slot: Index, begin: Index, end: Index) -> None:
+            self._call(
+                name,
+                self._at(weight, begin * DEPTHWISE_BYTES),
+                self._at(planes, start + begin * plane),
+                self._at("act", slot),
+                self._at(weight, end * DEPTHWISE_BYTES),
+                count * stride * layout.row_bytes,
+            )
+
+        if channels % 4 == 0:
+            with T.serial(0, 4) as slot:
+                IRBuilder.name("slot", slot)
+                quarter(slot, slot * groups, (slot + 1) * groups)
+        else:
+            for begin in range(0, channels, groups):
+                quarter(begin // groups, begin, min(begin + groups, channels))
         self._clamp_act(layer.requantization, count * (-(-width // 2)) * 8 * groups)
 
     # ---- convolution and pointwise -----------------------------------------------------------------------------
