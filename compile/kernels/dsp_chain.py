@@ -17,6 +17,7 @@ from thumbnet.compile.kernels.dsp_packing import (
     depthwise_slots,
     pack_depthwise,
     pack_pointwise,
+    pack_stationary,
     plain_slots,
     widened_slots,
 )
@@ -25,6 +26,10 @@ from thumbnet.compile.kernels.kernel import Scratch
 from thumbnet.compile.kernels.layouts import Layout, planar_layout
 from thumbnet.compile.kernels.rolling import plan_rows
 from thumbnet.compile.kernels.stage_code import Index, StageCode
+
+
+#: Input channels of the pointwise layers that PW_K8 computes.
+STATIONARY_CHANNELS = 8
 
 
 class DspChain(StageCode):
@@ -85,8 +90,10 @@ class DspChain(StageCode):
                 case Convolution() if layer.kernel == (1, 1):
                     packed_channels = -(-layer.input_shape[2] // 4) * 4
                     act = max(act, self.plan[index].rows * pixel_pairs(layer) * 2 * packed_channels)
-                    stream = max(stream, packed_channels + 8)
-                    self.constants[f"weight{index}"] = pack_pointwise(
+                    if not self._stationary(index):
+                        stream = max(stream, packed_channels + 8)
+                    pack = pack_stationary if self._stationary(index) else pack_pointwise
+                    self.constants[f"weight{index}"] = pack(
                         layer.weight[:, 0, 0], layer.bias, layer.requantization, self._slots(index)
                     )
                 case Convolution():
@@ -112,6 +119,22 @@ class DspChain(StageCode):
             self.scratch["act"] = Scratch("int16", act)
         if stream:
             self.scratch["stream"] = Scratch("int32", stream)
+
+    def _stationary(self, index: int) -> bool:
+        """Tell whether a layer is computed by the kernel that holds one channel's weights in registers (PW_K8)."""
+        if index == len(self.layers):
+            return False
+        layer = self.layers[index]
+        last = index + 1 == len(self.layers)
+        planes = self.target.planar if last else isinstance(self.layers[index + 1], DepthwiseConvolution)
+        return (
+            isinstance(layer, Convolution)
+            and layer.kernel == (1, 1)
+            and layer.input_shape[2] == STATIONARY_CHANNELS
+            and layer.output_shape[1] % 2 == 0
+            and left_shift(layer.requantization) == 0
+            and planes
+        )
 
     def _slots(self, index: int) -> list[int]:
         channels = self.layers[index].input_shape[2]

@@ -80,6 +80,17 @@ def pack_pointwise(
     return packed
 
 
+def pack_stationary(
+    weight: NDArray[np.int8], bias: NDArray[np.int32], requantization: Requantization, slots: Sequence[int]
+) -> NDArray[np.int32]:
+    """Pack ``[N, 8]`` for PW_K8: for each channel eight int16 weights, bias, multiplier, zero point."""
+    words = np.ascontiguousarray(weight[:, list(slots)].astype("<i2")).view("<i4")
+    zero_point = np.full_like(bias, requantization.zero_point)
+    rest = np.stack([bias, _doubled(requantization), zero_point], axis=1)
+    packed: NDArray[np.int32] = np.concatenate([words, rest], axis=1).astype(np.int32).reshape(-1)
+    return packed
+
+
 def pack_depthwise(
     weight: NDArray[np.int8],
     bias: NDArray[np.int32],

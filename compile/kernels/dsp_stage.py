@@ -16,7 +16,7 @@ from tvm.script.ir_builder import tirx as T
 
 from thumbnet.compile.fixed_point import Requantization
 from thumbnet.compile.integer_network import Add, Convolution, DepthwiseConvolution
-from thumbnet.compile.kernels.dsp_chain import fits_int16, left_shift, pixel_pairs
+from thumbnet.compile.kernels.dsp_chain import STATIONARY_CHANNELS, fits_int16, left_shift, pixel_pairs
 from thumbnet.compile.kernels.dsp_input import DspInput
 from thumbnet.compile.kernels.dsp_packing import DEPTHWISE_BYTES
 from thumbnet.compile.kernels.kernel import Kernel
@@ -100,7 +100,9 @@ class DspStage(DspInput):
         groups = -(-channels // 4)
         shift = left_shift(layer.requantization)
         size = "" if layout.element_bytes == 2 else "_P8"
-        shape = (width, 1, layout.row_bytes, layout.channel_bytes, 16 * groups, 8, 16)
+        # Between pixel pairs, the pixels of a pair, and the groups of four slots: pair16, or wide(8).
+        steps = (32, 16, 8) if self._stationary(index + 1) else (16 * groups, 8, 16)
+        shape = (width, 1, layout.row_bytes, layout.channel_bytes, *steps)
         name = f"depthwise3x3s{stride}{size.lower()}_" + "_".join(map(str, shape)) + f"_{_word(layer)}"
         self._define(f"DW3X3S{stride}{size}", name, *shape, layer.requantization.zero_point, shift)
         # The first row read, in rows of the planes.
@@ -169,6 +171,10 @@ class DspStage(DspInput):
     def _to_planes(self, index: int, buffer: str, layout: Layout, position: Index, count: Index) -> None:
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
+        if self._stationary(index):
+            self._multiply_stationary(index, buffer, layout, position, count)
+            self._clamp_planes(layer, buffer, layout, position, count)
+            return
         element = layout.element_bytes
         slots = self._slots_of(layer)
         shift = left_shift(layer.requantization)
@@ -207,6 +213,28 @@ class DspStage(DspInput):
             value = self._border_value(index + 1)
             self._fill_columns(buffer, layout, value, position, count, right_only=True)
         self._clamp_planes(layer, buffer, layout, position, count)
+
+    def _multiply_stationary(self, index: int, buffer: str, layout: Layout, position: Index, count: Index) -> None:
+        layer, element = self.layers[index], layout.element_bytes
+        assert isinstance(layer, Convolution)
+        _, width, channels = layer.output_shape
+        row = width * STATIONARY_CHANNELS
+        unrolled = next(pixels for pixels in (8, 6, 4, 2) if width % pixels == 0)
+        gap = layout.row_bytes - width * element
+        kind = "PLANAR8" if element == 1 else "PLANAR_FITS" if fits_int16(layer) else "PLANAR_ANY"
+        name = f"pointwise8_{kind.lower()}_{unrolled}_{2 * row}_{gap}"
+        self._define("PW_K8", name, unrolled, 2 * row, gap, f"TN_K8_{kind}")
+        first = position * (layout.row_bytes // element) + layout.border[1]
+        with T.serial(0, channels) as channel:
+            IRBuilder.name("channel", channel)
+            self._call(
+                name,
+                self._at("act", 0),
+                self._at(buffer, first + channel * (layout.channel_bytes // element)),
+                self._at("act", row),
+                self._at(f"weight{index}", channel * 7),
+                count,
+            )
 
     def _to_pixels(self, index: int, buffer: str, first: Index, count: Index) -> None:
         layer = self.layers[index]
