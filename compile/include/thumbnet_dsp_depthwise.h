@@ -20,7 +20,7 @@
     TN_LET("OSTEP", OSTEP) TN_LET("O1", O1) TN_LET("OCH", OCH) TN_LET("ZO", ZO) TN_LET("SH", SH)
 /* Pixels unrolled, .Lk_turn: a row, or an equal even part of a long one (4 instructions a turn and 2 a row more). */
 #ifndef TN_DW_UNROLL
-#define TN_DW_UNROLL 24
+#define TN_DW_UNROLL 12
 #endif
 #define TN_DW_TURN                                                                                      \
     ".set .Lk_turn, .Lk_W\n"                                                                            \

@@ -27,7 +27,6 @@ from thumbnet.compile.kernels.layouts import Layout, planar_layout
 from thumbnet.compile.kernels.rolling import plan_rows
 from thumbnet.compile.kernels.stage_code import Index, StageCode
 
-
 #: Input channels of the pointwise layers that PW_K8 computes.
 STATIONARY_CHANNELS = 8
 
