@@ -17,6 +17,7 @@ from thumbnet.compile.kernels.dsp_packing import (
     depthwise_slots,
     pack_depthwise,
     pack_pointwise,
+    pack_stationary,
     plain_slots,
     widened_slots,
 )
@@ -24,6 +25,9 @@ from thumbnet.compile.kernels.im2col import IM2COL3_SLOTS, Im2col, plan_im2col
 from thumbnet.compile.kernels.kernel import Scratch
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout, planar_layout
 from thumbnet.compile.kernels.rolling_stage import RollingStage
+
+#: Input channels of the pointwise layers that PW_K8 computes.
+STATIONARY_CHANNELS = 8
 
 
 class DspChain(RollingStage):
@@ -65,7 +69,8 @@ class DspChain(RollingStage):
                     case Convolution() if layer.kernel == (1, 1):
                         slots = self.slots_of(layer)
                         act = max(act, block * pixel_pairs(layer) * 2 * slots)
-                        stream = max(stream, slots + 8)
+                        if not self.stationary(index):
+                            stream = max(stream, slots + 8)
                     case Convolution():
                         self.im2col = plan_im2col(layer, self.block_bytes)
                         act = max(act, self.im2col.chunk_pairs * 2 * self.im2col.slots)
@@ -86,7 +91,8 @@ class DspChain(RollingStage):
         for index, layer in enumerate(self.layers):
             match layer:
                 case Convolution() if layer.kernel == (1, 1):
-                    self.constants[f"weight{index}"] = pack_pointwise(
+                    pack = pack_stationary if self.stationary(index) else pack_pointwise
+                    self.constants[f"weight{index}"] = pack(
                         layer.weight[:, 0, 0], layer.bias, layer.requantization, self._slots(index)
                     )
                 case Convolution():
@@ -115,6 +121,22 @@ class DspChain(RollingStage):
 
     def _reads_rows_in_parts(self) -> bool:
         return self.im2col is not None and self.im2col.chunk_pairs < pixel_pairs(self.layers[0])
+
+    def stationary(self, index: int) -> bool:
+        """Tell whether a layer is computed by the kernel that holds one channel's weights in registers (PW_K8)."""
+        if index == len(self.layers):
+            return False
+        layer = self.layers[index]
+        last = index + 1 == len(self.layers)
+        planes = self.target.planar if last else isinstance(self.layers[index + 1], DepthwiseConvolution)
+        return (
+            isinstance(layer, Convolution)
+            and layer.kernel == (1, 1)
+            and layer.input_shape[2] == STATIONARY_CHANNELS
+            and layer.output_shape[1] % 2 == 0
+            and left_shift(layer.requantization) == 0
+            and planes
+        )
 
     def _slots(self, index: int) -> list[int]:
         channels = self.layers[index].input_shape[2]

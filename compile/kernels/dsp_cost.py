@@ -65,15 +65,20 @@ def _layer(stage: DspChain, index: int, blocks: int, rows: int) -> float:
             )
         case Convolution():
             return (
-                _products(stage, layer, blocks, rows)
+                _products(stage, index, blocks, rows)
                 + _clamps(layer.requantization, layer.output_shape)
                 + _pixels(stage, index, rows)
             )
     raise AssertionError(layer)
 
 
-def _products(stage: DspChain, layer: Convolution, blocks: int, rows: int) -> float:
+def _products(stage: DspChain, index: int, blocks: int, rows: int) -> float:
     """Return what pixel pairs times channel pairs take, and the widening of weights."""
+    layer = stage.layers[index]
+    assert isinstance(layer, Convolution)
+    _, width, channels = layer.output_shape
+    if stage.stationary(index):
+        return blocks * channels * _CALL + rows * channels * (8 + 7.8 * width)
     slots = stage.slots_of(layer)
     channel_pairs, pairs = -(-layer.output_shape[2] // 2), -(-layer.output_shape[1] // 2)
     products = rows * channel_pairs * (10 + pairs * (19 + 2.5 * slots))

@@ -148,6 +148,10 @@ class DspInput(DspChain):
         _, width, channels = layer.input_shape
         slots = self.slots_of(layer)
         row_elements = width * channels
+        if self.stationary(0):
+            name = self._define("TO_WIDE8", "to_wide8")
+            self._call(name, self._at("input0", first * row_elements), self._at("act", 0), count * (width // 2))
+            return
         if channels % 8 == 0:
             name = self._define("TO_PAIR16", f"to_pair16_{channels}", channels)
             if width % 2 == 0:

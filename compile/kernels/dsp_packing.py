@@ -11,13 +11,15 @@ from thumbnet.compile.fixed_point import Requantization
 
 #: In a word of four weight bytes, SXTB16 takes bytes 0 and 2, rotated bytes 1 and 3: stored so, neighbours come out.
 _SXTB16_ORDER = (0, 2, 1, 3)
-#: Where the nine taps of a depthwise kernel, row by row, stand among 12 bytes, and a byte that repeats tap 1 of a row.
+#: Where the nine taps of a depthwise kernel, row by row, stand among its bytes: so that SXTB16 gives the pairs needed.
 _TAPS = {
-    ("int16", 1): (0, 1, 3, 4, 5, 7, 8, 9, 11),
-    ("int16", 2): (0, 2, 1, 4, 6, 3, 8, 10, 5),
-    ("int8", 1): (0, 1, 2, 4, 3, 6, 8, 5, 10),
-    ("int8", 2): (0, 1, 2, 4, 3, 6, 8, 5, 10),
+    ("int16", 1): (1, 0, 2, 4, 3, 5, 7, 6, 8),
+    ("int16", 2): (0, 2, 1, 4, 6, 3, 5, 7, 8),
+    ("int8", 1): (0, 1, 2, 4, 3, 6, 5, 8, 7),
+    ("int8", 2): (0, 1, 2, 4, 3, 6, 5, 8, 7),
 }
+#: Bytes of a depthwise channel's parameters: nine taps, bias, multiplier.
+DEPTHWISE_BYTES = 17
 
 
 def depthwise_slots(channels: int) -> list[int]:
@@ -78,24 +80,30 @@ def pack_pointwise(
     return packed
 
 
+def pack_stationary(
+    weight: NDArray[np.int8], bias: NDArray[np.int32], requantization: Requantization, slots: Sequence[int]
+) -> NDArray[np.int32]:
+    """Pack ``[N, 8]`` for PW_K8: for each channel eight int16 weights, bias, multiplier, zero point."""
+    words = np.ascontiguousarray(weight[:, list(slots)].astype("<i2")).view("<i4")
+    zero_point = np.full_like(bias, requantization.zero_point)
+    rest = np.stack([bias, _doubled(requantization), zero_point], axis=1)
+    packed: NDArray[np.int32] = np.concatenate([words, rest], axis=1).astype(np.int32).reshape(-1)
+    return packed
+
+
 def pack_depthwise(
     weight: NDArray[np.int8],
     bias: NDArray[np.int32],
     requantization: Requantization,
     dtype: str,
     stride: int,
-) -> NDArray[np.int32]:
-    """Pack 3x3 kernels ``[3, 3, C]`` for planes of int8 or int16: three words of taps, bias, multiplier a channel."""
+) -> NDArray[np.int8]:
+    """Pack 3x3 kernels ``[3, 3, C]`` for planes of int8 or int16: bytes of nine taps, bias, multiplier a channel."""
     channels = weight.shape[2]
-    taps = np.zeros((channels, 12), np.int8)
-    taps[:, list(_TAPS[dtype, stride])] = weight.reshape(9, channels).T
-    if (dtype, stride) == ("int16", 1):
-        # Each row's middle tap twice: (w0, w1) and (w1, w2) come out of one word.
-        taps[:, 2::4] = taps[:, 1::4]
-    words = taps.view("<i4")
-    packed: NDArray[np.int32] = np.concatenate(
-        [words, bias[:, None], _doubled(requantization)[:, None]], axis=1
-    ).astype(np.int32)
+    packed = np.zeros((channels, DEPTHWISE_BYTES), np.int8)
+    packed[:, list(_TAPS[dtype, stride])] = weight.reshape(9, channels).T
+    words = np.stack([bias, _doubled(requantization)], axis=1).astype("<i4")
+    packed[:, 9:] = words.view(np.int8)
     return packed.reshape(-1)
 
 

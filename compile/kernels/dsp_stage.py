@@ -16,9 +16,10 @@ from tvm.script.ir_builder import tirx as T
 from thumbnet.compile.fixed_point import Requantization
 from thumbnet.compile.integer_network import Add, Convolution, DepthwiseConvolution
 from thumbnet.compile.kernels.chains import Gather
-from thumbnet.compile.kernels.dsp_chain import fits_int16, left_shift, pixel_pairs
+from thumbnet.compile.kernels.dsp_chain import STATIONARY_CHANNELS, fits_int16, left_shift, pixel_pairs
 from thumbnet.compile.kernels.dsp_cost import predict_instructions
 from thumbnet.compile.kernels.dsp_input import DspInput
+from thumbnet.compile.kernels.dsp_packing import DEPTHWISE_BYTES
 from thumbnet.compile.kernels.layouts import Layout
 from thumbnet.compile.kernels.stage_code import Index
 
@@ -56,7 +57,9 @@ class DspStage(DspInput):
         groups = -(-channels // 4)
         shift = left_shift(layer.requantization)
         size = "" if layout.element_bytes == 2 else "_P8"
-        shape = (width, 1, layout.row_bytes, layout.channel_bytes, 16 * groups, 8, 16)
+        # Between pixel pairs, the pixels of a pair, and the groups of four slots: pair16, or wide(8).
+        steps = (32, 16, 8) if self.stationary(index + 1) else (16 * groups, 8, 16)
+        shape = (width, 1, layout.row_bytes, layout.channel_bytes, *steps)
         name = f"depthwise3x3s{stride}{size.lower()}_" + "_".join(map(str, shape)) + f"_{_word(layer)}"
         self._define(f"DW3X3S{stride}{size}", name, *shape, layer.requantization.zero_point, shift)
         row = first * stride
@@ -66,17 +69,24 @@ class DspStage(DspInput):
         planes = "input0" if index == 0 else f"window{index}"
         plane = layout.channel_bytes // layout.element_bytes
         weight = f"weight{index}"
-        for quarter in range(4):
-            begin, end = quarter * groups, min((quarter + 1) * groups, channels)
-            if begin < end:
-                self._call(
-                    name,
-                    self._at(weight, 5 * begin),
-                    self._at(planes, start + begin * plane),
-                    self._at("act", quarter),
-                    self._at(weight, 5 * end),
-                    count * stride * layout.row_bytes,
-                )
+
+        def quarter(slot: Index, begin: Index, end: Index) -> None:
+            self._call(
+                name,
+                self._at(weight, begin * DEPTHWISE_BYTES),
+                self._at(planes, start + begin * plane),
+                self._at("act", slot),
+                self._at(weight, end * DEPTHWISE_BYTES),
+                count * stride * layout.row_bytes,
+            )
+
+        if channels % 4 == 0:
+            with T.serial(0, 4) as slot:
+                IRBuilder.name("slot", slot)
+                quarter(slot, slot * groups, (slot + 1) * groups)
+        else:
+            for begin in range(0, channels, groups):
+                quarter(begin // groups, begin, min(begin + groups, channels))
         self._clamp_act(layer.requantization, count * (-(-width // 2)) * 8 * groups)
 
     # ---- convolution and pointwise -----------------------------------------------------------------------------
@@ -127,6 +137,10 @@ class DspStage(DspInput):
     ) -> None:
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
+        if self.stationary(index):
+            self._multiply_stationary(index, buffer, layout, position, count)
+            self._clamp_planes(layer, buffer, layout, position, count)
+            return
         element = layout.element_bytes
         pairs, width = self._pairs_of(layer), layer.output_shape[1]
         slots = self.slots_of(layer)
@@ -167,6 +181,28 @@ class DspStage(DspInput):
             value = self._border_value(index + 1)
             self._fill_columns(buffer, layout, value, position, count, right_only=True)
         self._clamp_planes(layer, buffer, layout, position, count)
+
+    def _multiply_stationary(self, index: int, buffer: str, layout: Layout, position: Index, count: Index) -> None:
+        layer, element = self.layers[index], layout.element_bytes
+        assert isinstance(layer, Convolution)
+        _, width, channels = layer.output_shape
+        row = width * STATIONARY_CHANNELS
+        unrolled = next(pixels for pixels in (8, 6, 4, 2) if width % pixels == 0)
+        gap = layout.row_bytes - width * element
+        kind = "PLANAR8" if element == 1 else "PLANAR_FITS" if fits_int16(layer) else "PLANAR_ANY"
+        name = f"pointwise8_{kind.lower()}_{unrolled}_{2 * row}_{gap}"
+        self._define("PW_K8", name, unrolled, 2 * row, gap, f"TN_K8_{kind}")
+        first = position * (layout.row_bytes // element) + layout.border[1]
+        with T.serial(0, channels) as channel:
+            IRBuilder.name("channel", channel)
+            self._call(
+                name,
+                self._at("act", 0),
+                self._at(buffer, first + channel * (layout.channel_bytes // element)),
+                self._at("act", row),
+                self._at(f"weight{index}", channel * 7),
+                count,
+            )
 
     def _to_pixels(self, index: int, buffer: str, first: Index, count: Index, *, first_pair: int) -> None:
         layer = self.layers[index]

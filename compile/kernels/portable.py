@@ -99,19 +99,27 @@ def _scheduled(
     requantization = layer.requantization
     multiplier = te.placeholder((layer.output_shape[2],), "int32", "multiplier")
     left_shift = te.placeholder((layer.output_shape[2],), "int32", "left_shift")
+    shifted = bool(requantization.left_shift.any())
+    # All channels of a pool have the same factor: arrays of it would only take flash.
+    pool = isinstance(layer, AveragePool)
+
+    def factor(n: tirx.Expr) -> tirx.Expr:
+        return tirx.const(int(requantization.multiplier[0]), "int32") if pool else multiplier[n]
+
+    def power(n: tirx.Expr) -> tirx.Expr:
+        return tirx.const(1, "int32") << (int(requantization.left_shift[0]) if pool else left_shift[n])
 
     def requantized(y: tirx.Expr, x: tirx.Expr, n: tirx.Expr) -> tirx.Expr:
         total = value(y, x, n)
-        if requantization.left_shift.any():
+        if shifted:
             # C leaves the left shift of a negative value undefined; compilers make this product a shift.
-            total = total * (tirx.const(1, "int32") << left_shift[n])
-        high = tirx.call_extern("int32", MULTIPLY_HIGH, total, multiplier[n])
+            total = total * power(n)
+        high = tirx.call_extern("int32", MULTIPLY_HIGH, total, factor(n))
         return _clamped(high + requantization.zero_point, requantization.minimum, requantization.maximum)
 
     output = te.compute(layer.output_shape, requantized, name="output")
-    constants = [*constants, multiplier]
-    if requantization.left_shift.any():
-        constants.append(left_shift)
+    if not pool:
+        constants = [*constants, multiplier, left_shift] if shifted else [*constants, multiplier]
     schedule = s_tir.Schedule(te.create_prim_func([data, output, *constants]))
     if isinstance(layer, Convolution | DepthwiseConvolution) and any(layer.padding):
         schedule.compute_inline(schedule.get_sblock("padded"))

@@ -41,7 +41,8 @@ static void put_bytes(const void *bytes, uint32_t length) {
     reply_length += length;
 }
 
-static void put_string(const char *string) {
+/* Inlined, the length of a literal is a constant, and no strlen gets into the image. */
+static inline __attribute__((always_inline)) void put_string(const char *string) {
     uint32_t length = (uint32_t)strlen(string);
     put_u8((uint8_t)length);
     put_bytes(string, length);

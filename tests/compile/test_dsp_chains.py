@@ -7,6 +7,7 @@ the same networks on the emulated cores.
 import numpy as np
 import pytest
 
+from thumbnet.compile.integer_network import NETWORK_INPUT, IntegerNetwork
 from thumbnet.compile.kernels.chains import chain_lengths
 from thumbnet.compile.kernels.dsp_stage import DspStage
 from thumbnet.compile.kernels.layouts import nhwc_layout, planar_layout
@@ -16,7 +17,7 @@ from thumbnet.compile.reference import run_reference_layers
 from thumbnet.compile.stage_planner import StagePlan
 
 from .c_harness import build, emit_lowered, run_stages
-from .networks import chain_network, make_image
+from .networks import INPUT_QUANT, chain_network, make_add, make_convolution, make_image
 
 #: What borders of outputs are made of.
 BORDER = 11
@@ -72,6 +73,22 @@ def test_a_stage_from_the_image_on(name, rows, window_bytes, tmp_path):
 def test_an_inverted_residual(size, rows, tmp_path):
     network = chain_network(size, (8, 24, 8), "residual")
     lowered = _lower(network, nhwc_layout(network.output.output_shape), rows=rows)
+    emit_lowered(lowered, tmp_path)
+    image = make_image(network)
+    [found] = run_stages(build(tmp_path), lowered, [image])
+    np.testing.assert_array_equal(found["add"], run_reference_layers(network, image)["add"])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+@pytest.mark.parametrize("size", [(6, 8), (5, 3), (2, 1)])
+def test_a_convolution_and_an_add(size, rows, tmp_path):
+    """A convolution goes row by row, and the add reads what all rows of a step left."""
+    rng = np.random.default_rng(3)
+    shape = (*size, 3)
+    conv = make_convolution(rng, shape, outputs=3, kernel=(3, 3), padding=(1, 1, 1, 1))
+    add = make_add(rng, shape, sources=(NETWORK_INPUT, "conv"))
+    network = IntegerNetwork(shape, INPUT_QUANT, (conv, add))
+    lowered = _lower(network, nhwc_layout(shape), rows=rows, over=True)
     emit_lowered(lowered, tmp_path)
     image = make_image(network)
     [found] = run_stages(build(tmp_path), lowered, [image])

@@ -129,6 +129,11 @@ def test_header_is_c_plus_plus_too(tmp_path):
 
 PLANTED = {
     "rounding half down": ("thumbnet_dsp.h", "M + 0x80000000ll", "M + 0x7fffffffll"),
+    "rounding half down, portable": (
+        "thumbnet_arithmetic.h",
+        "(INT64_C(1) << 30)",
+        "(INT64_C(1) << 30) - 1",
+    ),
     "no rounding": ("thumbnet_dsp.h", "M + 0x80000000ll", "M"),
     "no rounding, portable": ("thumbnet_arithmetic.h", "+ (INT64_C(1) << 30)", ""),
     "layers in another order": ("net.c", "case 1:", "case 9:"),
@@ -137,7 +142,9 @@ PLANTED = {
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_planted_bugs_are_seen(bug, tmp_path):
-    network = _tie_network() if bug == "rounding half down" else one_of_each_kind()
+    network = one_of_each_kind()
+    if "half down" in bug:
+        network = _tie_network(1 if "portable" in bug else 8)
     emit(network, tmp_path)
     images = [make_image(network)]
     assert different_layers(build(tmp_path, flags=STRICT), network, images) == []
@@ -158,10 +165,11 @@ def test_a_planted_weight_is_seen(tmp_path):
     assert first.name in different_layers(build(tmp_path, flags=STRICT), other, [make_image(network)])
 
 
-def _tie_network():
-    """A scale of a quarter makes half of all odd sums ties."""
-    layer = make_convolution(_rng(), (4, 4, 1), outputs=1)
-    requantization = replace(layer.requantization, multiplier=np.array([2**29], np.int32), zero_point=0)
-    ones = np.ones((1, 1, 1, 1), np.int8)
-    layer = replace(layer, weight=ones, bias=np.zeros(1, np.int32), requantization=requantization)
+def _tie_network(channels):
+    """A scale of a quarter makes half of all odd values ties."""
+    layer = make_convolution(_rng(), (4, 4, channels), outputs=channels)
+    multiplier = np.full(channels, 2**29, np.int32)
+    requantization = replace(layer.requantization, multiplier=multiplier, zero_point=0)
+    ones = np.eye(channels, dtype=np.int8).reshape(channels, 1, 1, channels)
+    layer = replace(layer, weight=ones, bias=np.zeros(channels, np.int32), requantization=requantization)
     return one_layer_network(replace(layer, source=NETWORK_INPUT))

@@ -1,0 +1,396 @@
+/* Pointwise kernels of thumbnet_dsp.h in assembly, and what brings their input into pixel pairs. Included by
+ * thumbnet_dsp.h. Kernels keep the Procedure Call Standard: arguments in r0-r3 and on the stack, r4-r11 preserved.
+ */
+#ifndef TN_KERNELS_POINTWISE_H
+#define TN_KERNELS_POINTWISE_H
+
+/* clang-format off */
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * Pointwise, 2 pixels x 2 output channels, K a multiple of 4.
+ * Weight stream of one channel pair (int32 words): {b0, b1, b0, b1}, [K/4][2 channels][4] int16, {M0, M1, zo, CS}:
+ * CS = bytes from the first channel's output plane to the second's (planar outputs only), so that one function serves
+ * all shapes of one K. 16 + 10 * K/4 instructions for 4 outputs (both operands int16 pairs: two LDM and eight SMLAD for
+ * 16 MACs).
+ *
+ * Registers in the loop: r0-r3 accumulators (pixel 0 of channels 0, 1, then pixel 1), r4-r7 four slots of the two
+ * pixels, r8-r11 four weights of the two channels, r12 act, lr stream. After it: r4, r5 = M0, M1, r6 = zo, r7 = CS,
+ * r8 = out, r9 = act_end, lr = the stream's begin.
+ * Stack: [sp] = out, act_end, stream, end of the weights, rows, bytes of a row of act, gap.
+ */
+/* Unrolled up to TN_PW_UNROLL slots, then a loop (3 instructions a turn; the end of the weights lies on the stack). */
+#ifndef TN_PW_UNROLL
+#define TN_PW_UNROLL 128
+#endif
+#define TN_PW_ENTER(K, SH)                                                                              \
+    TN_LET("K", K)                                                                                      \
+    TN_LET("SH", SH)                                                                                    \
+    "push {r4-r11, lr}\n"                                                                               \
+    "ldrd r5, r7, [sp, #36]\n"               /* rows, gap */                                            \
+    "mov r12, r0\n"                                                                                     \
+    "mov lr, r3\n"                                                                                      \
+    "add r4, r3, #(16+4*.Lk_K)\n"                                                                       \
+    "sub r6, r2, r0\n"                                                                                  \
+    "push {r1-r7}\n"                                                                                    \
+    ".set .Lk_turn, .Lk_K\n"                 /* slots unrolled */                                       \
+    ".if .Lk_turn > " TN_STR(TN_PW_UNROLL) "\n"                                                         \
+    "  .if (.Lk_turn % 128) == 0\n"                                                                     \
+    "    .set .Lk_turn, 128\n"                                                                          \
+    "  .elseif (.Lk_turn % 112) == 0\n"                                                                 \
+    "    .set .Lk_turn, 112\n"                                                                          \
+    "  .elseif (.Lk_turn % 96) == 0\n"                                                                  \
+    "    .set .Lk_turn, 96\n"                                                                           \
+    "  .elseif (.Lk_turn % 72) == 0\n"                                                                  \
+    "    .set .Lk_turn, 72\n"                                                                           \
+    "  .elseif (.Lk_turn % 64) == 0\n"                                                                  \
+    "    .set .Lk_turn, 64\n"                                                                           \
+    "  .endif\n"                                                                                        \
+    ".endif\n"
+#define TN_PW_AGAIN                                                                                     \
+    ".if .Lk_turn < .Lk_K\n"                                                                            \
+    "  ldr r4, [sp, #12]\n"                                                                             \
+    "  cmp lr, r4\n"                                                                                    \
+    "  bne 3b\n"                                                                                        \
+    ".endif\n"
+#define TN_PW_MACS(K, SH)                                                                               \
+    TN_PW_ENTER(K, SH)                                                                                  \
+    "1:\n"                                                                                              \
+    "ldm lr!, {r0-r3}\n"                                                                                \
+    "3:\n"                                                                                              \
+    ".rept .Lk_turn/4\n"                                                                                \
+    "  ldm r12!, {r4-r7}\n"                                                                             \
+    "  ldm lr!, {r8-r11}\n"                                                                             \
+    "  smlad r0, r4, r8, r0\n"               /* two slots of each */                                    \
+    "  smlad r1, r4, r10, r1\n"                                                                         \
+    "  smlad r2, r6, r8, r2\n"                                                                          \
+    "  smlad r3, r6, r10, r3\n"                                                                         \
+    "  smlad r0, r5, r9, r0\n"               /* and the other two */                                    \
+    "  smlad r1, r5, r11, r1\n"                                                                         \
+    "  smlad r2, r7, r9, r2\n"                                                                          \
+    "  smlad r3, r7, r11, r3\n"                                                                         \
+    ".endr\n"                                                                                           \
+    TN_PW_AGAIN                                                                                         \
+    "ldm lr, {r4-r7}\n"                                                                                 \
+    "ldm sp, {r8, r9, lr}\n"                                                                            \
+    TN_SHL("r0") TN_SHL("r1") TN_SHL("r2") TN_SHL("r3")                                                 \
+    "smmlar r0, r0, r4, r6\n"                                                                           \
+    "smmlar r1, r1, r5, r6\n"                                                                           \
+    "smmlar r2, r2, r4, r6\n"                                                                           \
+    "smmlar r3, r3, r5, r6\n"
+#define TN_PW_LEAVE                                                                                     \
+    "add sp, sp, #28\n"                                                                                 \
+    "pop {r4-r11, pc}\n"
+#define TN_PW_TAIL                                                                                      \
+    "str r8, [sp]\n"                                                                                    \
+    "cmp r12, r9\n"                                                                                     \
+    "bne 1b\n"                                                                                          \
+    TN_PW_LEAVE
+/* After a row (as long as act .. act_end): gap bytes skipped in out, then the next of `rows`. */
+#define TN_PW_ROWS                                                                                      \
+    "str r8, [sp]\n"                                                                                    \
+    "cmp r12, r9\n"                                                                                     \
+    "bne 1b\n"                                                                                          \
+    "ldr r0, [sp, #16]\n"                                                                               \
+    "ldrd r1, r2, [sp, #20]\n"                                                                          \
+    "add r9, r9, r1\n"                                                                                  \
+    "add r8, r8, r2\n"                                                                                  \
+    "subs r0, r0, #1\n"                                                                                 \
+    "strd r8, r9, [sp]\n"                                                                               \
+    "str r0, [sp, #16]\n"                                                                               \
+    "bne 1b\n"                                                                                          \
+    TN_PW_LEAVE
+#define TN_SAT4                                                                                         \
+    "ssat r0, #8, r0\n"                                                                                 \
+    "ssat r1, #8, r1\n"                                                                                 \
+    "ssat r2, #8, r2\n"                                                                                 \
+    "ssat r3, #8, r3\n"
+/* Saturation of the pixel pair of each channel. FITS: every result is proven to lie in int16 before the clamp. */
+#define TN_PACK_PIX                                                                                     \
+    "pkhbt r0, r0, r2, lsl #16\n"                                                                       \
+    "pkhbt r1, r1, r3, lsl #16\n"
+#define TN_SAT_PIX_FITS                                                                                 \
+    TN_PACK_PIX                                                                                         \
+    "ssat16 r0, #8, r0\n"                                                                               \
+    "ssat16 r1, #8, r1\n"
+#define TN_SAT_PIX_ANY                                                                                  \
+    TN_SAT4 TN_PACK_PIX
+/* Saturation of the channel pair of each pixel. */
+#define TN_PACK_CH                                                                                      \
+    "pkhbt r0, r0, r1, lsl #16\n"                                                                       \
+    "pkhbt r2, r2, r3, lsl #16\n"
+#define TN_SAT_CH_FITS                                                                                  \
+    TN_PACK_CH                                                                                          \
+    "ssat16 r0, #8, r0\n"                                                                               \
+    "ssat16 r2, #8, r2\n"
+#define TN_SAT_CH_ANY                                                                                   \
+    TN_SAT4 TN_PACK_CH
+
+/* Output planar16: c0 at out, c1 CS bytes further; `rows` rows of an even number of pixels (act_end ends the first),
+ * gap bytes of out skipped between rows. */
+#define TN_DEF_PW2X2_PLANAR(NAME, K, SH, SAT)                                                           \
+    void NAME(const int16_t *act, int16_t *out, const int16_t *act_end, const int32_t *stream, int32_t rows, \
+              int32_t gap);                                                                             \
+    TN_FN(NAME,                                                                                         \
+    TN_PW_MACS(K, SH)                                                                                   \
+    SAT                                                                                                 \
+    "str r1, [r8, r7]\n"                                                                                \
+    "str r0, [r8], #4\n"                                                                                \
+    TN_PW_ROWS)
+/* Output planar8. */
+#define TN_DEF_PW2X2_PLANAR8(NAME, K, SH)                                                               \
+    void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream, int32_t rows, \
+              int32_t gap);                                                                             \
+    TN_FN(NAME,                                                                                         \
+    TN_PW_MACS(K, SH)                                                                                   \
+    TN_SAT4                                                                                             \
+    "add r7, r7, r8\n"                                                                                  \
+    "strb r1, [r7]\n"                                                                                   \
+    "strb r3, [r7, #1]\n"                                                                               \
+    "strb r2, [r8, #1]\n"                                                                               \
+    "strb r0, [r8], #2\n"                                                                               \
+    TN_PW_ROWS)
+/* Output int8 NHWC with N channels; the stream's CS has to be N. */
+#define TN_DEF_PW2X2_NHWC(NAME, K, SH, N)                                                               \
+    void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream);          \
+    TN_FN(NAME,                                                                                         \
+    TN_LET("N", N)                                                                                      \
+    TN_PW_MACS(K, SH)                                                                                   \
+    TN_SAT4                                                                                             \
+    ".if 2*.Lk_N < 256\n"                    /* as an offset of a load and as a step */                 \
+    "  strb r1, [r8, #1]\n"                                                                             \
+    "  strb r2, [r8, #.Lk_N]\n"                                                                         \
+    "  strb r3, [r8, #(.Lk_N+1)]\n"                                                                     \
+    "  strb r0, [r8], #(2*.Lk_N)\n"                                                                     \
+    ".else\n"                                                                                           \
+    "  strb r1, [r8, #1]\n"                                                                             \
+    "  strb r0, [r8]\n"                                                                                 \
+    "  add r7, r7, r8\n"                                                                                \
+    "  strb r2, [r7]\n"                                                                                 \
+    "  strb r3, [r7, #1]\n"                                                                             \
+    "  rsb r8, r8, r7, lsl #1\n"             /* out + 2 * N */                                          \
+    ".endif\n"                                                                                          \
+    TN_PW_TAIL)
+/* Output pair16(N): the next layer is pointwise too (or an average pool). */
+#define TN_DEF_PW2X2_PAIR(NAME, K, SH, N, SAT)                                                          \
+    void NAME(const int16_t *act, int16_t *out, const int16_t *act_end, const int32_t *stream);         \
+    TN_FN(NAME,                                                                                         \
+    TN_LET("N", N)                                                                                      \
+    TN_PW_MACS(K, SH)                                                                                   \
+    SAT                                                                                                 \
+    "str r2, [r8, #8]\n"                                                                                \
+    "str r0, [r8], #(4*.Lk_N)\n"                                                                        \
+    TN_PW_TAIL)
+
+/* One pixel x 2 channels (the last of an odd row): act is a pair16 block whose second pixel is ignored. */
+#define TN_PW_MACS1(K, SH)                                                                              \
+    TN_PW_ENTER(K, SH)                                                                                  \
+    "ldm lr!, {r0-r3}\n"                                                                                \
+    "3:\n"                                                                                              \
+    ".rept .Lk_turn/4\n"                                                                                \
+    "  ldm r12!, {r4-r7}\n"                                                                             \
+    "  ldm lr!, {r8-r11}\n"                                                                             \
+    "  smlad r0, r4, r8, r0\n"                                                                          \
+    "  smlad r1, r4, r10, r1\n"                                                                         \
+    "  smlad r0, r5, r9, r0\n"                                                                          \
+    "  smlad r1, r5, r11, r1\n"                                                                         \
+    ".endr\n"                                                                                           \
+    TN_PW_AGAIN                                                                                         \
+    "ldm lr, {r4-r7}\n"                                                                                 \
+    "ldr r8, [sp]\n"                                                                                    \
+    TN_SHL("r0") TN_SHL("r1")                                                                           \
+    "smmlar r0, r0, r4, r6\n"                                                                           \
+    "smmlar r1, r1, r5, r6\n"                                                                           \
+    "ssat r0, #8, r0\n"                                                                                 \
+    "ssat r1, #8, r1\n"
+#define TN_DEF_PW1X2_PLANAR(NAME, K, SH)                                                                \
+    void NAME(const int16_t *act, int16_t *out, const int16_t *act_end, const int32_t *stream);         \
+    TN_FN(NAME,                                                                                         \
+    TN_PW_MACS1(K, SH)                                                                                  \
+    "strh r1, [r8, r7]\n"                                                                               \
+    "strh r0, [r8]\n"                                                                                   \
+    TN_PW_LEAVE)
+#define TN_DEF_PW1X2_NHWC(NAME, K, SH, N)                                                               \
+    void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream);          \
+    TN_FN(NAME,                                                                                         \
+    TN_PW_MACS1(K, SH)                                                                                  \
+    "strb r1, [r8, #1]\n"                                                                               \
+    "strb r0, [r8]\n"                                                                                   \
+    TN_PW_LEAVE)
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * Four words of int8 to int16: bytes 0 and 2 of a word, then bytes 1 and 3. */
+#define TN_WIDEN_4_5                                                                                    \
+    "sxtb16 r4, r5\n sxtb16 r5, r5, ror #8\n"
+#define TN_WIDEN_6_7                                                                                    \
+    "sxtb16 r6, r7\n sxtb16 r7, r7, ror #8\n"
+#define TN_WIDEN_8_11                                                                                   \
+    "sxtb16 r8, r9\n sxtb16 r9, r9, ror #8\n"                                                           \
+    "sxtb16 r10, r11\n sxtb16 r11, r11, ror #8\n"
+#define TN_WIDEN_4_11                                                                                   \
+    TN_WIDEN_4_5 TN_WIDEN_6_7 TN_WIDEN_8_11
+
+/* Widens the weights of one channel pair into a stream. Flash: {b0, b1, M0, M1}, then per 4 slots 4 bytes of c0 and 4
+ * of c1, in the order slot 0, 2, 1, 3 (so that SXTB16 gives neighbours). K a multiple of 4; 0.7 instructions a weight.
+ * Returns the flash pointer of the next pair. A turn of the loop takes 8 slots, or 16 or 32 where they divide K. */
+#define TN_DEF_WIDEN(NAME, K)                                                                           \
+    const int32_t *NAME(int32_t *stream, const int32_t *flash, int32_t zo, int32_t cs);                 \
+    TN_FN(NAME,                                                                                         \
+    TN_LET("K", K)                                                                                      \
+    "push {r2, r3, r4-r11, lr}\n"                                                                       \
+    "ldm r1!, {r4, r5, r12, lr}\n"           /* b0, b1, M0, M1 */                                       \
+    "mov r6, r4\n"                                                                                      \
+    "mov r7, r5\n"                                                                                      \
+    "stm r0!, {r4-r7}\n"                                                                                \
+    ".if .Lk_K/8\n"                                                                                     \
+    "  add r2, r0, #(.Lk_K/8*32)\n"                                                                     \
+    "  1:\n"                                                                                            \
+    "  .rept 1 + 3*!(.Lk_K%32) + !(.Lk_K%16)*!!(.Lk_K%32)\n"                                            \
+    "    ldm r1!, {r5, r7, r9, r11}\n"                                                                  \
+         TN_WIDEN_4_11                                                                                  \
+    "    stm r0!, {r4-r11}\n"                                                                           \
+    "  .endr\n"                                                                                         \
+    "  cmp r0, r2\n"                                                                                    \
+    "  bne 1b\n"                                                                                        \
+    ".endif\n"                                                                                          \
+    ".if .Lk_K%8\n"                                                                                     \
+    "  ldm r1!, {r5, r7}\n"                                                                             \
+       TN_WIDEN_4_5 TN_WIDEN_6_7                                                                        \
+    "  stm r0!, {r4-r7}\n"                                                                              \
+    ".endif\n"                                                                                          \
+    "pop {r2, r3}\n"                                                                                    \
+    "strd r12, lr, [r0]\n"                                                                              \
+    "strd r2, r3, [r0, #8]\n"                                                                           \
+    "mov r0, r1\n"                                                                                      \
+    "pop {r4-r11, pc}\n")
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * Pointwise with K = 8, one output channel held in registers: 15 instructions for 2 outputs, 7.9 an output in all.
+ * act: wide(8), 4-byte aligned; params {4 words of int16 weight pairs, bias, M, zo}; pixels a multiple of PPL.
+ * Registers: r0-r3 a pixel, r4-r7 weights, r8 bias, r9 M, r10 zo, r11 out, r12 act, lr and r0 the accumulators.
+ */
+#define TN_DEF_PW_K8(NAME, PPL, AROW, GAP, SATSTORE)                                                    \
+    void NAME(const int16_t *act, void *out, const int16_t *act_end, const int32_t *params, int32_t rows); \
+    TN_FN(NAME,                                                                                         \
+    "ldr r12, [sp]\n"                                                                                   \
+    "push {r2, r4-r12, lr}\n"                                                                           \
+    "push {r2, r12}\n"                       /* [sp] = end of the row in act, rows left */              \
+    "mov r12, r0\n"                                                                                     \
+    "mov r11, r1\n"                                                                                     \
+    "ldm r3, {r4-r10}\n"                                                                                \
+    "1:\n"                                                                                              \
+    ".rept (" TN_STR(PPL) ")/2\n"                                                                       \
+    "  ldm r12!, {r0-r3}\n"                                                                             \
+    "  smlad lr, r0, r4, r8\n"                                                                          \
+    "  smlad lr, r1, r5, lr\n"                                                                          \
+    "  smlad lr, r2, r6, lr\n"                                                                          \
+    "  smlad lr, r3, r7, lr\n"                                                                          \
+    "  smmlar lr, lr, r9, r10\n"                                                                        \
+    "  ldm r12!, {r0-r3}\n"                                                                             \
+    "  smlad r0, r0, r4, r8\n"                                                                          \
+    "  smlad r0, r1, r5, r0\n"                                                                          \
+    "  smlad r0, r2, r6, r0\n"                                                                          \
+    "  smlad r0, r3, r7, r0\n"                                                                          \
+    "  smmlar r0, r0, r9, r10\n"                                                                        \
+       SATSTORE                                                                                         \
+    ".endr\n"                                                                                           \
+    "ldr r0, [sp]\n"                                                                                    \
+    "cmp r12, r0\n"                                                                                     \
+    "bne 1b\n"                                                                                          \
+    "ldr r1, [sp, #4]\n"                                                                                \
+    "add r0, r0, #(" TN_STR(AROW) ")\n"                                                                 \
+    "add r11, r11, #(" TN_STR(GAP) ")\n"                                                                \
+    "subs r1, r1, #1\n"                                                                                 \
+    "strd r0, r1, [sp]\n"                                                                               \
+    "bne 1b\n"                                                                                          \
+    "add sp, sp, #8\n"                                                                                  \
+    "pop {r2, r4-r12, pc}\n")
+#define TN_K8_PLANAR_FITS                                                                               \
+    "pkhbt r0, lr, r0, lsl #16\n"                                                                       \
+    "ssat16 r0, #8, r0\n"                                                                               \
+    "str r0, [r11], #4\n"
+#define TN_K8_PLANAR8                                                                                   \
+    "ssat r0, #8, r0\n"                                                                                 \
+    "ssat lr, #8, lr\n"                                                                                 \
+    "strb r0, [r11, #1]\n"                                                                              \
+    "strb lr, [r11], #2\n"
+#define TN_K8_PLANAR_ANY                                                                                \
+    "ssat r0, #8, r0\n"                                                                                 \
+    "ssat lr, #8, lr\n"                                                                                 \
+    "pkhbt r0, lr, r0, lsl #16\n"                                                                       \
+    "str r0, [r11], #4\n"
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * First convolution 3x3x3 stride 2: 27 taps of one pixel pair into pair16(28), 45 instructions for the pair. in: int8
+ * NHWC at the first tap of the first pixel, ROW bytes a row. Slots: tap rows of (b0 b2 b1 b3 b4 b6 b5 b7), then b8 of
+ * the three rows and a slot of any value (zero weight). Up to 1 byte beyond the last tap is read. */
+#define TN_DEF_IM2COL3(NAME, ROWB)                                                                      \
+    void NAME(const int8_t *in, int16_t *out, int32_t pairs);                                           \
+    TN_FN(NAME,                                                                                         \
+    TN_LET("ROWB", ROWB)                                                                                \
+    "push {r4-r11, lr}\n"                                                                               \
+    "add lr, r2, r2, lsl #1\n"                                                                          \
+    "add lr, r0, lr, lsl #2\n"                                                                          \
+    "push {lr}\n"                            /* in + 12 * pairs: its end */                             \
+    "mov lr, r1\n"                                                                                      \
+    "1:\n"                                                                                              \
+    ".set .Lk_at, 0\n"                                                                                  \
+    ".rept 3\n"                                                                                         \
+    "  ldr r5, [r0, #.Lk_at]\n"                                                                         \
+    "  ldr r7, [r0, #.Lk_at+6]\n"                                                                       \
+    "  ldr r9, [r0, #.Lk_at+4]\n"                                                                       \
+    "  ldr r11, [r0, #.Lk_at+10]\n"                                                                     \
+       TN_WIDEN_4_11                                                                                    \
+    "  stm lr!, {r4-r11}\n"                                                                             \
+    "  .set .Lk_at, .Lk_at+.Lk_ROWB\n"                                                                  \
+    ".endr\n"                                                                                           \
+    "ldrsb r4, [r0, #8]\n"                   /* b8 of the rows: r4, r8, r5 of pixel 0, r6, r9, r7 of pixel 1 */ \
+    "ldrsb r5, [r0, #2*.Lk_ROWB+8]\n"                                                                   \
+    "ldrsb r6, [r0, #14]\n"                                                                             \
+    "ldrsb r7, [r0, #2*.Lk_ROWB+14]\n"                                                                  \
+    "ldrsb r8, [r0, #.Lk_ROWB+8]\n"                                                                     \
+    "ldrsb r9, [r0, #.Lk_ROWB+14]\n"                                                                    \
+    "pkhbt r4, r4, r8, lsl #16\n"                                                                       \
+    "pkhbt r6, r6, r9, lsl #16\n"                                                                       \
+    "stm lr!, {r4-r7}\n"                                                                                \
+    "ldr r4, [sp]\n"                                                                                    \
+    "adds r0, r0, #12\n"                                                                                \
+    "cmp r0, r4\n"                                                                                      \
+    "bne 1b\n"                                                                                          \
+    "pop {r3, r4-r11, pc}\n")
+
+/* int8 NHWC (K channels a pixel, K a multiple of 8, 4-byte aligned) to pair16(K): slots 0 2 1 3 of each four channels,
+ * so packed weights in natural byte order agree. 11 instructions for 16 values. */
+#define TN_DEF_TO_PAIR16(NAME, K)                                                                       \
+    void NAME(const int8_t *in, int16_t *out, int32_t pairs);                                           \
+    TN_FN(NAME,                                                                                         \
+    TN_LET("K", K)                                                                                      \
+    "push {r4-r11, lr}\n"                                                                               \
+    "mov lr, r1\n"                                                                                      \
+    "1:\n"                                                                                              \
+    ".set .Lk_at, 0\n"                                                                                  \
+    ".rept .Lk_K/8\n"                                                                                   \
+    "  ldrd r5, r9, [r0, #.Lk_at]\n"                                                                    \
+    "  ldrd r7, r11, [r0, #.Lk_at+.Lk_K]\n"                                                             \
+       TN_WIDEN_4_11                                                                                    \
+    "  stm lr!, {r4-r11}\n"                                                                             \
+    "  .set .Lk_at, .Lk_at+8\n"                                                                         \
+    ".endr\n"                                                                                           \
+    "add r0, r0, #2*.Lk_K\n"                                                                            \
+    "subs r2, r2, #1\n"                                                                                 \
+    "bne 1b\n"                                                                                          \
+    "pop {r4-r11, pc}\n")
+/* int8 NHWC with 8 channels to wide(8), two pixels a turn: 10 instructions for 16 values. */
+#define TN_DEF_TO_WIDE8(NAME)                                                                           \
+    void NAME(const int8_t *in, int16_t *out, int32_t pairs);                                           \
+    TN_FN(NAME,                                                                                         \
+    "push {r4-r11, lr}\n"                                                                               \
+    "1:\n"                                                                                              \
+    "ldm r0!, {r5, r7, r9, r11}\n"                                                                      \
+    TN_WIDEN_4_11                                                                                       \
+    "stm r1!, {r4-r11}\n"                                                                               \
+    "subs r2, r2, #1\n"                                                                                 \
+    "bne 1b\n"                                                                                          \
+    "pop {r4-r11, pc}\n")
+
+/* clang-format on */
+#endif
