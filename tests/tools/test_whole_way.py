@@ -18,15 +18,6 @@ from thumbnet.tools.network import compile_network
 DIGITS = "mobilenet_v1_0.25_digits"
 CALIBRATION = BUNDLED_FOLDER / "calibration"
 
-needs_qemu_system_arm = pytest.mark.skipif(
-    not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")),
-    reason="needs qemu-system-arm and arm-none-eabi-gcc",
-)
-needs_qemu_aarch64 = pytest.mark.skipif(
-    not (shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-gcc")),
-    reason="needs qemu-aarch64 and aarch64-linux-gnu-gcc",
-)
-
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
@@ -77,7 +68,7 @@ def test_devices_and_boards_json(thumbnet, tmp_path):
 
 
 @pytest.mark.emulated
-@needs_qemu_system_arm
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
 def test_test_reports_all_figures(thumbnet, compiled, tmp_path):
     code, out, _ = thumbnet(
         *("test", compiled, "--device", "qemu_mps2_an386", "--images", BUNDLED_IMAGES, "--limit", 5),
@@ -99,7 +90,7 @@ def test_test_reports_all_figures(thumbnet, compiled, tmp_path):
 
 
 @pytest.mark.emulated
-@needs_qemu_system_arm
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
 def test_a_wrong_weight_fails_the_test_and_names_the_layer(thumbnet, compiled, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(compiled, broken)
@@ -118,7 +109,7 @@ def test_a_wrong_weight_fails_the_test_and_names_the_layer(thumbnet, compiled, t
 
 @pytest.mark.emulated
 @pytest.mark.slow
-@needs_qemu_aarch64
+@pytest.mark.needs_tools("aarch64-linux-gnu-gcc", "qemu-aarch64")
 def test_tuning_gives_fewer_instructions_and_the_same_bytes(thumbnet, tmp_path):
     common = (DIGITS, "--calibration", CALIBRATION)
     code, _, err = thumbnet("tune", *common, "--device", "qemu_raspberry_pi_4", "--trials", 24, "-o", tmp_path / "db")
@@ -226,7 +217,7 @@ def test_float_on_a_microcontroller(refused, tmp_path):
     assert "int8 networks only" in line
 
 
-@needs_qemu_system_arm
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
 def test_emulator_missing(refused, compiled, monkeypatch):
     which = shutil.which
     monkeypatch.setattr(

@@ -1,6 +1,5 @@
 """Networks of random layers on the emulated cores: their instructions give the reference's bytes too."""
 
-import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -21,10 +20,7 @@ import networks
 
 pytestmark = [
     pytest.mark.emulated,
-    pytest.mark.skipif(
-        not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")),
-        reason="needs qemu-system-arm and arm-none-eabi-gcc",
-    ),
+    pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm"),
 ]
 
 BOARDS = ("mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547")

@@ -24,7 +24,7 @@ from thumbnet.runtime_tests.transport import Transport
 from thumbnet.targets.devices import get_device
 from thumbnet.targets.registry import get_board
 
-pytestmark = [pytest.mark.emulated, pytest.mark.usefixtures("cross_tools")]
+pytestmark = [pytest.mark.emulated, pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")]
 
 BOARDS = ["mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547"]
 
