@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.errors import ArtifactError, DoesNotFitError, ToolchainError
+from thumbnet.compile.footprint import CODE_FLAGS
 from thumbnet.compile.stack_usage import STACK_FLAG, StackUsage, StackUse
 from thumbnet.runtime_tests.instruction_counter import cache_folder, first_error
 from thumbnet.targets.board import Board
@@ -36,17 +37,8 @@ POINTERS = {"frame_send": ("write_port",), "measured_call": ("{name}_run", "{nam
 #: Golden vectors in the image: as many as fit in this, but at least one.
 GOLDEN_BYTES = 64 << 10
 
-#: -O3 is what instruction counts are published with. No build path, time or identifier gets into the image.
-COMPILE_FLAGS = (
-    "-std=gnu11",
-    "-O3",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    "-ffunction-sections",
-    "-fdata-sections",
-    STACK_FLAG,
-)
+#: No build path, time or identifier gets into the image.
+COMPILE_FLAGS = (*CODE_FLAGS, "-Wall", "-Wextra", "-Werror", STACK_FLAG)
 LINK_FLAGS = ("-nostartfiles", "-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,--fatal-warnings")
 
 

@@ -50,6 +50,7 @@ def test_bench_of_one_board_with_random_weights(thumbnet, tmp_path):
         # Two multiply-accumulates an instruction are the core's most.
         assert row["macs"] / 2 < row["instructions"] < row["macs"] * 4
         assert row["ram_bytes"] >= row["arena_bytes"] + row["stack_bytes"] > 96 * 96 * 3
+        assert 0 < row["stack_measured_bytes"] <= row["stack_bytes"] < 1000
         assert row["flash_bytes"] > row["network_flash_bytes"] > 200_000
         assert sum(layer["instructions"] for layer in row["layers"]) == pytest.approx(row["instructions"], rel=0.01)
         assert sum(layer["macs"] for layer in row["layers"]) == row["macs"]
@@ -176,6 +177,7 @@ def _result(**fields):
     base = {
         "network": "vww", "dead_channels": "kept", "board": get_board("mps2_an386"), "weights": "trained",
         "whole": Measurement("instructions", (100.0,)), "macs": 10, "ram_bytes": 1, "arena_bytes": 1, "stack_bytes": 0,
+        "stack_measured_bytes": 0,
         "flash_bytes": 2, "network_flash_bytes": 1, "equal_to_reference": True, "elf": Path("a.elf"),
         "stages": (stage,),
     }  # fmt: skip

@@ -37,6 +37,7 @@ def test_compile_prints_a_table_and_writes_json(thumbnet, tmp_path):
     content = json.loads((tmp_path / "a.json").read_text())
     assert content["board"] == "nucleo_f746zg"
     assert content["arena_bytes"] >= 2 * 32 * 32
+    assert "stack, worst case" in out or "not known without arm-none-eabi-gcc" in out
 
 
 def test_compile_says_what_dead_channels_it_removed_or_that_they_are_kept(thumbnet, tmp_path):
@@ -86,6 +87,8 @@ def test_test_reports_all_figures(thumbnet, compiled, tmp_path):
     assert report["measurement"]["error"] == 0
     assert report["ram_bytes"] > 32 * 32
     assert report["flash_bytes"] > 200_000
+    assert 0 < report["stack_measured_bytes"] <= report["stack_bytes"]
+    assert "worst case" in report["stack_kind"]
     assert (report["device"], report["board"], report["model"]) == ("qemu_mps2_an386", "mps2_an386", DIGITS)
 
 

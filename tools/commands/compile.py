@@ -52,7 +52,8 @@ def compile(
 ) -> None:
     """Compile MODEL for a board into the folder OUTPUT.
 
-    Microcontrollers get plain C sources, boards that run Linux a shared library.
+    Microcontrollers get plain C sources, boards that run Linux a shared library. What the sources will take on the
+    board is told exactly where its compiler is installed: arena, worst-case stack, constants, code.
     """
     from thumbnet.targets.registry import get_board
 
@@ -83,12 +84,26 @@ def compile(
         ("dead channels", _dead_channels(manifest.get("dead_channels"))),
         ("layers", len(manifest["layers"]) or None),
         ("arena, input included (bytes)", manifest.get("arena_bytes")),
-        ("constants (bytes)", manifest.get("constant_bytes")),
+        *_footprint(manifest),
         ("ranges", manifest["quantization"]["ranges"]),
         ("folder", output),
     ]
     print_table("Compiled", ["what", "value"], [(key, _text(value)) for key, value in rows if value is not None])
     write_json(json_file, {**manifest, "folder": str(output)})
+
+
+def _footprint(manifest: dict[str, Any]) -> list[tuple[str, object]]:
+    """Return what a microcontroller's memories have to hold beside the arena, as far as it is known."""
+    built = manifest.get("footprint", {"unknown_because": "not built"})
+    if "code_bytes" not in built:
+        unknown = built["unknown_because"] if manifest["kind"] == "c" else None
+        return [("constants (bytes)", manifest.get("constant_bytes")), ("stack and code (bytes)", unknown)]
+    stack = built["stack_bytes"]
+    return [
+        ("stack, worst case (bytes)", f"unknown: {built['stack_unknown_because']}" if stack is None else stack),
+        ("constants (bytes)", built["constant_bytes"]),
+        ("code (bytes)", f"{built['code_bytes']:,}, and {built['library_bytes']:,} of the C library"),
+    ]
 
 
 def _dead_channels(entry: Any) -> str | None:  # noqa: ANN401 - as in the manifest: None, "kept" or what was removed

@@ -73,3 +73,6 @@ def test_every_core_gives_the_references_bytes(board, name, tmp_path):
             for layer, found in session.run_layers(image).items():
                 assert expected[layer].std() > 1
                 np.testing.assert_array_equal(found, expected[layer], err_msg=f"{layer} on {board}")
+        memory = session.memory_use()
+        assert memory.stack_unknown_because is None
+        assert 0 < memory.stack_measured_bytes <= memory.stack_bytes
