@@ -26,7 +26,7 @@ from thumbnet.targets.registry import get_board
 
 pytestmark = [pytest.mark.emulated, pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")]
 
-BOARDS = ["mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547"]
+BOARDS = ["mps2_an385", "mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547"]
 
 
 @pytest.fixture(scope="module", params=BOARDS)
