@@ -21,7 +21,7 @@ _BRANCHES = {"b", "cbz", "cbnz", *_LOOPS}
 #: Which way the stack pointer moves: 1 where the stack gets deeper.
 _MULTIPLE = {"stmdb": 1, "stmfd": 1, "vstmdb": 1, "ldmia": -1, "ldm": -1, "vldmia": -1}
 _ADDITIONS = {"sub": 1, "subw": 1, "add": -1, "addw": -1}
-_WRITE_BACK = re.compile(r"\[sp(?:, #(-?\d+)\]!|\], #(-?\d+))")
+_WRITE_BACK = re.compile(r"\[sp(?:, #(-?\d+)\]!|\], #(-?\d+)|.*\]!|\], )")
 
 
 @dataclass(frozen=True)
@@ -292,8 +292,12 @@ def _grown(instruction: _Instruction) -> int | None:
         grown = _list_bytes(operands) * (1 if name.endswith("push") else -1)
     elif operands.startswith("sp!"):
         grown = _list_bytes(operands) * _MULTIPLE[name] if name in _MULTIPLE else None
-    elif name.startswith(("str", "ldr", "vstr", "vldr")) and (moved := _WRITE_BACK.search(operands)):
-        grown = -int(moved[1] or moved[2])
+    elif moved := _WRITE_BACK.search(operands):
+        # objdump shows some vector instructions as a coprocessor's, whose step it can't know.
+        step = moved[1] or moved[2]
+        grown = -int(step) if step and name.startswith(("str", "ldr", "vstr", "vldr")) else None
+    elif name.startswith("<"):  # <UNDEFINED>
+        grown = None
     elif name == "msr":
         grown = None if operands.lower().startswith(("msp,", "psp,")) else 0
     elif re.match(r"sp\b", operands) and not name.startswith(("cmp", "tst", "stm", "ldm", "vstm", "vldm")):

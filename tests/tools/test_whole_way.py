@@ -1,6 +1,7 @@
 """The commands on the bundled network: compile, test on an emulated board, tune; and every kind of bad input."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -108,6 +109,28 @@ def test_a_wrong_weight_fails_the_test_and_names_the_layer(thumbnet, compiled, t
     code, out, _ = thumbnet("test", broken, "--device", "qemu_mps2_an386", "--images", BUNDLED_IMAGES, "--limit", 3)
     assert code == 1
     assert "the first different one is features.3.pointwise.0" in out
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
+def test_an_arena_that_is_too_small_is_told_with_the_stage(refused, compiled, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(compiled, broken)
+    manifest = Artifact.load(compiled).manifest
+    header = broken / "mobilenet_v1_0_25_digits.h"
+    size = manifest["arena_bytes"]
+    text = header.read_text()
+    assert f"_ARENA_BYTES {size}\n" in text
+    header.write_text(text.replace(f"_ARENA_BYTES {size}\n", f"_ARENA_BYTES {size - 32}\n"))
+    write_manifest(broken, {key: value for key, value in manifest.items() if key not in ("format", "files")})
+    line = refused("test", broken, "--device", "qemu_mps2_an386", "--images", BUNDLED_IMAGES, "--limit", 1)
+    found = re.search(
+        r"wrote up to (\d+) bytes behind the end of its arena of (\d+) bytes, seen after stage (\S+);", line
+    )
+    assert found, line
+    assert 0 < int(found[1]) <= 32
+    assert int(found[2]) == size - 32
+    assert found[3] in [stage["name"] for stage in manifest["layers"]]
 
 
 @pytest.mark.emulated
