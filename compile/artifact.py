@@ -31,7 +31,7 @@ class Artifact:
     folder : Path
         Where it lies.
     manifest : dict
-        Contents of manifest.json; the keys are listed in `thumbnet.compile.manifest`.
+        Contents of manifest.json; `thumbnet.compile.compile_model.compile_model` writes its keys.
     """
 
     folder: Path

@@ -8,11 +8,9 @@ import tvm
 from tvm import relax
 
 from thumbnet.compile.export_library import tvm_target
+from thumbnet.compile.integer_relax import ENTRIES
 from thumbnet.compile.tensor_intrinsics import load_tensor_intrinsics
 from thumbnet.targets.board import Board
-
-#: What a module can be asked to compute: the output, or every layer's.
-ENTRIES = ("main", "layers")
 
 
 def keep_entry(module: tvm.IRModule, entry: str) -> tvm.IRModule:

@@ -19,9 +19,10 @@ from torch import nn
 from thumbnet.compile.artifact import Artifact, replaced_folder, write_manifest
 from thumbnet.compile.build_library import build_executable, keep_entry
 from thumbnet.compile.emit_c import emit_c
-from thumbnet.compile.errors import CompileError
+from thumbnet.compile.errors import CompileError, ToolchainError
 from thumbnet.compile.export_library import export_library
 from thumbnet.compile.fit import arena_limit, check_fit
+from thumbnet.compile.footprint import measure_footprint
 from thumbnet.compile.frontend import import_float, import_quantized, quantize_module
 from thumbnet.compile.golden import make_golden
 from thumbnet.compile.integer_network import IntegerNetwork
@@ -154,14 +155,22 @@ def c_name(name: str) -> str:
 def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
     network = read_relax(module)
     lowered = lower_network(network, request.ram_limit, ram_bytes=arena_limit(request.board))
-    check_fit(request.name, lowered, request.board, request.ram_limit)
-    emit_c(lowered, c_name(request.name), folder, title=_title(request), generator=_generator())
+    name, limits = c_name(request.name), (request.board, request.ram_limit)
+    check_fit(request.name, lowered, *limits, reserve=False)
+    emit_c(lowered, name, folder, title=_title(request), generator=_generator())
+    built, unknown_because = None, None
+    try:
+        built = measure_footprint(folder, name, request.board)
+    except ToolchainError as error:
+        unknown_because = str(error)
+    check_fit(request.name, lowered, *limits, built=built)
     return {
         "kind": "c",
         "arena_bytes": lowered.plan.arena_bytes,
         "constant_bytes": lowered.constant_bytes,
         "predicted_instructions": round(sum(stage.predicted_instructions for stage in lowered.stages)),
         "ram_choices": [asdict(choice) for choice in lowered.choices],
+        "footprint": {"unknown_because": unknown_because} if built is None else built.as_json(),
         **_integer_manifest(request, module, network, folder),
         "layers": [
             {

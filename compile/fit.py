@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from thumbnet.compile.errors import DoesNotFitError
+from thumbnet.compile.footprint import Footprint
 from thumbnet.compile.lowered_network import LoweredNetwork
 from thumbnet.targets.board import Board
 
-#: Room for start-up code, drivers and the layers' own code beside the constants, and for stack and data beside the
-#: arena. The linker has the last word; this is what the least firmware takes.
+#: Where the network hasn't been built: room for start-up code, drivers and the layers' own code beside the constants,
+#: and for stack and data beside the arena. The linker has the last word; this is what the least firmware takes.
 CODE_RESERVE_BYTES = 16 << 10
 STACK_RESERVE_BYTES = 4 << 10
 
@@ -18,8 +19,31 @@ def arena_limit(board: Board) -> int:
     return board.ram.size - STACK_RESERVE_BYTES
 
 
-def check_fit(name: str, lowered: LoweredNetwork, board: Board, asked_ram: int | None = None) -> None:
+def check_fit(
+    name: str,
+    lowered: LoweredNetwork,
+    board: Board,
+    asked_ram: int | None = None,
+    *,
+    built: Footprint | None = None,
+    reserve: bool = True,
+) -> None:
     """Check a network against a microcontroller's memories, and against the bytes of RAM that were asked for.
+
+    Parameters
+    ----------
+    name : str
+        The network, for the error.
+    lowered : LoweredNetwork
+        Its constants and arena.
+    board : Board
+        A microcontroller.
+    asked_ram : int, optional
+        Bytes that the arena may take.
+    built : Footprint, optional
+        What the network takes exactly.
+    reserve : bool
+        Whether reserves stand in for what isn't known of it; else only what can't fit in any case is refused.
 
     Raises
     ------
@@ -27,11 +51,12 @@ def check_fit(name: str, lowered: LoweredNetwork, board: Board, asked_ram: int |
         With what is needed and what there is.
     """
     assert board.flash is not None and board.ram is not None
-    needs = (
-        ("flash", lowered.constant_bytes + CODE_RESERVE_BYTES, board.flash.size),
-        ("RAM", lowered.plan.arena_bytes + STACK_RESERVE_BYTES, board.ram.size),
-    )
-    for memory, need, size in needs:
+    flash_need = lowered.constant_bytes + CODE_RESERVE_BYTES * reserve
+    ram_need = lowered.plan.arena_bytes + STACK_RESERVE_BYTES * reserve
+    if built is not None:
+        flash_need = built.flash_bytes
+        ram_need = built.static_bytes + (STACK_RESERVE_BYTES if built.stack.bytes is None else built.stack.bytes)
+    for memory, need, size in (("flash", flash_need, board.flash.size), ("RAM", ram_need, board.ram.size)):
         if need > size:
             raise DoesNotFitError(
                 f"{name} needs {-(-need // 1024)} KiB of {memory}, {board.name} has {size // 1024} KiB",

@@ -13,6 +13,28 @@ class DeviceFaultError(SessionError):
     """The device answered that something failed on its side, or stopped in the middle."""
 
 
+class ArenaOverrunError(DeviceFaultError):
+    """The network wrote outside its arena.
+
+    Parameters
+    ----------
+    message : str
+        One line for the person.
+    behind : bool
+        Behind the arena's end; else before its start.
+    reach_bytes : int
+        How far beyond the arena's edge the furthest changed byte lies; 1 is the one next to it.
+    stage : int or None
+        Index of the stage after which it was seen; None: after the whole inference.
+    """
+
+    def __init__(self, message: str, *, behind: bool, reach_bytes: int, stage: int | None) -> None:
+        super().__init__(message)
+        self.behind = behind
+        self.reach_bytes = reach_bytes
+        self.stage = stage
+
+
 class EmulatorMissingError(SessionError):
     """The emulator, or something it needs, is not installed."""
 

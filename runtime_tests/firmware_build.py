@@ -20,18 +20,25 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.errors import ArtifactError, DoesNotFitError, ToolchainError
+from thumbnet.compile.footprint import CODE_FLAGS
+from thumbnet.compile.stack_usage import STACK_FLAG, StackUsage, StackUse
 from thumbnet.runtime_tests.instruction_counter import cache_folder, first_error
 from thumbnet.targets.board import Board
 
 FIRMWARE = Path(__file__).parent / "firmware"
 #: Sources that every board's firmware has; the board's port comes on top.
-COMMON_SOURCES = ("start.c", "rpc.c", "frame.c", "measure.c")
+COMMON_SOURCES = ("start.c", "rpc.c", "frame.c", "measure.c", "canary.c")
 STACK_BYTES = 16 << 10
+#: Watched on either side of the arena; a multiple of the arena's alignment.
+CANARY_BYTES = 256
+ARENA_SECTION = ".bss.thumbnet_arena"
+#: What the firmware's functions call through pointers.
+POINTERS = {"frame_send": ("write_port",), "measured_call": ("{name}_run", "{name}_run_layer", "measured_nothing")}
 #: Golden vectors in the image: as many as fit in this, but at least one.
 GOLDEN_BYTES = 64 << 10
 
 #: No build path, time or identifier gets into the image.
-COMPILE_FLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-ffunction-sections", "-fdata-sections")
+COMPILE_FLAGS = (*CODE_FLAGS, "-Wall", "-Wextra", "-Werror", STACK_FLAG)
 #: By the beginning of an object's name. -O3 is what instruction counts are published with; none of the firmware's own
 #: instructions is counted, so that it is made small.
 OPTIMIZATION = {"network": "-O3", "firmware": "-Os", "golden": "-Os"}
@@ -50,12 +57,18 @@ class FirmwareImage:
         Addresses.
     model_hash : str
         What the firmware answers to identify; of the network's sources and golden vectors.
+    image_bytes : int
+        Of the whole image: network, firmware and golden vectors.
+    run_stack, firmware_stack : StackUse
+        Worst cases of one inference, and of everything the firmware does outside of fault handlers.
     """
 
     elf: Path
     symbols: dict[str, int]
     model_hash: str
     image_bytes: int
+    run_stack: StackUse
+    firmware_stack: StackUse
 
     @property
     def network_flash_bytes(self) -> int:
@@ -65,7 +78,8 @@ class FirmwareImage:
     @property
     def network_ram_bytes(self) -> int:
         """Static RAM of the network: its arena, and what else it keeps."""
-        return self.symbols["__network_ram_end"] - self.symbols["__network_ram_start"]
+        arena = self.symbols["__arena_end"] - self.symbols["__arena_start"]
+        return arena + self.symbols["__network_ram_end"] - self.symbols["__network_ram_start"]
 
 
 def hash_network(artifact: Artifact) -> str:
@@ -112,7 +126,22 @@ def build_firmware(artifact: Artifact, board: Board, out: Path | None = None) ->
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / "firmware.elf", out)
     elf = folder / "firmware.elf"
-    return FirmwareImage(elf, _read_symbols(elf, compiler), hash_network(artifact), _image_bytes(elf, compiler))
+    stack = StackUsage.of_program(
+        elf,
+        compiler.removesuffix("gcc"),
+        sorted(folder.glob("*.ci")),
+        {caller: [target.format(name=artifact.name) for target in targets] for caller, targets in POINTERS.items()},
+    )
+    image = FirmwareImage(
+        elf=elf,
+        symbols=_read_symbols(elf, compiler),
+        model_hash=hash_network(artifact),
+        image_bytes=_image_bytes(elf, compiler),
+        run_stack=stack.worst_case(f"{artifact.name}_run"),
+        firmware_stack=stack.worst_case("start"),
+    )
+    _check_stack(image, board, artifact)
+    return image
 
 
 @dataclass(frozen=True)
@@ -135,6 +164,7 @@ def _plan_build(artifact: Artifact, board: Board, compiler: str) -> _Plan:
         "MODEL_HEADER": f'"{name}.h"',
         "MODEL_HASH": hash_network(artifact),
         "BOARD": board.name,
+        f"{name.upper()}_ARENA_ATTRIBUTE": f'__attribute__((section("{ARENA_SECTION}")))',
         "CLOCK_HZ": f"{board.clock_hz}u",
         **{key: f"{value:#x}u" for key, value in board.peripherals.items()},
     }
@@ -146,7 +176,7 @@ def _plan_build(artifact: Artifact, board: Board, compiler: str) -> _Plan:
     sources |= {f"network_{path.stem}": path for path in network}
     template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     script = template.from_string((FIRMWARE / "firmware.ld.j2").read_text()).render(
-        board=board, stack_bytes=STACK_BYTES
+        board=board, stack_bytes=STACK_BYTES, canary_bytes=CANARY_BYTES
     )
     golden = _golden_source(artifact)
     headers = [*sorted(FIRMWARE.glob("*.h")), *sorted(artifact.folder.rglob("*.h"))]
@@ -220,6 +250,15 @@ def _explain_overflow(output: str, board: Board, artifact: Artifact) -> DoesNotF
         flash_bytes=board.flash.size,
         ram_bytes=board.ram.size,
     )
+
+
+def _check_stack(image: FirmwareImage, board: Board, artifact: Artifact) -> None:
+    needs = image.firmware_stack.bytes
+    if needs is not None and needs > STACK_BYTES:
+        raise DoesNotFitError(
+            f"{artifact.name} and the firmware need {needs} bytes of stack ({' -> '.join(image.firmware_stack.path)}), "
+            f"the firmware for {board.name} has {STACK_BYTES}; make STACK_BYTES larger",
+        )
 
 
 def _find_tool(name: str) -> str:

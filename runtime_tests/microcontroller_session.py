@@ -18,7 +18,13 @@ from thumbnet.compile.errors import ToolchainError
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
 from thumbnet.runtime_tests.debug_port import DebugPort
 from thumbnet.runtime_tests.emulator import Emulator, find_qemu
-from thumbnet.runtime_tests.errors import DeviceFaultError, DeviceUnreachableError, ProtocolError, SessionError
+from thumbnet.runtime_tests.errors import (
+    ArenaOverrunError,
+    DeviceFaultError,
+    DeviceUnreachableError,
+    ProtocolError,
+    SessionError,
+)
 from thumbnet.runtime_tests.firmware_build import FirmwareImage, build_firmware
 from thumbnet.runtime_tests.instruction_counter import InstructionCounter
 from thumbnet.runtime_tests.protocol import Identity, ProtocolClient, SelfTest
@@ -161,8 +167,7 @@ class MicrocontrollerSession(DeviceSession):
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
         """See `DeviceSession.run`."""
-        self._write(image)
-        self._run_once()
+        self._run_once(image)
         return self._read_output()
 
     def run_layers(self, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -180,11 +185,8 @@ class MicrocontrollerSession(DeviceSession):
 
     def measure(self, image: NDArray[Any], repeat: int) -> Measurement:
         """See `DeviceSession.measure`."""
-        samples = []
-        for _ in range(repeat):
-            self._write(image)
-            samples.append(self._run_once())
-        return Measurement(self._kind, tuple(samples), self._error)
+        samples = tuple(self._run_once(image) for _ in range(repeat))
+        return Measurement(self._kind, samples, self._error)
 
     def profile(self, image: NDArray[Any]) -> list[LayerCost]:
         """See `DeviceSession.profile`."""
@@ -204,20 +206,23 @@ class MicrocontrollerSession(DeviceSession):
         """See `DeviceSession.memory_use`.
 
         Flash is the network's own code and constants (`image.image_bytes` is the whole image, with firmware and golden
-        vectors). RAM is the network's static data and the most stack that a run has used on the board; an inference is
-        run where there was none yet.
+        vectors). RAM is the network's static data and the worst-case stack; where that is unknown, the most that a run
+        has used on the board. An inference is run where there was none yet.
         """
         image = self.image
         assert image is not None and self._loaded
         if self._stack_bytes is None:
             inputs, _ = self._loaded.golden()
             self.run(inputs[0])
-        stack = self._stack_bytes
+        measured, worst = self._stack_bytes, image.run_stack
+        stack = measured if worst.bytes is None else worst.bytes
         return MemoryUse(
             ram_bytes=image.network_ram_bytes + (stack or 0),
             flash_bytes=image.network_flash_bytes,
             arena_bytes=self._identified.arena_bytes,
-            stack_bytes=stack,
+            stack_bytes=worst.bytes,
+            stack_measured_bytes=measured,
+            stack_unknown_because=worst.unknown_because,
         )
 
     def self_test(self) -> SelfTest:
@@ -288,6 +293,8 @@ class MicrocontrollerSession(DeviceSession):
             raise SessionError(f"{self.device.name}: no network is loaded")
         try:
             return question(self._client)
+        except ArenaOverrunError as error:
+            raise self._explain_overrun(error) from error
         except DeviceFaultError as error:
             raise DeviceFaultError(f"{self.device.name}: {error}") from error
         except DeviceUnreachableError as error:
@@ -314,10 +321,28 @@ class MicrocontrollerSession(DeviceSession):
 
         self._ask(write)
 
-    def _run_once(self) -> float:
+    def _explain_overrun(self, error: ArenaOverrunError) -> ArenaOverrunError:
+        manifest, side = self._loaded.manifest, "behind the end" if error.behind else "before the start"
+        seen = "the whole inference"
+        if error.stage is not None and error.stage < len(manifest["layers"]):
+            seen = f"stage {manifest['layers'][error.stage]['name']}"
+        return ArenaOverrunError(
+            f"{self.device.name}: {self._loaded.name} wrote up to {error.reach_bytes} bytes {side} of its arena of "
+            f"{self._identified.arena_bytes} bytes, seen after {seen}; its generated code is wrong",
+            behind=error.behind,
+            reach_bytes=error.reach_bytes,
+            stage=error.stage,
+        )
+
+    def _run_once(self, image: NDArray[Any]) -> float:
+        self._write(image)
         if self._counter is not None:
             self._counter.clear_marks()
-        ticks, stack = self._ask(lambda client: client.run())
+        try:
+            ticks, stack = self._ask(lambda client: client.run())
+        except ArenaOverrunError:
+            self.run_layers(image)  # tells after which stage it was, unless that hides it
+            raise
         self._stack_bytes = max(stack, self._stack_bytes or 0)
         if self._counter is None:
             return self._convert(ticks)

@@ -14,10 +14,11 @@ from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.compile_model import REFERENCE_FILE, quantize_input
 from thumbnet.compile.network_file import load_network
 from thumbnet.compile.reference import run_reference, run_reference_layers
+from thumbnet.compile.stack_usage import STACK_KIND
 from thumbnet.models.preprocessing import LabelledImage
 from thumbnet.models.weights import TrainedModel
 from thumbnet.runtime_tests.report import Report, Status
-from thumbnet.runtime_tests.session import DeviceSession
+from thumbnet.runtime_tests.session import DeviceSession, MemoryUse
 
 #: Inferences of one image for the cost of one inference.
 MEASURED_RUNS = 3
@@ -238,6 +239,21 @@ def _measure(report: Report, session: DeviceSession, image: NDArray[Any]) -> Non
     error = "exact" if measured.error == 0 else f"error at most {measured.error:g}"
     report.add("cost of one inference", Status.PASSED, f"{unit} ({error})" if instructions else f"{unit} on the board")
     report.add("memory", Status.PASSED, f"RAM {_bytes(memory.ram_bytes)}, flash {_bytes(memory.flash_bytes)}")
+    _check_stack(report, memory)
+
+
+def _check_stack(report: Report, memory: MemoryUse) -> None:
+    """Compare the high-water mark with the worst case; a run deeper than that proves one of them wrong."""
+    worst, measured = memory.stack_bytes, memory.stack_measured_bytes
+    report.values["stack_kind"] = None if worst is None else STACK_KIND
+    if measured is None:
+        report.add("stack", Status.SKIPPED, "neither bounded nor measured on boards that run Linux")
+    elif worst is None:
+        detail = f"worst case unknown ({memory.stack_unknown_because}); high-water mark {measured:,} bytes"
+        report.add("stack", Status.SKIPPED, detail)
+    else:
+        detail = f"worst case {worst:,} bytes, high-water mark {measured:,} bytes"
+        report.add("stack", Status.PASSED if measured <= worst else Status.FAILED, detail)
 
 
 def _bytes(value: int | None) -> str:

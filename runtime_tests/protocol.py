@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
-from thumbnet.runtime_tests.errors import DeviceFaultError, DeviceUnreachableError, ProtocolError
+from thumbnet.runtime_tests.errors import ArenaOverrunError, DeviceFaultError, DeviceUnreachableError, ProtocolError
 from thumbnet.runtime_tests.framing import END, FrameDamagedError, FrameReader, decode_frame, encode_frame
 from thumbnet.runtime_tests.transport import Transport, TransportTimeoutError
 
-VERSION = 1
+VERSION = 2
 #: What the firmware says instead of an index for "none".
 NONE = 0xFFFF_FFFF
 
@@ -45,6 +45,7 @@ class Reply(IntEnum):
     FAULT = 6
     ACCEPTED = 7
     BAD_CRC = 8
+    ARENA_OVERRUN = 9
 
 
 #: Calls that run the network: the firmware says ACCEPTED first, so that a long run is told from a lost request.
@@ -198,6 +199,8 @@ class ProtocolClient:
         ------
         DeviceUnreachableError
             No answer to any attempt.
+        ArenaOverrunError
+            The network wrote outside its arena.
         DeviceFaultError
             The firmware refused the call, its core faulted, or a run did not end in time.
         ProtocolError
@@ -246,6 +249,8 @@ class ProtocolClient:
                 accepted = True
                 deadline = time.monotonic() + self._run_timeout_s
                 continue
+            if status == Reply.ARENA_OVERRUN:
+                raise _arena_overrun(payload[3:])
             if status != Reply.OK:
                 reason = _REASONS.get(Reply(status), f"status {status}") if status in set(Reply) else f"status {status}"
                 raise DeviceFaultError(f"{command.name} failed on the board: {reason}")
@@ -272,6 +277,20 @@ class ProtocolClient:
 def _take_string(data: bytes) -> tuple[str, bytes]:
     length = data[0]
     return data[1 : 1 + length].decode(), data[1 + length :]
+
+
+def _arena_overrun(data: bytes) -> DeviceFaultError:
+    if len(data) != 12:
+        return DeviceFaultError("the network wrote outside its arena")
+    behind, reach, stage = struct.unpack("<3I", data)
+    side = "behind the end" if behind else "before the start"
+    seen = "the whole inference" if stage == NONE else f"stage {stage}"
+    return ArenaOverrunError(
+        f"the network wrote up to {reach} bytes {side} of its arena, seen after {seen}",
+        behind=bool(behind),
+        reach_bytes=reach,
+        stage=None if stage == NONE else stage,
+    )
 
 
 def _describe_fault(data: bytes) -> str:

@@ -52,17 +52,26 @@ class MemoryUse:
     Parameters
     ----------
     ram_bytes : int or None
-        Everything in RAM that belongs to the network and its calls: arena with input and output, and stack.
+        Everything in RAM that belongs to the network and its calls: arena with input and output, and stack, the worst
+        case where it is known.
     flash_bytes : int or None
         Code and constants of the network (the shared library's loaded segments on Linux).
-    arena_bytes, stack_bytes : int or None
-        Parts of `ram_bytes`; the stack as measured on the device where it is.
+    arena_bytes : int or None
+        Part of `ram_bytes`.
+    stack_bytes : int or None
+        Worst case, from the compiler's stack usage; what interrupts push is not in it.
+    stack_measured_bytes : int or None
+        The most that a run has used so far on the device: its high-water mark.
+    stack_unknown_because : str or None
+        Why there is no worst case.
     """
 
     ram_bytes: int | None
     flash_bytes: int | None
     arena_bytes: int | None = None
     stack_bytes: int | None = None
+    stack_measured_bytes: int | None = None
+    stack_unknown_because: str | None = None
 
 
 class DeviceSession(ABC):

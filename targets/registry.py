@@ -7,6 +7,7 @@ import difflib
 from thumbnet.targets.board import Board
 from thumbnet.targets.boards import (
     host,
+    mps2_an385,
     mps2_an386,
     mps2_an500,
     mps2_an505,
@@ -20,6 +21,7 @@ from thumbnet.targets.boards import (
 from thumbnet.targets.errors import BoardError
 
 BOARDS: tuple[Board, ...] = (
+    mps2_an385.BOARD,
     mps2_an386.BOARD,
     mps2_an500.BOARD,
     mps2_an505.BOARD,

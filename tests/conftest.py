@@ -1,5 +1,6 @@
 """Options and fixtures of all tests."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,27 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 # The same examples in every run, and no limit on the time of one: some compile C.
 settings.register_profile("thumbnet", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("thumbnet")
+
+
+#: The Debian package of each tool that a test may need.
+PACKAGES = {
+    "g++": "g++",
+    "gcc": "gcc",
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
+    "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
+    "arm-none-eabi-gcc": "gcc-arm-none-eabi",
+    "qemu-aarch64": "qemu-user",
+    "qemu-system-arm": "qemu-system-arm",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked with tools that are missing, before their fixtures are made."""
+    for mark in item.iter_markers("needs_tools"):
+        for tool in mark.args:
+            if shutil.which(tool) is None:
+                pytest.skip(f"needs {tool} (apt install {PACKAGES[tool]})")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

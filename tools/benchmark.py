@@ -17,6 +17,7 @@ from thumbnet.compile.compile_model import REFERENCE_FILE, compile_model
 from thumbnet.compile.errors import ToolchainError
 from thumbnet.compile.network_file import load_network
 from thumbnet.compile.reference import run_reference, run_reference_layers
+from thumbnet.compile.stack_usage import STACK_KIND
 from thumbnet.runtime_tests.microcontroller_session import MicrocontrollerSession
 from thumbnet.runtime_tests.session import Measurement
 from thumbnet.targets.board import Board
@@ -37,7 +38,8 @@ KINDS = {
     "macs": "multiply-accumulates of the network as compiled",
     "ram_bytes": "the network's static RAM (arena_bytes and what else it keeps) and stack_bytes",
     "arena_bytes": "static, known at compile time; input and output included",
-    "stack_bytes": "most that an inference used, by high-water mark on the emulated board",
+    "stack_bytes": STACK_KIND,
+    "stack_measured_bytes": "most that an inference used, by high-water mark on the emulated board",
     "flash_bytes": "whole image of the ELF: network, firmware and RPC; no test vectors in it",
     "network_flash_bytes": "code and constants of the network alone",
 }
@@ -56,6 +58,7 @@ class Result:
     ram_bytes: int | None
     arena_bytes: int | None
     stack_bytes: int | None
+    stack_measured_bytes: int | None
     flash_bytes: int
     network_flash_bytes: int
     equal_to_reference: bool
@@ -81,6 +84,7 @@ class Result:
             "ram_bytes": self.ram_bytes,
             "arena_bytes": self.arena_bytes,
             "stack_bytes": self.stack_bytes,
+            "stack_measured_bytes": self.stack_measured_bytes,
             "flash_bytes": self.flash_bytes,
             "network_flash_bytes": self.network_flash_bytes,
             "equal_to_reference": self.equal_to_reference,
@@ -227,6 +231,7 @@ def _run(
         ram_bytes=memory.ram_bytes,
         arena_bytes=memory.arena_bytes,
         stack_bytes=memory.stack_bytes,
+        stack_measured_bytes=memory.stack_measured_bytes,
         flash_bytes=image.image_bytes,
         network_flash_bytes=image.network_flash_bytes,
         equal_to_reference=equal,

@@ -1,9 +1,18 @@
 #include "measure.h"
 
+#define STRING_(a) #a
+#define STRING(a) STRING_(a)
+
+/* The stack pointer at the last measured call. */
+static uint32_t *measured_stack __attribute__((used));
+
 /* Assembly, so that no compiler puts an instruction between the two marks. */
 __attribute__((naked, noinline)) void measured_call(measured_t function, uint32_t argument) {
     (void)function, (void)argument;
     __asm volatile("push {r4, lr}\n"
+                   "ldr r3, =measured_stack\n"
+                   "mov r2, sp\n"
+                   "str r2, [r3]\n"
                    "mov r4, r0\n"
                    "mov r0, r1\n"
                    ".global measure_begin\n"
@@ -16,32 +25,30 @@ __attribute__((naked, noinline)) void measured_call(measured_t function, uint32_
 
 __attribute__((naked, noinline)) void measured_nothing(void) { __asm volatile("bx lr"); }
 
-#define PAINT 0xC5C5C5C5u
-#define MARGIN_WORDS 8 /* what these functions may themselves have on the stack */
+#define PAINT 0xC5C5C5C5
 
 extern uint32_t __stack_bottom[], __stack_top[];
-static uint32_t *painted_from;
 
-static inline uint32_t *stack_pointer(void) {
-    uint32_t *sp;
-    __asm volatile("mov %0, sp" : "=r"(sp));
-    return sp;
+/* Assembly again, because it may have nothing on the stack that it paints. */
+__attribute__((naked, noinline)) void stack_paint(void) {
+    __asm volatile("ldr r0, =__stack_bottom\n"
+                   "ldr r1, =" STRING(PAINT) "\n"
+                                             "mov r2, sp\n"
+                                             "b 2f\n"
+                                             "1:\n"
+                                             "stmia r0!, {r1}\n"
+                                             "2:\n"
+                                             "cmp r0, r2\n"
+                                             "bcc 1b\n"
+                                             "bx lr\n");
 }
 
-__attribute__((noinline)) void stack_paint(void) {
-    uint32_t *from = stack_pointer() - MARGIN_WORDS;
-    painted_from = from;
-    for (volatile uint32_t *word = __stack_bottom; word < from; word++) {
-        *word = PAINT;
-    }
-}
-
-__attribute__((noinline)) uint32_t stack_used(void) {
+uint32_t stack_used(void) {
     const volatile uint32_t *word = __stack_bottom;
-    while (word < painted_from && *word == PAINT) {
+    while (word < measured_stack && *word == (uint32_t)PAINT) {
         word++;
     }
-    return (uint32_t)((uintptr_t)(painted_from + MARGIN_WORDS) - (uintptr_t)word);
+    return (uint32_t)((uintptr_t)measured_stack - (uintptr_t)word);
 }
 
 uint32_t stack_size(void) { return (uint32_t)((uintptr_t)__stack_top - (uintptr_t)__stack_bottom); }

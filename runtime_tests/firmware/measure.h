@@ -15,7 +15,7 @@ void measured_call(measured_t function, uint32_t argument);
 /* Executes exactly one instruction: measuring it gives the overhead of a measurement. */
 void measured_nothing(void);
 
-/* Fill the unused stack with a pattern; the bytes below the caller's frame that were used since. */
+/* Fill the unused stack with a pattern; the bytes that the measured call since then had on the stack. */
 void stack_paint(void);
 uint32_t stack_used(void);
 uint32_t stack_size(void);

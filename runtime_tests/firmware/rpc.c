@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "canary.h"
 #include "frame.h"
 #include "measure.h"
 #include "model.h"
@@ -117,15 +118,29 @@ static uint8_t input_placed(const uint8_t *arguments) {
     return RPC_OK;
 }
 
+/* Whether the network kept to its arena since canary_arm(); if not, that is the reply. */
+static uint8_t check_arena(uint32_t layer) {
+    canary_damage_t damage;
+    if (!canary_damaged(&damage)) {
+        return RPC_OK;
+    }
+    reply_length = HEADER_BYTES;
+    put_u32(damage.behind);
+    put_u32(damage.reach);
+    put_u32(layer);
+    return RPC_ARENA_OVERRUN;
+}
+
 static uint8_t run(void) {
     if (next_layer != 0) {
         return RPC_NO_INPUT;
     }
     mark_input_used();
+    canary_arm();
     stack_paint();
     put_u32(timed(model_run, 0));
     put_u32(stack_used());
-    return RPC_OK;
+    return check_arena(RPC_NONE);
 }
 
 static uint8_t run_layer(const uint8_t *arguments) {
@@ -137,9 +152,14 @@ static uint8_t run_layer(const uint8_t *arguments) {
         return RPC_NO_INPUT;
     }
     next_layer = RPC_NONE;
+    canary_arm();
     stack_paint();
     put_u32(timed((measured_t)model_run_layer, layer));
     put_u32(stack_used());
+    uint8_t status = check_arena(layer);
+    if (status != RPC_OK) {
+        return status;
+    }
     put_u32(model_layers[layer].output_bytes);
     put_u32((uint32_t)(uintptr_t)(model_arena() + model_layers[layer].output_offset));
     input_written = 0;
@@ -176,8 +196,13 @@ static uint8_t profile(const uint8_t *arguments) {
             return RPC_NO_INPUT;
         }
         mark_input_used();
+        canary_arm();
         for (uint32_t layer = 0; layer < MODEL_LAYER_COUNT; layer++) {
             layer_ticks[layer] = timed((measured_t)model_run_layer, layer);
+            uint8_t status = check_arena(layer);
+            if (status != RPC_OK) {
+                return status;
+            }
         }
     }
     for (uint32_t layer = first; layer < MODEL_LAYER_COUNT && layer - first < RPC_CHUNK / 4; layer++) {
@@ -190,6 +215,7 @@ static uint8_t self_test(void) {
     uint32_t vector = RPC_NONE;
     uint32_t byte = 0;
     mark_input_used();
+    canary_arm();
     for (uint32_t i = 0; i < golden_count && vector == RPC_NONE; i++) {
         memcpy(model_input(), golden_inputs + i * MODEL_INPUT_BYTES, MODEL_INPUT_BYTES);
         model_run();
@@ -199,6 +225,10 @@ static uint8_t self_test(void) {
                 byte = j;
             }
         }
+    }
+    uint8_t status = check_arena(RPC_NONE);
+    if (status != RPC_OK) {
+        return status;
     }
     put_u32(golden_count);
     put_u32(vector);
@@ -292,7 +322,7 @@ void rpc_loop(void) {
             current_command = request[1];
             reply_length = HEADER_BYTES;
             uint8_t status = execute(sequence, request + 2, length - 2);
-            if (status != RPC_OK) {
+            if (status != RPC_OK && status != RPC_ARENA_OVERRUN) {
                 reply_length = HEADER_BYTES;
             }
             reply[0] = sequence;

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define RPC_VERSION 1u
+#define RPC_VERSION 2u
 #define RPC_CHUNK 1024u /* most data bytes in a request or reply */
 
 /* request: sequence u8, command u8, arguments; reply: sequence u8, command u8, status u8, results */
@@ -31,6 +31,9 @@ enum {
     RPC_BAD_CRC = 8,  /* the placed input has another CRC */
     RPC_FAULT = 6,    /* cfsr, hfsr, address, pc: u32 each; the firmware answers nothing else until a reset */
     RPC_ACCEPTED = 7, /* a long call has begun; its reply follows */
+    /* The network wrote outside its arena: behind u32 (else before), reach in bytes u32, the layer after which it was
+     * seen u32 (RPC_NONE: after the whole inference). */
+    RPC_ARENA_OVERRUN = 9,
 };
 
 #define RPC_NONE 0xFFFFFFFFu

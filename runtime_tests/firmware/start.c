@@ -57,7 +57,8 @@ __attribute__((naked)) void reset_handler(void) {
     /* The stack pointer is set again here for loaders that jump to the entry point without a reset. */
     __asm volatile("ldr r0, =__stack_top\n"
                    "mov sp, r0\n"
-                   "b %c0\n" ::"i"(start));
+                   "ldr r0, =%c0\n" /* Armv6-M has no long branch */
+                   "bx r0\n" ::"i"(start));
 }
 
 __attribute__((noreturn, used)) static void report_fault(const uint32_t *frame) {
@@ -74,13 +75,15 @@ __attribute__((naked)) void fault_handler(void) {
     __asm volatile("mrs r0, msp\n"
                    "ldr r1, =__stack_top\n"
                    "cmp r0, r1\n"
-                   "it hi\n"
-                   "movhi r0, r1\n"
+                   "bls 1f\n"
+                   "mov r0, r1\n"
+                   "1:\n"
                    "ldr r2, =__fault_stack_top\n"
 #if __ARM_ARCH >= 8
                    "movs r3, #0\n"
                    "msr msplim, r3\n"
 #endif
                    "mov sp, r2\n"
-                   "b %c0\n" ::"i"(report_fault));
+                   "ldr r2, =%c0\n"
+                   "bx r2\n" ::"i"(report_fault));
 }

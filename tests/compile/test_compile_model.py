@@ -10,9 +10,11 @@ import tvm
 from torch import nn
 from tvm import relax
 
+from thumbnet.compile import footprint
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.compile_model import REFERENCE_FILE, CompileRequest, c_name, compile_model, quantize_input
 from thumbnet.compile.errors import ArtifactError, CompileError, DoesNotFitError, QuantizationError
+from thumbnet.compile.fit import CODE_RESERVE_BYTES
 from thumbnet.compile.network_file import load_network
 from thumbnet.compile.reference import run_reference, run_reference_layers
 from thumbnet.models.preprocessing import load_labels
@@ -157,6 +159,40 @@ def test_the_manifest_says_what_to_expect(which, request):
 def test_the_arena_is_what_the_header_says(sources):
     header = (sources.folder / f"{C_NAME}.h").read_text()
     assert f"#define {C_NAME.upper()}_ARENA_BYTES {sources.manifest['arena_bytes']}\n" in header
+
+
+@pytest.mark.needs_tools("arm-none-eabi-gcc")
+def test_the_footprint_is_what_the_compiler_makes(sources):
+    built = sources.manifest["footprint"]
+    assert built["static_bytes"] == sources.manifest["arena_bytes"]
+    # Beside the constants there are the layers' names, their table and gaps of alignment.
+    assert 0 < built["constant_bytes"] - sources.manifest["constant_bytes"] < 2000
+    assert 4000 < built["code_bytes"] < 40000
+    assert 0 < built["library_bytes"] < 2000
+    assert 64 < built["stack_bytes"] < 1000
+    assert built["stack_path"][0] == f"{C_NAME}_run"
+    assert (built["stack_unknown_because"], built["compiler"][:13]) == (None, "arm-none-eabi")
+
+
+def test_without_the_boards_compiler_the_footprint_is_not_known(make_request, tmp_path, monkeypatch):
+    which = shutil.which
+    monkeypatch.setattr(
+        footprint.shutil, "which", lambda name, *more: None if name == "arm-none-eabi-gcc" else which(name, *more)
+    )
+    artifact = compile_model(make_request("mps2_an386"), tmp_path / "artifact")
+    assert artifact.manifest["footprint"] == {"unknown_because": "not known without arm-none-eabi-gcc"}
+
+
+@pytest.mark.needs_tools("arm-none-eabi-gcc")
+def test_a_board_is_filled_to_the_last_byte(make_request, sources, tmp_path):
+    built = sources.manifest["footprint"]
+    flash = built["code_bytes"] + built["constant_bytes"] + built["library_bytes"]
+    # What is reserved where nothing is known doesn't count here.
+    assert flash < built["constant_bytes"] + CODE_RESERVE_BYTES
+    board = replace(get_board("mps2_an386"), flash=Memory("FLASH", 0, flash))
+    compile_model(make_request(board), tmp_path / "fits")
+    with pytest.raises(DoesNotFitError, match="of flash"):
+        compile_model(make_request(replace(board, flash=Memory("FLASH", 0, flash - 1))), tmp_path / "too_small")
 
 
 def test_compiling_twice_gives_the_same_files(sources, make_request, tmp_path):

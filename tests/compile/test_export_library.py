@@ -1,6 +1,5 @@
 """Linking for boards that take a shared library."""
 
-import shutil
 import struct
 
 import pytest
@@ -23,7 +22,7 @@ def compiled(board):
     return tvm.compile(tvm.IRModule({"main": function.with_attr("global_symbol", "main")}), target=tvm_target(board))
 
 
-@pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-gcc"), reason="needs gcc-aarch64-linux-gnu")
+@pytest.mark.needs_tools("aarch64-linux-gnu-gcc")
 def test_library_is_of_the_boards_architecture_and_nothing_else_is_left(tmp_path):
     board = get_board("raspberry_pi_4")
     path = tmp_path / "made" / "net.so"
@@ -32,7 +31,7 @@ def test_library_is_of_the_boards_architecture_and_nothing_else_is_left(tmp_path
     assert [file.name for file in path.parent.iterdir()] == ["net.so"]
 
 
-@pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
+@pytest.mark.needs_tools("gcc")
 def test_host_library_runs(tmp_path):
     board = get_board("host")
     export_library(compiled(board), board, tmp_path / "net.so")
@@ -52,7 +51,7 @@ def test_missing_compiler_names_its_package_and_leaves_the_old_file(tmp_path, mo
     assert path.read_bytes() == b"old"
 
 
-@pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
+@pytest.mark.needs_tools("gcc")
 def test_linker_that_fails_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch):
     broken = tmp_path / "broken-gcc"
     broken.write_text("#!/bin/sh\necho 'ld: error: no space left' >&2\nexit 1\n")

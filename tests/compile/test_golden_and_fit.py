@@ -7,9 +7,11 @@ import pytest
 
 from thumbnet.compile.errors import DoesNotFitError, QuantizationError
 from thumbnet.compile.fit import CODE_RESERVE_BYTES, STACK_RESERVE_BYTES, check_fit
+from thumbnet.compile.footprint import Footprint
 from thumbnet.compile.golden import make_golden
 from thumbnet.compile.lowered_network import lower_network
 from thumbnet.compile.reference import run_reference
+from thumbnet.compile.stack_usage import StackUse
 from thumbnet.targets.board import Memory
 from thumbnet.targets.registry import get_board
 
@@ -67,3 +69,28 @@ def test_what_does_not_fit_is_told_with_both_numbers():
     assert str(caught.value) == f"net needs {need} KiB of flash, mps2_an386 has 8 KiB"
     assert caught.value.flash_bytes == (8 << 10) - CODE_RESERVE_BYTES
     assert caught.value.ram_bytes == (1 << 20) - STACK_RESERVE_BYTES
+
+
+def test_exact_figures_take_the_place_of_the_reserves():
+    lowered = lower_network(one_of_each_kind())
+    built = Footprint("gcc", 1000, 500, 20, lowered.plan.arena_bytes + 4, StackUse(64))
+    flash, ram = 1520, lowered.plan.arena_bytes + 68
+    check_fit("net", lowered, _board(flash, ram), built=built)
+    with pytest.raises(DoesNotFitError, match="of flash"):
+        check_fit("net", lowered, _board(flash - 1, ram), built=built)
+    with pytest.raises(DoesNotFitError, match="of RAM"):
+        check_fit("net", lowered, _board(flash, ram - 1), built=built)
+    unknown = replace(built, stack=StackUse(None, unknown_because="recursion"))
+    check_fit("net", lowered, _board(flash, ram - 64 + STACK_RESERVE_BYTES), built=unknown)
+    with pytest.raises(DoesNotFitError, match="of RAM"):
+        check_fit("net", lowered, _board(flash, ram - 65 + STACK_RESERVE_BYTES), built=unknown)
+
+
+def test_before_it_is_built_only_what_can_not_fit_is_refused():
+    lowered = lower_network(one_of_each_kind())
+    board = _board(lowered.constant_bytes, lowered.plan.arena_bytes)
+    check_fit("net", lowered, board, reserve=False)
+    with pytest.raises(DoesNotFitError):
+        check_fit("net", lowered, board)
+    with pytest.raises(DoesNotFitError):
+        check_fit("net", lowered, _board(lowered.constant_bytes - 1, 1 << 20), reserve=False)

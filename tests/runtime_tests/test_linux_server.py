@@ -19,7 +19,6 @@ from thumbnet.targets.device import Device
 from thumbnet.targets.devices import get_device
 
 EMULATED, LOCAL = get_device("qemu_raspberry_pi_4"), get_device("local")
-needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
 
 
 def closed_port():
@@ -49,13 +48,13 @@ def test_key_that_nobody_registered():
         raise_in_time(rpc_device(ours.port, "pi9"), "no device under key pi9; it has none; start its server")
 
 
-@needs_compiler
+@pytest.mark.needs_tools("g++")
 def test_key_of_another_device_is_named():
     with LinuxServer(LOCAL) as server:
         raise_in_time(rpc_device(server.port, "pi9"), "no device under key pi9; it has host; start its server")
 
 
-@needs_compiler
+@pytest.mark.needs_tools("g++")
 def test_device_held_by_another_program(monkeypatch):
     monkeypatch.setattr(connect_device, "__defaults__", (1.0, 0))
     with LinuxServer(LOCAL) as server:
@@ -65,7 +64,7 @@ def test_device_held_by_another_program(monkeypatch):
         TvmRpcSession(rpc_device(server.port, "host")).close()
 
 
-@needs_compiler
+@pytest.mark.needs_tools("g++")
 def test_server_that_never_shakes_hands():
     """Stopped, a server still has its connection to the tracker, and the kernel accepts connections to it."""
     with LinuxServer(LOCAL) as server:
@@ -154,7 +153,7 @@ def test_wheels_are_fetched_once(monkeypatch, tmp_path):
     assert sorted(file.name for file in folder.iterdir()) == sorted(rpc_server_build._RUNTIME_LIBRARIES)
 
 
-@needs_compiler
+@pytest.mark.needs_tools("g++")
 def test_server_listens_on_the_loopback_address_only():
     import psutil  # noqa: PLC0415
 
@@ -168,7 +167,7 @@ def test_server_listens_on_the_loopback_address_only():
     assert addresses == {"127.0.0.1"}
 
 
-@needs_compiler
+@pytest.mark.needs_tools("g++")
 def test_server_refuses_a_wrong_key():
     with LinuxServer(LOCAL) as server:
         _, port, _ = tracker._take_server(server.host, server.port, server.key, 5)
@@ -184,7 +183,7 @@ def test_elf_size_refuses_what_is_no_library(tmp_path):
             measure_elf(path)
 
 
-@needs_compiler
+@pytest.mark.needs_tools("g++")
 def test_elf_size_equals_the_linkers(tmp_path):
     source, library = tmp_path / "x.c", tmp_path / "x.so"
     source.write_text("const char table[100000] = {1}; char zeros[50000]; int one = 1;")

@@ -1,7 +1,6 @@
 """Sessions with Linux devices, on a small integer network written here in Relax and again in numpy."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,17 +23,10 @@ tvm = pytest.importorskip("tvm")
 from tvm import relax  # noqa: E402
 
 EMULATED, LOCAL = get_device("qemu_raspberry_pi_4"), get_device("local")
-needs_emulator = [
-    pytest.mark.emulated,
-    pytest.mark.skipif(
-        not (shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-g++")),
-        reason="needs qemu-user and g++-aarch64-linux-gnu",
-    ),
-]
-needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+needs_emulator = [pytest.mark.emulated, pytest.mark.needs_tools("aarch64-linux-gnu-g++", "qemu-aarch64")]
 DEVICES = [
     pytest.param(EMULATED, marks=needs_emulator, id="emulated"),
-    pytest.param(LOCAL, marks=needs_compiler, id="local"),
+    pytest.param(LOCAL, marks=pytest.mark.needs_tools("g++"), id="local"),
 ]
 
 # name, stride, padding, kernel [out, height, width, in], right shift of the sum

@@ -1,6 +1,5 @@
 """MetaSchedule's builder and runner for Linux devices, on one layer."""
 
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -20,16 +19,10 @@ from tvm import te  # noqa: E402
 from tvm.s_tir import meta_schedule as ms  # noqa: E402
 
 EMULATED, LOCAL = get_device("qemu_raspberry_pi_4"), get_device("local")
-needs_emulator = [
-    pytest.mark.emulated,
-    pytest.mark.skipif(
-        not (shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-g++")),
-        reason="needs qemu-user and g++-aarch64-linux-gnu",
-    ),
-]
+needs_emulator = [pytest.mark.emulated, pytest.mark.needs_tools("aarch64-linux-gnu-g++", "qemu-aarch64")]
 DEVICES = [
     pytest.param(EMULATED, marks=needs_emulator, id="emulated"),
-    pytest.param(LOCAL, marks=pytest.mark.skipif(not shutil.which("g++"), reason="needs g++"), id="local"),
+    pytest.param(LOCAL, marks=pytest.mark.needs_tools("g++"), id="local"),
 ]
 
 

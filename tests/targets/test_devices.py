@@ -32,9 +32,9 @@ def test_built_in_devices(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     kinds = {device.name: (device.board.name, device.kind) for device in list_devices()}
     assert kinds["local"] == ("host", "local")
-    for board in ("mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547", "raspberry_pi_4"):
+    for board in ("mps2_an385", "mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547", "raspberry_pi_4"):
         assert kinds[f"qemu_{board}"] == (board, "emulated")
-    assert len(kinds) == 8
+    assert len(kinds) == 9
 
 
 def test_reads_the_users_devices(write_toml, monkeypatch):

@@ -1,7 +1,6 @@
 """The benchmark of one board, the profile of artifacts, the data file of rivals, and bad input."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,15 +19,6 @@ from thumbnet.tools.stage_costs import StageCost, print_stages
 DIGITS = "mobilenet_v1_0.25_digits"
 CALIBRATION = BUNDLED_FOLDER / "calibration"
 
-needs_qemu_system_arm = pytest.mark.skipif(
-    not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")),
-    reason="needs qemu-system-arm and arm-none-eabi-gcc",
-)
-needs_qemu_aarch64 = pytest.mark.skipif(
-    not (shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-gcc")),
-    reason="needs qemu-aarch64 and aarch64-linux-gnu-gcc",
-)
-
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
@@ -46,7 +36,7 @@ def _output(*command):
 
 
 @pytest.mark.emulated
-@needs_qemu_system_arm
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
 def test_bench_of_one_board_with_random_weights(thumbnet, tmp_path):
     arguments = ("bench", "--board", "mps2_an386", "--network", "vww", "-o", tmp_path / "bench")
     code, out, _ = thumbnet(*arguments, "--json", tmp_path / "rows.json")
@@ -60,6 +50,7 @@ def test_bench_of_one_board_with_random_weights(thumbnet, tmp_path):
         # Two multiply-accumulates an instruction are the core's most.
         assert row["macs"] / 2 < row["instructions"] < row["macs"] * 4
         assert row["ram_bytes"] >= row["arena_bytes"] + row["stack_bytes"] > 96 * 96 * 3
+        assert 0 < row["stack_measured_bytes"] <= row["stack_bytes"] < 1000
         assert row["flash_bytes"] > row["network_flash_bytes"] > 200_000
         assert sum(layer["instructions"] for layer in row["layers"]) == pytest.approx(row["instructions"], rel=0.01)
         assert sum(layer["macs"] for layer in row["layers"]) == row["macs"]
@@ -79,7 +70,7 @@ def test_bench_of_one_board_with_random_weights(thumbnet, tmp_path):
 
 
 @pytest.mark.emulated
-@needs_qemu_system_arm
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
 def test_bench_with_trained_weights_and_without_half_of_them(thumbnet, shared_data, tmp_path):
     code, out, _ = thumbnet(
         *("bench", "--board", "mps3_an547", "--network", "vww", "--weights-dir", shared_data / "models"),
@@ -111,7 +102,7 @@ class _WrongSession(microcontroller_session.MicrocontrollerSession):
 
 
 @pytest.mark.emulated
-@needs_qemu_system_arm
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
 @pytest.mark.parametrize("in_stage", [False, True])
 def test_wrong_bytes_fail_the_bench(thumbnet, monkeypatch, tmp_path, in_stage):
     monkeypatch.setattr(benchmark, "MicrocontrollerSession", _WrongSession)
@@ -140,7 +131,7 @@ def test_bad_input_to_bench(refused, arguments, says):
 
 
 @pytest.mark.emulated
-@needs_qemu_system_arm
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
 def test_damaged_weights(refused, tmp_path):
     (tmp_path / "vww_96_int8.tflite").write_bytes(b"\0\0\0\0TFL3")
     line = refused("bench", "--board", "mps2_an386", "--weights-dir", tmp_path, "-o", tmp_path / "bench")
@@ -186,6 +177,7 @@ def _result(**fields):
     base = {
         "network": "vww", "dead_channels": "kept", "board": get_board("mps2_an386"), "weights": "trained",
         "whole": Measurement("instructions", (100.0,)), "macs": 10, "ram_bytes": 1, "arena_bytes": 1, "stack_bytes": 0,
+        "stack_measured_bytes": 0,
         "flash_bytes": 2, "network_flash_bytes": 1, "equal_to_reference": True, "elf": Path("a.elf"),
         "stages": (stage,),
     }  # fmt: skip
@@ -208,7 +200,7 @@ def test_rivals_did_the_same_work_on_the_same_core():
 
 
 @pytest.mark.emulated
-@needs_qemu_system_arm
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
 def test_profile_of_a_microcontroller(thumbnet, compiled, tmp_path):
     arguments = ("profile", compiled, "--device", "qemu_mps2_an386")
     code, out, _ = thumbnet(*arguments, "--json", tmp_path / "profile.json")
@@ -232,7 +224,7 @@ def test_profile_of_a_microcontroller(thumbnet, compiled, tmp_path):
 
 
 @pytest.mark.emulated
-@needs_qemu_system_arm
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
 def test_profile_of_an_image(thumbnet, compiled):
     image = next(BUNDLED_IMAGES.glob("*.png"))
     code, out, _ = thumbnet("profile", compiled, "--device", "qemu_mps2_an386", "--image", image)
@@ -242,7 +234,7 @@ def test_profile_of_an_image(thumbnet, compiled):
 
 @pytest.mark.emulated
 @pytest.mark.slow
-@needs_qemu_aarch64
+@pytest.mark.needs_tools("aarch64-linux-gnu-gcc", "qemu-aarch64")
 def test_profile_of_a_library(thumbnet, tmp_path):
     compile_network(DIGITS, get_board("raspberry_pi_4"), tmp_path / "pi", calibration=CALIBRATION, calibration_limit=4)
     arguments = ("profile", tmp_path / "pi", "--device", "qemu_raspberry_pi_4", "--json", tmp_path / "profile.json")

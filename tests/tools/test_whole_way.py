@@ -1,6 +1,7 @@
 """The commands on the bundled network: compile, test on an emulated board, tune; and every kind of bad input."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -17,15 +18,6 @@ from thumbnet.tools.network import compile_network
 
 DIGITS = "mobilenet_v1_0.25_digits"
 CALIBRATION = BUNDLED_FOLDER / "calibration"
-
-needs_qemu_system_arm = pytest.mark.skipif(
-    not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")),
-    reason="needs qemu-system-arm and arm-none-eabi-gcc",
-)
-needs_qemu_aarch64 = pytest.mark.skipif(
-    not (shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-gcc")),
-    reason="needs qemu-aarch64 and aarch64-linux-gnu-gcc",
-)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +38,7 @@ def test_compile_prints_a_table_and_writes_json(thumbnet, tmp_path):
     content = json.loads((tmp_path / "a.json").read_text())
     assert content["board"] == "nucleo_f746zg"
     assert content["arena_bytes"] >= 2 * 32 * 32
+    assert "stack, worst case" in out or "not known without arm-none-eabi-gcc" in out
 
 
 def test_compile_says_what_dead_channels_it_removed_or_that_they_are_kept(thumbnet, tmp_path):
@@ -77,7 +70,7 @@ def test_devices_and_boards_json(thumbnet, tmp_path):
 
 
 @pytest.mark.emulated
-@needs_qemu_system_arm
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
 def test_test_reports_all_figures(thumbnet, compiled, tmp_path):
     code, out, _ = thumbnet(
         *("test", compiled, "--device", "qemu_mps2_an386", "--images", BUNDLED_IMAGES, "--limit", 5),
@@ -95,11 +88,13 @@ def test_test_reports_all_figures(thumbnet, compiled, tmp_path):
     assert report["measurement"]["error"] == 0
     assert report["ram_bytes"] > 32 * 32
     assert report["flash_bytes"] > 200_000
+    assert 0 < report["stack_measured_bytes"] <= report["stack_bytes"]
+    assert "worst case" in report["stack_kind"]
     assert (report["device"], report["board"], report["model"]) == ("qemu_mps2_an386", "mps2_an386", DIGITS)
 
 
 @pytest.mark.emulated
-@needs_qemu_system_arm
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
 def test_a_wrong_weight_fails_the_test_and_names_the_layer(thumbnet, compiled, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(compiled, broken)
@@ -117,8 +112,30 @@ def test_a_wrong_weight_fails_the_test_and_names_the_layer(thumbnet, compiled, t
 
 
 @pytest.mark.emulated
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
+def test_an_arena_that_is_too_small_is_told_with_the_stage(refused, compiled, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(compiled, broken)
+    manifest = Artifact.load(compiled).manifest
+    header = broken / "mobilenet_v1_0_25_digits.h"
+    size = manifest["arena_bytes"]
+    text = header.read_text()
+    assert f"_ARENA_BYTES {size}\n" in text
+    header.write_text(text.replace(f"_ARENA_BYTES {size}\n", f"_ARENA_BYTES {size - 32}\n"))
+    write_manifest(broken, {key: value for key, value in manifest.items() if key not in ("format", "files")})
+    line = refused("test", broken, "--device", "qemu_mps2_an386", "--images", BUNDLED_IMAGES, "--limit", 1)
+    found = re.search(
+        r"wrote up to (\d+) bytes behind the end of its arena of (\d+) bytes, seen after stage (\S+);", line
+    )
+    assert found, line
+    assert 0 < int(found[1]) <= 32
+    assert int(found[2]) == size - 32
+    assert found[3] in [stage["name"] for stage in manifest["layers"]]
+
+
+@pytest.mark.emulated
 @pytest.mark.slow
-@needs_qemu_aarch64
+@pytest.mark.needs_tools("aarch64-linux-gnu-gcc", "qemu-aarch64")
 def test_tuning_gives_fewer_instructions_and_the_same_bytes(thumbnet, tmp_path):
     common = (DIGITS, "--calibration", CALIBRATION)
     code, _, err = thumbnet("tune", *common, "--device", "qemu_raspberry_pi_4", "--trials", 24, "-o", tmp_path / "db")
@@ -226,7 +243,7 @@ def test_float_on_a_microcontroller(refused, tmp_path):
     assert "int8 networks only" in line
 
 
-@needs_qemu_system_arm
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
 def test_emulator_missing(refused, compiled, monkeypatch):
     which = shutil.which
     monkeypatch.setattr(

@@ -114,7 +114,7 @@ def _print_results(results: Sequence[Result]) -> None:
             "per MAC",
             "to thumbnet",
             "RAM: arena",
-            "RAM: stack",
+            "RAM: stack, worst case",
             "flash: image",
             "flash: network",
             "right bytes",

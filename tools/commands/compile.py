@@ -60,7 +60,8 @@ def compile(
 ) -> None:
     """Compile MODEL for a board into the folder OUTPUT.
 
-    Microcontrollers get plain C sources, boards that run Linux a shared library.
+    Microcontrollers get plain C sources, boards that run Linux a shared library. What the sources will take on the
+    board is told exactly where its compiler is installed: arena, worst-case stack, constants, code.
     """
     from thumbnet.targets.registry import get_board
 
@@ -92,7 +93,7 @@ def compile(
         ("layers", len(manifest["layers"]) or None),
         ("arena, input included (bytes)", manifest.get("arena_bytes")),
         ("instructions an inference (predicted)", manifest.get("predicted_instructions")),
-        ("constants (bytes)", manifest.get("constant_bytes")),
+        *_footprint(manifest),
         ("ranges", manifest["quantization"]["ranges"]),
         ("folder", output),
     ]
@@ -110,6 +111,20 @@ def _print_choices(choices: Sequence[Mapping[str, int]], taken: int | None) -> N
         rows.append((f"{arena:,}", f"{instructions:,}", f"+{more:.1%}", "this one" if arena == taken else ""))
     columns = ["--ram-limit (bytes)", "instructions (predicted)", "to the fastest", ""]
     print_table("What limits on the arena give", columns, rows)
+
+
+def _footprint(manifest: dict[str, Any]) -> list[tuple[str, object]]:
+    """Return what a microcontroller's memories have to hold beside the arena, as far as it is known."""
+    built = manifest.get("footprint", {"unknown_because": "not built"})
+    if "code_bytes" not in built:
+        unknown = built["unknown_because"] if manifest["kind"] == "c" else None
+        return [("constants (bytes)", manifest.get("constant_bytes")), ("stack and code (bytes)", unknown)]
+    stack = built["stack_bytes"]
+    return [
+        ("stack, worst case (bytes)", f"unknown: {built['stack_unknown_because']}" if stack is None else stack),
+        ("constants (bytes)", built["constant_bytes"]),
+        ("code (bytes)", f"{built['code_bytes']:,}, and {built['library_bytes']:,} of the C library"),
+    ]
 
 
 def _dead_channels(entry: Any) -> str | None:  # noqa: ANN401 - as in the manifest: None, "kept" or what was removed

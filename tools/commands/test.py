@@ -29,8 +29,8 @@ def test(
 ) -> int:
     """Run images through the network in ARTIFACT on a device, and check what comes out.
 
-    Bytes against the reference, classes against PyTorch and the labels, instructions or seconds, RAM and flash. The
-    exit code is 0 where every check passes, 1 where one fails, 2 where the device or the input is at fault.
+    Bytes against the reference, classes against PyTorch and the labels, instructions or seconds, RAM, flash and stack.
+    The exit code is 0 where every check passes, 1 where one fails, 2 where the device or the input is at fault.
     """
     from thumbnet.compile.artifact import Artifact
     from thumbnet.models.preprocessing import load_labels

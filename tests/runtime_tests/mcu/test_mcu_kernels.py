@@ -1,8 +1,7 @@
 """Networks of random layers on the emulated cores: their instructions give the reference's bytes too."""
 
-import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +13,23 @@ from thumbnet.compile.golden import make_golden
 from thumbnet.compile.lowered_network import lower_network
 from thumbnet.compile.reference import run_reference_layers
 from thumbnet.runtime_tests.microcontroller_session import MicrocontrollerSession
+from thumbnet.targets.device import Device
 from thumbnet.targets.devices import get_device
+from thumbnet.targets.registry import get_board
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "compile"))
 import networks
 
 pytestmark = [
     pytest.mark.emulated,
-    pytest.mark.skipif(
-        not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")),
-        reason="needs qemu-system-arm and arm-none-eabi-gcc",
-    ),
+    pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm"),
 ]
 
-BOARDS = ("mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547")
+BOARDS = ("mps2_an385", "mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547")
+DEVICES = {board: get_device(f"qemu_{board}") for board in BOARDS}
+# QEMU has no such board with a serial port; Armv6-M is a part of Armv7-M, so its code runs on the Cortex-M3.
+M0PLUS = replace(get_board("mps2_an385"), core="cortex-m0plus")
+DEVICES["cortex-m0plus"] = Device("qemu_cortex_m0plus", M0PLUS, "emulated")
 NETWORKS = {
     "even sizes": lambda: networks.chain_network((32, 32), (8, 16, 24), "same"),
     "odd sizes": lambda: networks.chain_network((13, 11), (5, 7, 3), "same"),
@@ -66,15 +68,18 @@ def _write_artifact(network, board, folder):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("board", BOARDS)
-def test_every_core_gives_the_references_bytes(board, name, tmp_path):
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_core_gives_the_references_bytes(device, name, tmp_path):
     network = NETWORKS[name]()
-    artifact = _write_artifact(network, board, tmp_path / "net")
-    with MicrocontrollerSession(get_device(f"qemu_{board}")) as session:
+    artifact = _write_artifact(network, DEVICES[device].board.name, tmp_path / "net")
+    with MicrocontrollerSession(DEVICES[device]) as session:
         session.load(artifact)
         for seed in range(2):
             image = networks.make_image(network, seed)
             expected = run_reference_layers(network, image)
             for layer, found in session.run_layers(image).items():
                 assert expected[layer].std() > 1
-                np.testing.assert_array_equal(found, expected[layer], err_msg=f"{layer} on {board}")
+                np.testing.assert_array_equal(found, expected[layer], err_msg=f"{layer} on {device}")
+        memory = session.memory_use()
+        assert memory.stack_unknown_because is None
+        assert 0 < memory.stack_measured_bytes <= memory.stack_bytes

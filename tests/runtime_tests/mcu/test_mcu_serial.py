@@ -19,7 +19,7 @@ from thumbnet.targets.device import Device
 from thumbnet.targets.devices import get_device
 from thumbnet.targets.registry import get_board
 
-pytestmark = [pytest.mark.emulated, pytest.mark.usefixtures("cross_tools")]
+pytestmark = [pytest.mark.emulated, pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")]
 
 
 @pytest.fixture
