@@ -30,6 +30,7 @@ class DspChain(RollingStage):
     """Parameters as in `RollingStage`."""
 
     instruction_set = "dsp"
+    headers = ("thumbnet_dsp.h",)
     window_sizes = (2, 1)
 
     @classmethod

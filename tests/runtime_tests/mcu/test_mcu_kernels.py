@@ -11,7 +11,7 @@ import pytest
 from thumbnet.compile.artifact import Artifact, write_manifest
 from thumbnet.compile.emit_c import emit_c
 from thumbnet.compile.golden import make_golden
-from thumbnet.compile.lowered_network import lower_network
+from thumbnet.compile.lowered_network import KERNELS, lower_network
 from thumbnet.compile.reference import run_reference_layers
 from thumbnet.runtime_tests.microcontroller_session import MicrocontrollerSession
 from thumbnet.targets.devices import get_device
@@ -42,7 +42,7 @@ NETWORKS = {
 def _write_artifact(network, board, folder):
     folder.mkdir()
     # The fast kernels, which networks this small would otherwise leave aside for the sake of RAM.
-    lowered = lower_network(network, 1 << 20)
+    lowered = lower_network(network, 1 << 20, kernels=KERNELS[get_device(f"qemu_{board}").board.instruction_set])
     emit_c(lowered, "net", folder, title="a network of the tests", generator="thumbnet's tests")
     inputs, outputs = make_golden(network)
     np.savez(folder / "golden.npz", inputs=inputs, outputs=outputs)
@@ -68,7 +68,16 @@ def _write_artifact(network, board, folder):
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("board", BOARDS)
 def test_every_core_gives_the_references_bytes(board, name, tmp_path):
-    network = NETWORKS[name]()
+    _check(NETWORKS[name](), board, tmp_path)
+
+
+@pytest.mark.parametrize("name", networks.EDGE_NETWORKS)
+@pytest.mark.parametrize("board", ["mps2_an386", "mps3_an547"])
+def test_shapes_at_the_edges(board, name, tmp_path):
+    _check(networks.EDGE_NETWORKS[name](), board, tmp_path)
+
+
+def _check(network, board, tmp_path):
     artifact = _write_artifact(network, board, tmp_path / "net")
     with MicrocontrollerSession(get_device(f"qemu_{board}")) as session:
         session.load(artifact)
