@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: A call with its arguments, the kernel's entry and exit.
 _CALL = 45
 #: For each element a loop of C touches: a store of a border, a copy, a value gathered from the image's edge.
-_FILL, _COPY, _EDGE = 4, 6, 9
+_FILL, _COPY, _EDGE = 0.8, 6, 2.5
 #: memmove: a call, and each byte.
 _MOVE, _MOVE_BYTE = 30, 0.45
 
@@ -60,7 +60,7 @@ def _layer(stage: MveStage, index: int, blocks: int, rows: int) -> float:
             planes = stage.source if index == 0 else stage.windows[index]
             return blocks * (_CALL + channels * _depthwise_rows(layer, rows / blocks, planes.row_bytes))
         case Convolution():
-            steps = -(-layer.weight[0].size // 16)
+            steps = -(-int(layer.weight[0].size) // 16)
             pairs = width // 2 + 0.7 * (width % 2)
             products = -(-channels // 4) * (rows * (pairs * (14 * steps + 13) + 7) + blocks * 20) + blocks * _CALL
             return products + (0 if layer.kernel == (1, 1) else _image(layer))
@@ -82,7 +82,7 @@ def _depthwise_rows(layer: DepthwiseConvolution, rows: float, row_bytes: int) ->
 def _image(layer: Convolution) -> float:
     """Return what the gathering of the image's pixels takes: a row each vector, and the edges value by value."""
     height, width, _ = layer.output_shape
-    taps = layer.weight[0].size
+    taps = int(layer.weight[0].size)
     if layer.kernel[0] != 3 or taps > 48:
         return height * width * taps * _EDGE
     edges = height * ((layer.padding[1] > 0) + (layer.padding[3] > 0)) + width * (
