@@ -34,6 +34,8 @@ class DspChain(RollingStage):
     """Parameters as in `RollingStage`."""
 
     instruction_set = "dsp"
+    headers = ("thumbnet_dsp.h", "thumbnet_dsp_pointwise.h", "thumbnet_dsp_depthwise.h", "thumbnet_dsp_portable.h")
+    one_pixel_kinds = frozenset({"fully_connected"})
     window_sizes = (2, 1)
 
     @classmethod

@@ -80,6 +80,8 @@ def _products(stage: DspChain, index: int, blocks: int, rows: int) -> float:
     if stage.stationary(index):
         return blocks * channels * _CALL + rows * channels * (8 + 7.8 * width)
     slots = stage.slots_of(layer)
+    if layer.output_shape[:2] == (1, 1):
+        return -(-channels // 2) * (2 * _CALL + 4 * slots)
     channel_pairs, pairs = -(-layer.output_shape[2] // 2), -(-layer.output_shape[1] // 2)
     products = rows * channel_pairs * (10 + pairs * (19 + 2.5 * slots))
     if layer.kernel == (1, 1):

@@ -211,7 +211,9 @@ class DspStage(DspInput):
         start = first + 2 * first_pair * channels
         slots = self.slots_of(layer)
         shift = left_shift(layer.requantization)
-        name = self._define("PW2X2_NHWC", f"pointwise_nhwc_{slots}_{channels}_{shift}", slots, shift, channels)
+        one = layer.output_shape[:2] == (1, 1)
+        macro, stem = ("PW1X2_NHWC", "fully_connected") if one else ("PW2X2_NHWC", "pointwise_nhwc")
+        name = self._define(macro, f"{stem}_{slots}_{channels}_{shift}", slots, shift, channels)
         act_row = self._pairs_of(layer) * 2 * slots
 
         def store(pair: Index, stream: tirx.Expr) -> None:

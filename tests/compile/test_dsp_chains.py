@@ -47,7 +47,7 @@ def _lower(network, target, *, rows, window_bytes=2, block_bytes=None, over=Fals
 def test_a_stage_from_the_image_on(name, rows, window_bytes, tmp_path):
     size, channels, padding = CHAINS[name]
     network = chain_network(size, channels, padding)
-    assert chain_lengths(network, 0)[-1] == len(network.layers)
+    assert chain_lengths(network, 0, frozenset())[-1] == len(network.layers)
     shape = network.output.output_shape
     targets = [
         nhwc_layout(shape),
