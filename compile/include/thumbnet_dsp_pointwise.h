@@ -29,7 +29,12 @@
     "ldrd r5, r7, [sp, #36]\n"               /* rows, gap */                                            \
     "mov r12, r0\n"                                                                                     \
     "mov lr, r3\n"                                                                                      \
-    "add r4, r3, #(16+4*.Lk_K)\n"                                                                       \
+    ".if .Lk_K < 1020\n"                                                                                \
+    "  add r4, r3, #(16+4*.Lk_K)\n"                                                                     \
+    ".else\n"                                                                                           \
+    "  movw r4, #(16+4*.Lk_K)\n"                                                                        \
+    "  add r4, r4, r3\n"                                                                                \
+    ".endif\n"                                                                                          \
     "sub r6, r2, r0\n"                                                                                  \
     "push {r1-r7}\n"                                                                                    \
     ".set .Lk_turn, .Lk_K\n"                 /* slots unrolled */                                       \
@@ -242,7 +247,12 @@
     "mov r7, r5\n"                                                                                      \
     "stm r0!, {r4-r7}\n"                                                                                \
     ".if .Lk_K/8\n"                                                                                     \
-    "  add r2, r0, #(.Lk_K/8*32)\n"                                                                     \
+    "  .if .Lk_K < 1024\n"                                                                              \
+    "    add r2, r0, #(.Lk_K/8*32)\n"                                                                   \
+    "  .else\n"                                                                                         \
+    "    movw r2, #(.Lk_K/8*32)\n"                                                                      \
+    "    add r2, r2, r0\n"                                                                              \
+    "  .endif\n"                                                                                        \
     "  1:\n"                                                                                            \
     "  .rept 1 + 3*!(.Lk_K%32) + !(.Lk_K%16)*!!(.Lk_K%32)\n"                                            \
     "    ldm r1!, {r5, r7, r9, r11}\n"                                                                  \
@@ -366,16 +376,23 @@
     TN_LET("K", K)                                                                                      \
     "push {r4-r11, lr}\n"                                                                               \
     "mov lr, r1\n"                                                                                      \
+    "movw r1, #.Lk_K\n"                                                                                 \
     "1:\n"                                                                                              \
-    ".set .Lk_at, 0\n"                                                                                  \
-    ".rept .Lk_K/8\n"                                                                                   \
-    "  ldrd r5, r9, [r0, #.Lk_at]\n"                                                                    \
-    "  ldrd r7, r11, [r0, #.Lk_at+.Lk_K]\n"                                                             \
+    "add r3, r0, r1\n"                       /* the second pixel, and the end of the first */           \
+    "mov r12, r3\n"                                                                                     \
+    ".set .Lk_turn, 8 + 24*!(.Lk_K%32)\n"       /* channels unrolled */                                 \
+    "2:\n"                                                                                              \
+    ".rept .Lk_turn/8\n"                                                                                \
+    "  ldrd r5, r9, [r0], #8\n"                                                                         \
+    "  ldrd r7, r11, [r3], #8\n"                                                                        \
        TN_WIDEN_4_11                                                                                    \
     "  stm lr!, {r4-r11}\n"                                                                             \
-    "  .set .Lk_at, .Lk_at+8\n"                                                                         \
     ".endr\n"                                                                                           \
-    "add r0, r0, #2*.Lk_K\n"                                                                            \
+    ".if .Lk_K > .Lk_turn\n"                                                                            \
+    "  cmp r0, r12\n"                                                                                   \
+    "  bne 2b\n"                                                                                        \
+    ".endif\n"                                                                                          \
+    "mov r0, r3\n"                                                                                      \
     "subs r2, r2, #1\n"                                                                                 \
     "bne 1b\n"                                                                                          \
     "pop {r4-r11, pc}\n")

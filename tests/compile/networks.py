@@ -250,6 +250,8 @@ EDGE_NETWORKS = {
     "pixels far apart": lambda: _one((2, 5, 300), outputs=7, large_scale=True),
     "many channels": lambda: _one((3, 3, 450), outputs=5),
     "fully connected": lambda: _one((1, 1, 1300), outputs=11),
+    "fully connected, whole vectors": lambda: _one((1, 1, 1280), outputs=6),
+    "fully connected, half vectors": lambda: _one((1, 1, 1032), outputs=6),
     "stride 1 on an image": lambda: _one((6, 7, 1), outputs=5, kernel=(3, 3), padding=(1, 1, 1, 1)),
     "five by five": lambda: _one((9, 8, 2), outputs=4, kernel=(5, 5), stride=(2, 2), padding=(2, 2, 2, 2)),
     "pool": lambda: one_layer_network(make_pool(np.random.default_rng(2), (5, 4, 7))),
