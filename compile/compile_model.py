@@ -27,7 +27,7 @@ from thumbnet.compile.frontend import import_float, import_quantized, quantize_m
 from thumbnet.compile.golden import make_golden
 from thumbnet.compile.integer_network import IntegerNetwork
 from thumbnet.compile.integer_relax import identifier, read_relax
-from thumbnet.compile.lowered_network import lower_network
+from thumbnet.compile.lowered_network import KERNELS, lower_network
 from thumbnet.compile.network_file import save_network
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
 from thumbnet.compile.pipeline import lower_to_integer
@@ -154,7 +154,8 @@ def c_name(name: str) -> str:
 
 def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
     network = read_relax(module)
-    lowered = lower_network(network, request.ram_limit, ram_bytes=arena_limit(request.board))
+    kernels = KERNELS[request.board.instruction_set]
+    lowered = lower_network(network, request.ram_limit, ram_bytes=arena_limit(request.board), kernels=kernels)
     name, limits = c_name(request.name), (request.board, request.ram_limit)
     check_fit(request.name, lowered, *limits, reserve=False)
     emit_c(lowered, name, folder, title=_title(request), generator=_generator())

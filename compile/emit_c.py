@@ -39,7 +39,7 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
     Returns
     -------
     list of Path
-        The files: header, sources, the arithmetic header, CMakeLists.txt.
+        The files: header, sources, the kernels' headers, CMakeLists.txt.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
@@ -53,6 +53,7 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
     environment.filters["product"] = math.prod
     environment.filters["c_float"] = lambda value: f"{np.float32(value):.9g}f"
     symbols = _name_layers(name, [stage.name for stage in lowered.stages])
+    headers = lowered.kernels.headers
     context = {
         "name": name,
         "NAME": name.upper(),
@@ -64,6 +65,7 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
         "stages": [
             _stage_context(symbol, stage, lowered) for symbol, stage in zip(symbols, lowered.stages, strict=True)
         ],
+        "kernels_header": headers[0],
         "definitions": list(dict.fromkeys(line for stage in lowered.stages for line in stage.kernel.definitions)),
     }
     files = []
@@ -78,8 +80,8 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
         path = folder / file
         path.write_text(environment.get_template(template).render(context))
         files.append(path)
-    for header in sorted(INCLUDE.glob("*.h")):
-        files.append(Path(shutil.copy(header, folder / header.name)))
+    for header in ("thumbnet_arithmetic.h", *headers):
+        files.append(Path(shutil.copy(INCLUDE / header, folder / header)))
     return files
 
 

@@ -9,6 +9,7 @@ from thumbnet.compile.integer_network import NETWORK_INPUT, IntegerNetwork, Laye
 from thumbnet.compile.kernels.dsp_stage import DspStage
 from thumbnet.compile.kernels.kernel import Kernel
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
+from thumbnet.compile.kernels.mve_stage import MveStage
 from thumbnet.compile.kernels.portable import build_portable
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.memory_plan import MemoryPlan, PlannedTensor, plan_memory
@@ -17,6 +18,9 @@ from thumbnet.compile.stage_planner import StageGraph, StagePlan
 #: Part of the instructions that a smaller arena may cost where no limit is given: on a microcontroller the RAM is what
 #: the rest of a program lacks first, and the last percents of speed cost several times as much of it.
 SPENT_ON_RAM = 0.05
+
+#: The fast kernels by `Board.instruction_set`.
+KERNELS: dict[str, type[RollingStage]] = {"dsp": DspStage, "mve": MveStage}
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,15 @@ class LoweredNetwork:
         Arena offsets by tensor: ``"input"``, layers' names, and `scratch_name` of each stage's scratch.
     choices : tuple of RamChoice
         From the fastest to the leanest: what other limits on the arena would give.
+    kernels : type of RollingStage
+        Whose headers the code needs.
     """
 
     network: IntegerNetwork
     stages: tuple[Stage, ...]
     plan: MemoryPlan
     choices: tuple[RamChoice, ...] = ()
+    kernels: type[RollingStage] = DspStage
 
     @property
     def constant_bytes(self) -> int:
@@ -165,7 +172,9 @@ def _fastest(network: IntegerNetwork, graph: StageGraph, limit: int | None) -> l
 
 def place_stages(network: IntegerNetwork, plan: Sequence[StagePlan]) -> MemoryPlan:
     """Place the input, every stage's output and every stage's scratch in one arena."""
-    return plan_memory(_lifetimes(network, plan))
+    placed = plan_memory(_lifetimes(network, plan))
+    beyond = max((stage.chain.bytes_read_beyond for stage in plan if stage.chain), default=0)
+    return replace(placed, arena_bytes=placed.arena_bytes + beyond)
 
 
 def build_stages(network: IntegerNetwork, plan: Sequence[StagePlan]) -> LoweredNetwork:
@@ -182,7 +191,8 @@ def build_stages(network: IntegerNetwork, plan: Sequence[StagePlan]) -> LoweredN
         )
         for stage in plan
     )
-    return LoweredNetwork(network, stages, place_stages(network, plan))
+    kernels = next((type(stage.chain) for stage in plan if stage.chain), DspStage)
+    return LoweredNetwork(network, stages, place_stages(network, plan), kernels=kernels)
 
 
 def _layouts(network: IntegerNetwork, stage: StagePlan) -> list[Layout]:

@@ -145,13 +145,16 @@ class StageGraph:
     def _chains_from(self, start: int, source: Layout) -> Iterator[StagePlan]:
         if self.kernels is None:
             return
-        for length in chain_lengths(self.network, start):
+        for length in self._chain_lengths(start):
             if length > _LONGEST_CHAIN:
                 break
             layers = self.network.layers[start : start + length]
             others = self._bystanders(start, start + length)
             for chain in self._tilings(layers, source, start + length):
                 yield _plan_of(layers, chain, others)
+
+    def _chain_lengths(self, start: int) -> list[int]:
+        return chain_lengths(self.network, start, one_pixel=self.kernels is not None and self.kernels.one_pixel)
 
     def _tilings(self, layers: tuple[Layer, ...], source: Layout, end: int) -> Iterator[RollingStage]:
         assert self.kernels is not None
@@ -180,7 +183,7 @@ class StageGraph:
 
     def _depthwise_reader(self, index: int) -> tuple[DepthwiseConvolution | None, int | None]:
         """Return the depthwise layer that alone reads the tensor made before layer `index`, and what it pads with."""
-        if index >= len(self.network.layers) or not chain_lengths(self.network, index):
+        if index >= len(self.network.layers) or not self._chain_lengths(index):
             return None, None
         reader, made = self.network.layers[index], self.network.layers[index - 1]
         if not isinstance(reader, DepthwiseConvolution) or reader.source != made.name:

@@ -19,6 +19,9 @@ CORTEX_M_FLAGS: dict[str, tuple[str, ...]] = {
     "cortex-m55": ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
 }
 
+#: Cores with MVE (Helium).
+MVE_CORES = frozenset({"cortex-m55"})
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -99,6 +102,11 @@ class Board:
                 raise BoardError(f"{self.name}: a Cortex-M board needs both a flash and a ram memory")
         elif not self.llvm:
             raise BoardError(f"{self.name}: a {self.family} board needs its llvm target")
+
+    @property
+    def instruction_set(self) -> Literal["dsp", "mve"]:
+        """Which of the int8 kernels in C suit the core; both have a portable form for other cores."""
+        return "mve" if self.core in MVE_CORES else "dsp"
 
     @property
     def core_flags(self) -> tuple[str, ...]:

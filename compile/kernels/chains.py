@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from thumbnet.compile.integer_network import (
     Add,
+    AveragePool,
     Convolution,
     DepthwiseConvolution,
     IntegerNetwork,
@@ -32,12 +33,13 @@ class Gather:
 Link = Layer | Gather
 
 
-def chain_lengths(network: IntegerNetwork, start: int) -> list[int]:
+def chain_lengths(network: IntegerNetwork, start: int, *, one_pixel: bool = False) -> list[int]:
     """Return how many layers from one on can be one chain, every possible number of them, ascending.
 
     A chain is a convolution or pointwise convolution, or starts with a depthwise one; every depthwise convolution in it
     is followed by a pointwise one; a residual add may end it whose shortcut is the chain's input. Nothing but the next
-    layer reads what a layer inside makes.
+    layer reads what a layer inside makes. Fully connected layers and average pools, whose output is one
+    pixel, are chains where `one_pixel` says so, a pool on its own.
     """
     readers = Counter(source for layer in network.layers for source in layer.sources)
     layers = network.layers
@@ -55,7 +57,11 @@ def chain_lengths(network: IntegerNetwork, start: int) -> list[int]:
                 break
             lengths.append(end - start + 1)
             break
-        if not _on_kernels(layer) or (previous is not None and layer.sources != (previous.name,)):
+        if isinstance(layer, AveragePool):
+            if one_pixel and previous is None:
+                lengths.append(1)
+            break
+        if not _on_kernels(layer, one_pixel) or (previous is not None and layer.sources != (previous.name,)):
             break
         if isinstance(layer, Convolution):
             if previous is not None and (layer.kernel != (1, 1) or not isinstance(previous, DepthwiseConvolution)):
@@ -69,13 +75,14 @@ def chain_lengths(network: IntegerNetwork, start: int) -> list[int]:
     return lengths
 
 
-def _on_kernels(layer: Layer) -> bool:
+def _on_kernels(layer: Layer, one_pixel: bool) -> bool:
     match layer:
         case Convolution():
             pointwise = layer.kernel == (1, 1)
             plain = layer.stride == (1, 1) and not any(layer.padding)
-            # A fully connected layer has one pixel: widening its weights would cost more than it saves.
-            return (plain and layer.output_shape[:2] != (1, 1)) if pointwise else True
+            # Where weights are widened first, that costs more than it saves for one pixel.
+            pixels = one_pixel or layer.output_shape[:2] != (1, 1)
+            return (plain and pixels) if pointwise else True
         case DepthwiseConvolution():
             return layer.kernel == (3, 3) and layer.stride in ((1, 1), (2, 2))
         case _:

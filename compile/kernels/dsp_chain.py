@@ -34,6 +34,12 @@ class DspChain(RollingStage):
     """Parameters as in `RollingStage`."""
 
     instruction_set = "dsp"
+    headers = (
+        "thumbnet_dsp.h",
+        "thumbnet_dsp_depthwise.h",
+        "thumbnet_dsp_pointwise.h",
+        "thumbnet_dsp_portable.h",
+    )
     window_sizes = (2, 1)
 
     @classmethod

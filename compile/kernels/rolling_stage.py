@@ -45,6 +45,12 @@ class RollingStage(StageCode):
 
     #: How the kernels are called in reports.
     instruction_set = ""
+    #: The kernels' C headers; the first includes the others.
+    headers: tuple[str, ...] = ()
+    #: Whether there are kernels for fully connected layers and average pools too, whose output is one pixel.
+    one_pixel = False
+    #: What kernels may read beyond the arena's last tensor.
+    bytes_read_beyond = 0
     #: The sizes an element of a window may have, the fastest first.
     window_sizes: tuple[int, ...] = (1,)
 
@@ -373,5 +379,6 @@ _SHORT = {
     "pointwise_conv2d": "pw",
     "fully_connected": "pw",
     "add": "add",
+    "average_pool": "average",
     "gather": "gather",
 }

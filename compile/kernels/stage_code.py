@@ -38,6 +38,11 @@ class StageCode:
         self.definitions.append(f"TN_DEF_{macro}({', '.join([name, *map(str, arguments)])})")
         return name
 
+    def _define_shaped(self, macro: str, stem: str, *shape: int) -> str:
+        """Define a kernel that is made of its constants alone, and named by them."""
+        name = "_".join([stem, *(f"m{-value}" if value < 0 else str(value) for value in shape)])
+        return self._define(macro, name, *shape)
+
     def _fill_rows(self, buffer: str, layout: Layout, value: int, first: Index, count: Index) -> None:
         if isinstance(count, int) and count <= 0:
             return

@@ -212,3 +212,46 @@ def networks(draw, longest=4):
         source, now = layer.name, layer.output_shape
     made.append(make_pool(rng, now, source=source))
     return IntegerNetwork(shape, INPUT_QUANT, tuple(made))
+
+
+def separable_network(size, channels, stride, *, padding="same", seed=7, clamp=(-128, 127), large_scale=False):
+    """Make a depthwise convolution and the pointwise one behind it, from `channels[0]` to `channels[1]` channels."""
+    rng = np.random.default_rng(seed)
+    shape = (*size, channels[0])
+    pads = (1, 1, 1, 1) if padding == "symmetric" else same_padding(shape, (3, 3), (stride, stride))
+    options = {"clamp": clamp, "large_scale": large_scale}
+    depthwise = make_convolution(
+        rng, shape, kernel=(3, 3), stride=(stride, stride), padding=pads, name="depthwise", **options
+    )
+    pointwise = make_convolution(
+        rng, depthwise.output_shape, outputs=channels[1], name="pointwise", source="depthwise", **options
+    )
+    return IntegerNetwork(shape, INPUT_QUANT, (depthwise, pointwise))
+
+
+def _one(shape, **options):
+    return one_layer_network(make_convolution(np.random.default_rng(9), shape, **options))
+
+
+#: Shapes and constants at which kernels take another path: few columns, few and odd channels, many channels, shifted
+#: accumulators, tight clamps, edges of the image.
+EDGE_NETWORKS = {
+    "one pixel": lambda: separable_network((1, 1), (5, 6), 1),
+    "two columns": lambda: separable_network((5, 2), (3, 9), 1),
+    "three by three": lambda: separable_network((3, 3), (6, 5), 1, padding="symmetric"),
+    "seven columns, shifted": lambda: separable_network((6, 7), (4, 4), 1, large_scale=True),
+    "tight clamp": lambda: separable_network((4, 10), (6, 7), 1, clamp=(-7, 9)),
+    "stride 2, shifted": lambda: separable_network((9, 13), (5, 2), 2, large_scale=True),
+    "stride 2, tight clamp": lambda: separable_network((5, 5), (2, 3), 2, padding="symmetric", clamp=(-40, 50)),
+    "far rows": lambda: separable_network((3, 130), (2, 4), 1),
+    "far rows, stride 2": lambda: separable_network((5, 140), (2, 4), 2),
+    "unaligned pixels": lambda: _one((3, 5, 23), outputs=6),
+    "unaligned and many": lambda: _one((3, 3, 77), outputs=5, clamp=(-50, 50)),
+    "pixels far apart": lambda: _one((2, 5, 300), outputs=7, large_scale=True),
+    "many channels": lambda: _one((3, 3, 450), outputs=5),
+    "fully connected": lambda: _one((1, 1, 1300), outputs=11),
+    "stride 1 on an image": lambda: _one((6, 7, 1), outputs=5, kernel=(3, 3), padding=(1, 1, 1, 1)),
+    "five by five": lambda: _one((9, 8, 2), outputs=4, kernel=(5, 5), stride=(2, 2), padding=(2, 2, 2, 2)),
+    "pool": lambda: one_layer_network(make_pool(np.random.default_rng(2), (5, 4, 7))),
+    "small pool": lambda: one_layer_network(make_pool(np.random.default_rng(2), (3, 3, 18))),
+}

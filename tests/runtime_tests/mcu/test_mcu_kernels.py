@@ -10,7 +10,7 @@ import pytest
 from thumbnet.compile.artifact import Artifact, write_manifest
 from thumbnet.compile.emit_c import emit_c
 from thumbnet.compile.golden import make_golden
-from thumbnet.compile.lowered_network import lower_network
+from thumbnet.compile.lowered_network import KERNELS, lower_network
 from thumbnet.compile.reference import run_reference_layers
 from thumbnet.runtime_tests.microcontroller_session import MicrocontrollerSession
 from thumbnet.targets.device import Device
@@ -44,7 +44,7 @@ NETWORKS = {
 def _write_artifact(network, board, folder):
     folder.mkdir()
     # The fast kernels, which networks this small would otherwise leave aside for the sake of RAM.
-    lowered = lower_network(network, 1 << 20)
+    lowered = lower_network(network, 1 << 20, kernels=KERNELS[get_board(board).instruction_set])
     emit_c(lowered, "net", folder, title="a network of the tests", generator="thumbnet's tests")
     inputs, outputs = make_golden(network)
     np.savez(folder / "golden.npz", inputs=inputs, outputs=outputs)
@@ -70,7 +70,16 @@ def _write_artifact(network, board, folder):
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("device", DEVICES)
 def test_every_core_gives_the_references_bytes(device, name, tmp_path):
-    network = NETWORKS[name]()
+    _check(NETWORKS[name](), device, tmp_path)
+
+
+@pytest.mark.parametrize("name", networks.EDGE_NETWORKS)
+@pytest.mark.parametrize("device", ["mps2_an386", "mps3_an547"])
+def test_shapes_at_the_edges(device, name, tmp_path):
+    _check(networks.EDGE_NETWORKS[name](), device, tmp_path)
+
+
+def _check(network, device, tmp_path):
     artifact = _write_artifact(network, DEVICES[device].board.name, tmp_path / "net")
     with MicrocontrollerSession(DEVICES[device]) as session:
         session.load(artifact)
