@@ -527,6 +527,25 @@
     ".endr\n"                                                                                                          \
     "tn_end \\name\n"                                                                                                  \
     ".endm\n"                                                                                                          \
+    /* r0 window, r1 distance, r2 bytes, r3 channels, channel bytes on the stack: forwards, what is read is not yet written. */ \
+    ".macro tn_carry name\n"                                                                                           \
+    "tn_begin \\name\n"                                                                                                \
+    "ldr r6, [sp, #100]\n"                                                                                             \
+    "1:\n"                                                                                                             \
+    "mov r4, r0\n"                                                                                                     \
+    "add r5, r0, r1\n"                                                                                                 \
+    "dlstp.8 lr, r2\n"                                                                                                 \
+    "2:\n"                                                                                                             \
+    "vldrb.u8 q0, [r5], #16\n"                                                                                         \
+    "vstrb.8 q0, [r4], #16\n"                                                                                          \
+    "letp lr, 2b\n"                                                                                                    \
+    "add r0, r0, r6\n"                                                                                                 \
+    "subs r3, r3, #1\n"                                                                                                \
+    "bne.n 1b\n"                                                                                                       \
+    "vpop {d8-d15}\n"                                                                                                  \
+    "pop {r4-r11, pc}\n"                                                                                               \
+    "tn_end \\name\n"                                                                                                  \
+    ".endm\n"                                                                                                          \
     /* r0 image row, r1 act, r2 pixels. Rows of taps of at most 16 bytes; what a store writes too much the next overwrites. */ \
     ".macro tn_sums_to_lanes\n"                                                                                        \
     "vmov q0[2], q0[0], r0, r4\n"                                                                                      \
@@ -801,6 +820,11 @@
     void NAME(const int8_t *in, int8_t *out, int32_t channels);                                                        \
     TN_MVE_KERNEL("tn_average " #NAME ", " #PIXELS ", " #STRIDE ", " #BIAS ", " #MULTIPLIER ", " #SHIFT ", " #ZP       \
                   ", " #LO ", " #HI)
+
+/* Moves `bytes` bytes of each channel of a window up by `distance` bytes. */
+#define TN_DEF_MVE_CARRY(NAME)                                                                                         \
+    void NAME(int8_t *window, int32_t distance, int32_t bytes, int32_t channels, int32_t channel_bytes);               \
+    TN_MVE_KERNEL("tn_carry " #NAME)
 
 /* Taps of a 3-row kernel, TAPS bytes of each row, into SLOTS bytes a pixel; pixels STEP bytes apart in the image. */
 #define TN_DEF_MVE_IM2COL(NAME, TAPS, ROWB, STEP, SLOTS)                                                               \

@@ -75,6 +75,12 @@ static inline int8_t tn_mve_requantize(int32_t acc, int shift, int32_t multiplie
         }                                                                                                              \
     }
 
+#define TN_DEF_MVE_CARRY(NAME)                                                                                         \
+    static void NAME(int8_t *window, int32_t distance, int32_t bytes, int32_t channels, int32_t channel_bytes) {       \
+        for (; channels > 0; --channels, window += channel_bytes)                                                      \
+            memmove(window, window + distance, (size_t)bytes);                                                         \
+    }
+
 #define TN_DEF_MVE_IM2COL(NAME, TAPS, ROWB, STEP, SLOTS)                                                               \
     static void NAME(const int8_t *in, int8_t *act, int32_t pixels) {                                                  \
         for (; pixels > 0; --pixels, in += (STEP), act += (SLOTS))                                                     \

@@ -189,6 +189,17 @@ class MveStage(RollingStage):
             *(rows, gap, len(block_starts(channels))),
         )
 
+    def _carry(self, index: int, window: Layout) -> None:
+        rows = self.plan[index]
+        if rows.new_row == 0:
+            return
+        name = self._define("MVE_CARRY", "carry")
+        channels, bytes_ = window.shape[2], rows.new_row * window.row_bytes
+        if window.row_major:
+            channels = 1
+        distance = rows.step_rows * window.row_bytes
+        self._call(name, self._at(f"window{index}", 0), distance, bytes_, channels, window.channel_bytes)
+
     def _average(self, layer: AveragePool) -> None:
         height, width, channels = layer.input_shape
         # One scale in, one scale out: all channels have the same multiplier.
