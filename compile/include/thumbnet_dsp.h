@@ -84,4 +84,22 @@ TN_INLINE void tn_add4(int8_t *out, const int8_t *a, const int8_t *b, int32_t m,
         out[i] = (int8_t)tn_ssat8((a[i] * (int16_t)m + b[i] * (m >> 16) + c) >> shift);
 #endif
 }
+
+/* Moves `bytes` bytes of each channel of a window up by `distance` bytes; sixteen at a time, which the C library's
+ * memmove does not do. */
+static inline void tn_carry(void *window, int32_t distance, int32_t bytes, int32_t channels, int32_t channel_bytes) {
+    int8_t *plane = (int8_t *)window;
+    for (; channels > 0; --channels, plane += channel_bytes) {
+        int8_t *to = plane;
+        const int8_t *from = plane + distance;
+        int32_t rest = bytes;
+        for (; rest >= 16; rest -= 16, to += 16, from += 16) {
+            uint32_t words[4];
+            memcpy(words, from, 16);
+            memcpy(to, words, 16);
+        }
+        for (; rest > 0; --rest)
+            *to++ = *from++;
+    }
+}
 #endif

@@ -1,5 +1,5 @@
-/* thumbnet micro-kernels, int8 networks on Cortex-M with MVE (Helium: M55, M85), and a portable form that gives the same
- * bytes on any core.
+/* thumbnet micro-kernels, int8 networks on Cortex-M with MVE (Helium: M55, M85), and a portable form that gives the
+ * same bytes on any core.
  *
  * Layouts (int8 everywhere):
  *   planes  a plane a channel, or rows of all channels behind each other; each row [left border][pixels][right border].
@@ -527,6 +527,25 @@
     ".endr\n"                                                                                                          \
     "tn_end \\name\n"                                                                                                  \
     ".endm\n"                                                                                                          \
+    /* r0 window, r1 distance, r2 bytes, r3 channels, channel bytes on the stack: forwards, what is read is not yet written. */ \
+    ".macro tn_carry name\n"                                                                                           \
+    "tn_begin \\name\n"                                                                                                \
+    "ldr r6, [sp, #100]\n"                                                                                             \
+    "1:\n"                                                                                                             \
+    "mov r4, r0\n"                                                                                                     \
+    "add r5, r0, r1\n"                                                                                                 \
+    "dlstp.8 lr, r2\n"                                                                                                 \
+    "2:\n"                                                                                                             \
+    "vldrb.u8 q0, [r5], #16\n"                                                                                         \
+    "vstrb.8 q0, [r4], #16\n"                                                                                          \
+    "letp lr, 2b\n"                                                                                                    \
+    "add r0, r0, r6\n"                                                                                                 \
+    "subs r3, r3, #1\n"                                                                                                \
+    "bne.n 1b\n"                                                                                                       \
+    "vpop {d8-d15}\n"                                                                                                  \
+    "pop {r4-r11, pc}\n"                                                                                               \
+    "tn_end \\name\n"                                                                                                  \
+    ".endm\n"                                                                                                          \
     /* r0 image row, r1 act, r2 pixels. Rows of taps of at most 16 bytes; what a store writes too much the next overwrites. */ \
     ".macro tn_sums_to_lanes\n"                                                                                        \
     "vmov q0[2], q0[0], r0, r4\n"                                                                                      \
@@ -762,12 +781,12 @@
 /* clang-format on */
 #define TN_MVE_KERNEL(CALL) __asm(TN_MVE_MACROS CALL "\n");
 
-/* Pointwise: 2 pixels x 4 output channels, K input channels. A row is 2 * pairs pixels, and one more where ODD is 1; gap
- * bytes of out are skipped after each of `rows` rows; act goes on. Output channels are OCH bytes apart, pixels OPIX. All
- * blocks of 4 channels; of N channels, N > 4, the last block lies over the one before where TAIL = N % 4 is not 0; LAST is
- * 3, or N - 1 where N < 4 (the last channel is repeated).
- * weights of a block: [K / 16 rounded up][4 channels][16] int8, bias[4], multiplier[4] int32.
- * 14 * K / 16 + 13 instructions for 8 outputs; 4 vectors of weights stay in registers. */
+/* Pointwise: 2 pixels x 4 output channels, K input channels. A row is 2 * pairs pixels, and one more where ODD is 1;
+ * gap bytes of out are skipped after each of `rows` rows; act goes on. Output channels are OCH bytes apart, pixels
+ * OPIX. All blocks of 4 channels; of N channels, N > 4, the last block lies over the one before where TAIL = N % 4 is
+ * not 0; LAST is 3, or N - 1 where N < 4 (the last channel is repeated). weights of a block: [K / 16 rounded up][4
+ * channels][16] int8, bias[4], multiplier[4] int32. 14 * K / 16 + 13 instructions for 8 outputs; 4 vectors of weights
+ * stay in registers. */
 #define TN_DEF_MVE_POINTWISE(NAME, K, STRIDE, OCH, OPIX, LAST, TAIL, ODD, SHIFT, ZP, LO, HI)                           \
     void NAME(const int8_t *act, int8_t *out, const int32_t *weights, int32_t pairs, int32_t rows, int32_t gap,        \
               int32_t blocks);                                                                                         \
@@ -783,8 +802,8 @@
     TN_MVE_KERNEL("tn_depthwise " #NAME ", " #STRIDE ", " #WIDTH ", " #ROWB ", " #CHB ", " #OSTRIDE ", " #ROWSET       \
                   ", " #SHIFT ", " #ZP ", " #LO ", " #HI)
 
-/* The same with STRIDE 1, WIDTH 4 or more: rows are interleaved by four, so that 16 bytes are a patch of 4 x 4 pixels, in
- * which the kernel has four places: a VMLADAV for each output. Taps in the order [3 columns][4 rows], the fourth 0.
+/* The same with STRIDE 1, WIDTH 4 or more: rows are interleaved by four, so that 16 bytes are a patch of 4 x 4 pixels,
+ * in which the kernel has four places: a VMLADAV for each output. Taps in the order [3 columns][4 rows], the fourth 0.
  * 25 instructions for 4 x 2 outputs, and 8 for 16 columns of 4 rows interleaved. */
 #define TN_DEF_MVE_DEPTHWISE_PATCHES(NAME, WIDTH, ROWB, CHB, OSTRIDE, SHIFT, ZP, LO, HI)                               \
     void NAME(const int8_t *in, int8_t *out, const int32_t *params, int32_t channels, int32_t rows);                   \
@@ -801,6 +820,11 @@
     void NAME(const int8_t *in, int8_t *out, int32_t channels);                                                        \
     TN_MVE_KERNEL("tn_average " #NAME ", " #PIXELS ", " #STRIDE ", " #BIAS ", " #MULTIPLIER ", " #SHIFT ", " #ZP       \
                   ", " #LO ", " #HI)
+
+/* Moves `bytes` bytes of each channel of a window up by `distance` bytes. */
+#define TN_DEF_MVE_CARRY(NAME)                                                                                         \
+    void NAME(int8_t *window, int32_t distance, int32_t bytes, int32_t channels, int32_t channel_bytes);               \
+    TN_MVE_KERNEL("tn_carry " #NAME)
 
 /* Taps of a 3-row kernel, TAPS bytes of each row, into SLOTS bytes a pixel; pixels STEP bytes apart in the image. */
 #define TN_DEF_MVE_IM2COL(NAME, TAPS, ROWB, STEP, SLOTS)                                                               \

@@ -61,7 +61,7 @@ static inline int8_t tn_mve_requantize(int32_t acc, int shift, int32_t multiplie
     static void NAME(int8_t *out, const int8_t *a, const int8_t *b, int32_t values) {                                  \
         for (int32_t i = 0; i < values; ++i) {                                                                         \
             int32_t sum = (a[i] * (MA) + b[i] * (MB) + (CONSTANT)) >> (SHIFT);                                         \
-            out[i] = (int8_t)(sum < (LO) ? (LO) : sum > (HI) ? (HI) : sum);                                            \
+            out[i] = (int8_t)(sum<(LO) ? (LO) : sum>(HI) ? (HI) : sum);                                                \
         }                                                                                                              \
     }
 
@@ -73,6 +73,12 @@ static inline int8_t tn_mve_requantize(int32_t acc, int shift, int32_t multiplie
                 acc += in[p * (STRIDE) + c];                                                                           \
             out[c] = tn_mve_requantize(acc, SHIFT, MULTIPLIER, ZP, LO, HI);                                            \
         }                                                                                                              \
+    }
+
+#define TN_DEF_MVE_CARRY(NAME)                                                                                         \
+    static void NAME(int8_t *window, int32_t distance, int32_t bytes, int32_t channels, int32_t channel_bytes) {       \
+        for (; channels > 0; --channels, window += channel_bytes)                                                      \
+            memmove(window, window + distance, (size_t)bytes);                                                         \
     }
 
 #define TN_DEF_MVE_IM2COL(NAME, TAPS, ROWB, STEP, SLOTS)                                                               \

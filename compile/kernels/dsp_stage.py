@@ -44,6 +44,9 @@ class DspStage(DspInput):
                 case Add():
                     self._add(index, first, count)
 
+    def _carry(self, window: str, *sizes: int) -> None:
+        self._call("tn_carry", self._at(window, 0), *sizes)
+
     def predicted_instructions(self) -> float:
         """Return the estimate of `dsp_cost`."""
         return predict_instructions(self)

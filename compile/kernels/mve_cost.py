@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _CALL = 45
 #: For each element a loop of C touches: a store of a border, a copy, a value gathered from the image's edge.
 _FILL, _COPY, _EDGE = 0.8, 6, 2.5
-#: memmove: a call, and each byte.
-_MOVE, _MOVE_BYTE = 30, 0.45
+#: Carried rows: a channel, and each byte.
+_MOVE, _MOVE_BYTE = 7, 3 / 16
 
 
 def predict_instructions(stage: MveStage) -> float:
@@ -37,7 +37,7 @@ def predict_instructions(stage: MveStage) -> float:
         total += _FILL * channels * window.shape[0] * (window.border[1] + window.border[3])
         if stage.steps > 1 and plan.new_row:
             moves = 1 if window.row_major else channels
-            total += stage.steps * moves * (_MOVE + plan.new_row * window.row_bytes * _MOVE_BYTE)
+            total += stage.steps * (_CALL + moves * (_MOVE + plan.new_row * window.row_bytes * _MOVE_BYTE))
     if stage.target.planar:
         height, width, channels = stage.target.shape
         top, left, bottom, right = stage.target.border

@@ -189,6 +189,9 @@ class MveStage(RollingStage):
             *(rows, gap, len(block_starts(channels))),
         )
 
+    def _carry(self, window: str, *sizes: int) -> None:
+        self._call(self._define("MVE_CARRY", "carry"), self._at(window, 0), *sizes)
+
     def _average(self, layer: AveragePool) -> None:
         height, width, channels = layer.input_shape
         # One scale in, one scale out: all channels have the same multiplier.

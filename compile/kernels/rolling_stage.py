@@ -110,6 +110,14 @@ class RollingStage(StageCode):
         """Emit a group's layers for `count` rows of its output from row `first` on."""
 
     @abstractmethod
+    def _carry(self, window: str, *sizes: int) -> None:
+        """Emit the move of rows that the next step needs again to a window's start.
+
+        The sizes are the bytes they are moved by and their bytes in each channel, the number of channels, and the bytes
+        from one to the next.
+        """
+
+    @abstractmethod
     def _group_row_bytes(self, group: Sequence[int]) -> int:
         """Return the bytes that lie between the layers of a group for one row."""
 
@@ -252,7 +260,11 @@ class RollingStage(StageCode):
                 self._fill_below(follower, step)
         if self.steps > 1:
             for index, window in self.windows.items():
-                self._carry(index, window)
+                if self.plan[index].new_row:
+                    rows = self.plan[index]
+                    sizes = (rows.step_rows * window.row_bytes, rows.new_row * window.row_bytes)
+                    channels = 1 if window.row_major else window.shape[2]
+                    self._carry(f"window{index}", *sizes, channels, window.channel_bytes)
 
     def _rows_of(self, index: int, step: Index) -> tuple[Index, Index]:
         """Return the first row a layer computes in a step, and how many."""
@@ -340,26 +352,6 @@ class RollingStage(StageCode):
             missing = T.max(height - new, 0)
             position = rows.new_row + missing
             self._fill_rows(f"window{index}", window, layer.input_zero_point, position, rows.step_rows - missing)
-
-    def _carry(self, index: int, window: Layout) -> None:
-        rows = self.plan[index]
-        if rows.new_row == 0:
-            return
-        row, plane = window.row_bytes // window.element_bytes, window.channel_bytes // window.element_bytes
-        name = f"window{index}"
-        if window.row_major:
-            self._call(
-                "memmove", self._at(name, 0), self._at(name, rows.step_rows * row), rows.new_row * window.row_bytes
-            )
-            return
-        with T.serial(0, window.shape[2]) as channel:
-            IRBuilder.name("channel", channel)
-            self._call(
-                "memmove",
-                self._at(name, channel * plane),
-                self._at(name, channel * plane + rows.step_rows * row),
-                rows.new_row * window.row_bytes,
-            )
 
 
 def _groups(layers: Sequence[Link]) -> list[list[int]]:
