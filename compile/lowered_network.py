@@ -17,7 +17,9 @@ from thumbnet.compile.stage_planner import StageGraph, StagePlan
 
 #: Part of the instructions that a smaller arena may cost where no limit is given: on a microcontroller the RAM is what
 #: the rest of a program lacks first, and the last percents of speed cost several times as much of it.
-SPENT_ON_RAM = 0.05
+SPENT_ON_RAM = 0.07
+#: The same for flash: where planes of int8 and of int16 are hardly different, one kind of kernel is enough.
+SPENT_ON_FLASH = 0.002
 
 #: The fast kernels by `Board.instruction_set`.
 KERNELS: dict[str, type[RollingStage]] = {"dsp": DspStage, "mve": MveStage}
@@ -128,9 +130,11 @@ def lower_network(
     limits = [limit for limit in (ram_limit, ram_bytes) if limit is not None]
     plan = _fastest(network, graph, min(limits, default=None))
     if ram_limit is None:
-        enough = (1 + SPENT_ON_RAM) * predicted_instructions(plan)
-        lean = [other for other, _ in front if predicted_instructions(other) <= enough]
-        plan = min([plan, *lean], key=lambda plan: place_stages(network, plan).arena_bytes)
+        lean = [other for other, _ in front if _costs(other, plan) <= SPENT_ON_RAM]
+        plan = min([plan, *lean], key=lambda plan: _arena(network, plan))
+    uniform = graph.best_plan(max(stage.arena_bytes for stage in plan), element_bytes=1)
+    if uniform and _costs(uniform, plan) <= SPENT_ON_FLASH and _arena(network, uniform) <= _arena(network, plan):
+        plan = uniform
     choices = tuple(RamChoice(arena, round(predicted_instructions(other))) for other, arena in front)
     return replace(build_stages(network, plan), choices=choices)
 
@@ -139,7 +143,7 @@ def _pareto_front(network: IntegerNetwork, graph: StageGraph) -> list[tuple[list
     """Return plans and the bytes of their arenas, each the fastest that needs less than the one before."""
     front: list[tuple[list[StagePlan], int]] = []
     for plan in graph.pareto_front():
-        arena = place_stages(network, plan).arena_bytes
+        arena = _arena(network, plan)
         if not front or arena < front[-1][1]:
             front.append((plan, arena))
     return front
@@ -150,12 +154,21 @@ def predicted_instructions(plan: Sequence[StagePlan]) -> float:
     return sum(stage.instructions for stage in plan)
 
 
+def _costs(plan: Sequence[StagePlan], other: Sequence[StagePlan]) -> float:
+    """Return by what part of another plan's instructions a plan takes more."""
+    return predicted_instructions(plan) / predicted_instructions(other) - 1
+
+
+def _arena(network: IntegerNetwork, plan: Sequence[StagePlan]) -> int:
+    return place_stages(network, plan).arena_bytes
+
+
 def _fastest(network: IntegerNetwork, graph: StageGraph, limit: int | None) -> list[StagePlan]:
     """Return the fewest instructions under a limit, or the smallest arena where none keeps it."""
     smallest: tuple[int, list[StagePlan]] | None = None
     bound = limit
     while (plan := graph.best_plan(bound)) is not None:
-        arena = place_stages(network, plan).arena_bytes
+        arena = _arena(network, plan)
         if limit is None or arena <= limit:
             return plan
         if smallest is None or arena < smallest[0]:
@@ -163,7 +176,7 @@ def _fastest(network: IntegerNetwork, graph: StageGraph, limit: int | None) -> l
         # What is alive at one time fits, but not without gaps.
         bound = max(stage.arena_bytes for stage in plan) - 1
     for plan in graph.pareto_front() if smallest is None else ():
-        arena = place_stages(network, plan).arena_bytes
+        arena = _arena(network, plan)
         if smallest is None or arena < smallest[0]:
             smallest = arena, plan
     assert smallest is not None

@@ -8,7 +8,7 @@ limit is the shortest path over the edges that keep it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -62,6 +62,12 @@ class StagePlan:
     bytes_apart: int
     instructions: float
 
+    @property
+    def element_bytes(self) -> int:
+        """Size of the largest element of its planes."""
+        windows: Iterable[Layout] = self.chain.windows.values() if self.chain else ()
+        return max(layout.element_bytes for layout in (self.source, self.target, *windows))
+
 
 class StageGraph:
     """All stages a network could be computed in.
@@ -81,8 +87,15 @@ class StageGraph:
             self._last_use.update(dict.fromkeys(layer.sources, index))
         self._edges: dict[tuple[int, Layout], list[StagePlan]] = {}
 
-    def best_plan(self, ram_limit: int | None = None) -> list[StagePlan] | None:
+    def best_plan(self, ram_limit: int | None = None, element_bytes: int = 2) -> list[StagePlan] | None:
         """Return the stages with the fewest predicted instructions of which none passes a limit.
+
+        Parameters
+        ----------
+        ram_limit : int, optional
+            Bytes that may be alive at one time.
+        element_bytes : int
+            Largest element of planes: with 1 all are int8, and no kernel is needed in two forms.
 
         Returns
         -------
@@ -98,6 +111,8 @@ class StageGraph:
                 cost, path = best[node]
                 for edge in self._edges_from(*node):
                     if ram_limit is not None and edge.arena_bytes > ram_limit:
+                        continue
+                    if edge.element_bytes > element_bytes:
                         continue
                     follower = (index + len(edge.layers), edge.target)
                     total = cost + edge.instructions

@@ -18,15 +18,16 @@
 #define TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                               \
     TN_LET("W", W) TN_LET("U", U) TN_LET("WPB", WPB) TN_LET("ICH", ICH)                                 \
     TN_LET("OSTEP", OSTEP) TN_LET("O1", O1) TN_LET("OCH", OCH) TN_LET("ZO", ZO) TN_LET("SH", SH)
-/* Pixels unrolled, .Lk_turn: a row, or an equal even part of a long one (4 instructions a turn and 2 a row more). */
+/* Pixels unrolled, .Lk_turn: a row, or an equal even part of a long one (4 instructions a turn and 2 a row more), half
+ * as long with stride 2, where there is a quarter of the rows. */
 #ifndef TN_DW_UNROLL
 #define TN_DW_UNROLL 12
 #endif
-#define TN_DW_TURN                                                                                      \
+#define TN_DW_TURN(UNROLL)                                                                                    \
     ".set .Lk_turn, .Lk_W\n"                                                                            \
     ".set .Lk_turns, 1\n"                                                                               \
     ".rept 15\n"                                                                                        \
-    "  .if .Lk_turn > " TN_STR(TN_DW_UNROLL) " && .Lk_U == 1\n"                                         \
+    "  .if .Lk_turn > " UNROLL " && .Lk_U == 1\n"                                                       \
     "    .set .Lk_turns, .Lk_turns+1\n"                                                                 \
     "    .if .Lk_W % (2*.Lk_turns) == 0\n"                                                              \
     "      .set .Lk_turn, .Lk_W/.Lk_turns\n"                                                            \
@@ -35,9 +36,9 @@
     ".endr\n"
 /* A channel's begin: LOAD brings its taps in. Then the next channel's addresses go to the stack. r12 will advance by
  * ADVANCE bytes for each two pixels. */
-#define TN_DW_CHANNEL(LOAD, ADVANCE)                                                                    \
+#define TN_DW_CHANNEL(LOAD, ADVANCE, UNROLL)                                                            \
     TN_LET("ADV", ADVANCE)                                                                              \
-    TN_DW_TURN                                                                                          \
+    TN_DW_TURN(UNROLL)                                                                                  \
     "push {r4-r11, lr}\n"                                                                               \
     "ldr r12, [sp, #36]\n"                   /* row_bytes */                                            \
     "push {r0-r4, r12, lr}\n"                                                                           \
@@ -146,7 +147,7 @@
     void NAME(const int8_t *params, const int16_t *in, int16_t *out, const int8_t *params_end, int32_t row_bytes); \
     TN_FN(NAME,                                                                                         \
     TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                                   \
-    TN_DW_CHANNEL("ldr r5, [r2], #17\n ldr r7, [r2, #-14]\n ldr r9, [r2, #-11]\n", 4)                   \
+    TN_DW_CHANNEL("ldr r5, [r2], #17\n ldr r7, [r2, #-14]\n ldr r9, [r2, #-11]\n", 4, TN_STR(TN_DW_UNROLL))\
     TN_DW_TAPS3("r4", "r5")                                                                             \
     TN_DW_TAPS3("r6", "r7")                                                                             \
     TN_DW_TAPS3("r8", "r9")                                                                             \
@@ -194,7 +195,7 @@
     void NAME(const int8_t *params, const int16_t *in, int16_t *out, const int8_t *params_end, int32_t row_bytes); \
     TN_FN(NAME,                                                                                         \
     TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                                   \
-    TN_DW_CHANNEL(TN_DW_LOAD9, 8)                                                                       \
+    TN_DW_CHANNEL(TN_DW_LOAD9, 8, TN_STR(TN_DW_UNROLL) "/2")                                            \
     TN_DW_TAPS9                                                                                         \
     TN_DW_PAIRS                                                                                         \
     TN_DW2_ROW(".Lk_WPB", "[r12, #.Lk_WPB]", "r5", "r7", "t", "r10", "r10")                             \
@@ -233,7 +234,7 @@
     void NAME(const int8_t *params, const int8_t *in, int16_t *out, const int8_t *params_end, int32_t row_bytes); \
     TN_FN(NAME,                                                                                         \
     TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                                   \
-    TN_DW_CHANNEL(TN_DW_LOAD9, 2)                                                                       \
+    TN_DW_CHANNEL(TN_DW_LOAD9, 2, TN_STR(TN_DW_UNROLL))                                                 \
     TN_DW_TAPS9                                                                                         \
     "mov r9, #.Lk_ZO\n"                                                                                 \
     TN_DW_PAIRS                                                                                         \
@@ -262,7 +263,7 @@
     void NAME(const int8_t *params, const int8_t *in, int16_t *out, const int8_t *params_end, int32_t row_bytes); \
     TN_FN(NAME,                                                                                         \
     TN_DW_LET(W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                                   \
-    TN_DW_CHANNEL(TN_DW_LOAD9, 4)                                                                       \
+    TN_DW_CHANNEL(TN_DW_LOAD9, 4, TN_STR(TN_DW_UNROLL) "/2")                                            \
     TN_DW_TAPS9                                                                                         \
     TN_DW_PAIRS                                                                                         \
     TN_DW82_ROW(".Lk_WPB", "[r12, #.Lk_WPB]", "r5", "r7", "t", "r10", "r10")                            \

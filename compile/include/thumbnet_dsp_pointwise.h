@@ -18,10 +18,19 @@
  * r8 = out, r9 = act_end, lr = the stream's begin.
  * Stack: [sp] = out, act_end, stream, end of the weights, rows, bytes of a row of act, gap.
  */
-/* Unrolled up to TN_PW_UNROLL slots, then a loop (3 instructions a turn; the end of the weights lies on the stack). */
+/* Slots unrolled, .Lk_turn: the largest part of K up to TN_PW_UNROLL, more where that is a small one; 3 instructions a
+ * turn. The end of the weights lies on the stack. */
 #ifndef TN_PW_UNROLL
-#define TN_PW_UNROLL 128
+#define TN_PW_UNROLL 64
 #endif
+#define TN_PW_TURN(MOST)                                                                                \
+    ".set .Lk_at, 4\n"                                                                                  \
+    ".rept 32\n"                                                                                        \
+    "  .if .Lk_at <= " MOST " && (.Lk_K % .Lk_at) == 0\n"                                               \
+    "    .set .Lk_turn, .Lk_at\n"                                                                       \
+    "  .endif\n"                                                                                        \
+    "  .set .Lk_at, .Lk_at+4\n"                                                                         \
+    ".endr\n"
 #define TN_PW_ENTER(K, SH)                                                                              \
     TN_LET("K", K)                                                                                      \
     TN_LET("SH", SH)                                                                                    \
@@ -37,19 +46,9 @@
     ".endif\n"                                                                                          \
     "sub r6, r2, r0\n"                                                                                  \
     "push {r1-r7}\n"                                                                                    \
-    ".set .Lk_turn, .Lk_K\n"                 /* slots unrolled */                                       \
-    ".if .Lk_turn > " TN_STR(TN_PW_UNROLL) "\n"                                                         \
-    "  .if (.Lk_turn % 128) == 0\n"                                                                     \
-    "    .set .Lk_turn, 128\n"                                                                          \
-    "  .elseif (.Lk_turn % 112) == 0\n"                                                                 \
-    "    .set .Lk_turn, 112\n"                                                                          \
-    "  .elseif (.Lk_turn % 96) == 0\n"                                                                  \
-    "    .set .Lk_turn, 96\n"                                                                           \
-    "  .elseif (.Lk_turn % 72) == 0\n"                                                                  \
-    "    .set .Lk_turn, 72\n"                                                                           \
-    "  .elseif (.Lk_turn % 64) == 0\n"                                                                  \
-    "    .set .Lk_turn, 64\n"                                                                           \
-    "  .endif\n"                                                                                        \
+    TN_PW_TURN(TN_STR(TN_PW_UNROLL))                                                                    \
+    ".if .Lk_turn < 32 && .Lk_turn < .Lk_K\n"                                                           \
+    TN_PW_TURN("128")                                                                                   \
     ".endif\n"
 #define TN_PW_AGAIN                                                                                     \
     ".if .Lk_turn < .Lk_K\n"                                                                            \
@@ -189,6 +188,9 @@
 /* One pixel x 2 channels (the last of an odd row): act is a pair16 block whose second pixel is ignored. */
 #define TN_PW_MACS1(K, SH)                                                                              \
     TN_PW_ENTER(K, SH)                                                                                  \
+    ".if .Lk_K > 32 && !(.Lk_K % 32)\n"      /* run once a weight: small before fast */                 \
+    "  .set .Lk_turn, 32\n"                                                                             \
+    ".endif\n"                                                                                          \
     "ldm lr!, {r0-r3}\n"                                                                                \
     "3:\n"                                                                                              \
     ".rept .Lk_turn/4\n"                                                                                \
@@ -271,6 +273,30 @@
     "strd r12, lr, [r0]\n"                                                                              \
     "strd r2, r3, [r0, #8]\n"                                                                           \
     "mov r0, r1\n"                                                                                      \
+    "pop {r4-r11, pc}\n")
+
+/* The same for any K that 32 divides, given as the last argument: one body for all. */
+#define TN_DEF_WIDEN32(NAME)                                                                            \
+    void NAME(int32_t *stream, const int32_t *flash, int32_t zo, int32_t cs, int32_t k);                \
+    TN_FN(NAME,                                                                                         \
+    "push {r2, r3, r4-r11, lr}\n"                                                                       \
+    "ldm r1!, {r4, r5, r12, lr}\n"           /* b0, b1, M0, M1 */                                       \
+    "mov r6, r4\n"                                                                                      \
+    "mov r7, r5\n"                                                                                      \
+    "stm r0!, {r4-r7}\n"                                                                                \
+    "ldr r2, [sp, #44]\n"                                                                               \
+    "add r2, r0, r2, lsl #2\n"                                                                          \
+    "1:\n"                                                                                              \
+    ".rept 4\n"                                                                                         \
+    "  ldm r1!, {r5, r7, r9, r11}\n"                                                                    \
+       TN_WIDEN_4_11                                                                                    \
+    "  stm r0!, {r4-r11}\n"                                                                             \
+    ".endr\n"                                                                                           \
+    "cmp r0, r2\n"                                                                                      \
+    "bne 1b\n"                                                                                          \
+    "pop {r2, r3}\n"                                                                                    \
+    "strd r12, lr, [r0]\n"                                                                              \
+    "strd r2, r3, [r0, #8]\n"                                                                           \
     "pop {r4-r11, pc}\n")
 
 /* ------------------------------------------------------------------------------------------------------------------

@@ -85,6 +85,23 @@ TN_INLINE void tn_pw_block(const int16_t *act, const int32_t *stream, int K, int
         stream[7 + (K)] = cs;                                                                                          \
         return flash + 4 + (K) / 2;                                                                                    \
     }
+#define TN_DEF_WIDEN32(NAME)                                                                                           \
+    TN_PORT void NAME(int32_t *stream, const int32_t *flash, int32_t zo, int32_t cs, int32_t k) {                      \
+        const int8_t *b = (const int8_t *)(flash + 4);                                                                 \
+        int16_t *w = (int16_t *)(stream + 4);                                                                          \
+        stream[0] = stream[2] = flash[0];                                                                              \
+        stream[1] = stream[3] = flash[1];                                                                              \
+        for (int i = 0; i < 2 * k; i += 4) {                                                                           \
+            w[i] = b[i];                                                                                               \
+            w[i + 1] = b[i + 2];                                                                                       \
+            w[i + 2] = b[i + 1];                                                                                       \
+            w[i + 3] = b[i + 3];                                                                                       \
+        }                                                                                                              \
+        stream[4 + k] = flash[2];                                                                                      \
+        stream[5 + k] = flash[3];                                                                                      \
+        stream[6 + k] = zo;                                                                                            \
+        stream[7 + k] = cs;                                                                                            \
+    }
 #define TN_DEF_PW_K8(NAME, PPL, AROW, GAP, KIND)                                                                       \
     TN_PORT void NAME(const int16_t *act, void *out, const int16_t *act_end, const int32_t *params, int32_t rows) {    \
         const int16_t *w = (const int16_t *)params;                                                                    \

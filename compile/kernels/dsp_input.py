@@ -22,9 +22,12 @@ class DspInput(DspChain):
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
         slots = self.slots_of(layer)
-        widen = self._define("WIDEN", f"widen_{slots}", slots)
         flash = self._at(f"weight{index}", pair * (4 + slots // 2))
-        self._call(widen, stream, flash, layer.requantization.zero_point, plane_bytes)
+        arguments = (stream, flash, layer.requantization.zero_point, plane_bytes)
+        if slots % 32 == 0:
+            self._call(self._define("WIDEN32", "widen"), *arguments, slots)
+        else:
+            self._call(self._define("WIDEN", f"widen_{slots}", slots), *arguments)
 
     def _prepare(self) -> None:
         if self.im2col is None:

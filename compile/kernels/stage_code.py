@@ -48,6 +48,13 @@ class StageCode:
             return
         pitch = layout.border[1] + layout.shape[1] + layout.border[3]
         row, plane = layout.row_bytes // layout.element_bytes, layout.channel_bytes // layout.element_bytes
+        if layout.element_bytes == 1:
+            if layout.row_major:
+                self._call("memset", self._at(buffer, first * row), value, count * row)
+                return
+            with T.serial(0, layout.shape[2]) as channel:
+                self._call("memset", self._at(buffer, channel * plane + first * row), value, count * pitch)
+            return
         with T.grid(layout.shape[2], count, pitch) as (channel, y, x):
             at = channel * plane + (first + y) * row + x
             T.buffer_store(self.buffers[buffer], tirx.const(value, layout.dtype), [at])
