@@ -10,13 +10,14 @@ import pytest
 from thumbnet.compile.kernels.layouts import nhwc_layout, planar_layout
 from thumbnet.compile.kernels.mve_packing import block_starts
 from thumbnet.compile.kernels.mve_stage import MveStage
-from thumbnet.compile.lowered_network import build_stages
+from thumbnet.compile.lowered_network import build_stages, lower_network
 from thumbnet.compile.reference import run_reference_layers
 from thumbnet.compile.stage_planner import StagePlan
 
 from .c_harness import build, emit_lowered, run_stages
 from .networks import EDGE_NETWORKS, chain_network, make_image
 from .test_dsp_chains import CHAINS
+from .test_stage_planner import small_mobilenet
 
 
 def _lower(network, target, *, rows, block_bytes=None, over=True):
@@ -66,3 +67,26 @@ def test_shapes_at_the_edges(name, tmp_path):
 @pytest.mark.parametrize(("channels", "starts"), [(8, [0, 4]), (7, [0, 3]), (5, [0, 1]), (4, [0]), (3, [0]), (1, [0])])
 def test_blocks_of_channels_stay_inside(channels, starts):
     assert block_starts(channels) == starts
+
+
+def _plans():
+    """Return a small network in every plan from the fastest to the leanest, some left out."""
+    network = small_mobilenet()
+    choices = lower_network(network, kernels=MveStage).choices
+    assert len(choices) > 5
+    limits = [choice.arena_bytes for choice in choices[:: max(len(choices) // 6, 1)]] + [choices[-1].arena_bytes]
+    return network, [lower_network(network, limit, kernels=MveStage) for limit in limits]
+
+
+def test_every_plan_gives_the_references_bytes(tmp_path):
+    network, plans = _plans()
+    image = make_image(network)
+    expected = run_reference_layers(network, image)
+    over = 0
+    for index, lowered in enumerate(plans):
+        over += sum(stage.over is not None for stage in lowered.stages)
+        emit_lowered(lowered, tmp_path / str(index))
+        [found] = run_stages(build(tmp_path / str(index)), lowered, [image])
+        for layer, output in found.items():
+            np.testing.assert_array_equal(output, expected[layer], err_msg=f"{layer}, plan {index}")
+    assert over
