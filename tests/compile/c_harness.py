@@ -55,29 +55,30 @@ def build(folder, name="net", flags=(*STRICT, *SANITIZERS)):
     return folder / "program"
 
 
-def run(program, network, images):
-    """Return for each image the output of every stage (a layer, or the last of a chain) by the layer's name."""
-    return run_stages(program, lower_fast(network), images)
-
-
 def run_stages(program, lowered, images):
+    """Return for each image the output of every stage (a layer, or the last of a chain) by the layer's name."""
+    return run_layouts(program, {stage.name: stage.output_layout for stage in lowered.stages}, images)
+
+
+def run_layouts(program, layouts, images):
     done = subprocess.run([program], input=np.stack(images).tobytes(), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     rest = done.stdout
     found = []
     for _ in images:
         found.append({})
-        for stage in lowered.stages:
-            layout = stage.output_layout
-            found[-1][stage.name], rest = layout.unpack(rest[: layout.size]), rest[layout.size :]
+        for name, layout in layouts.items():
+            found[-1][name], rest = layout.unpack(rest[: layout.size]), rest[layout.size :]
     assert not rest
     return found
 
 
-def different_layers(program, network, images):
-    """Return the names of the layers whose bytes are not the reference's."""
+def different_layers(program, network, images, layouts=None):
+    """Return the names of the layers whose bytes are not the reference's; layouts are `lower_fast`'s by default."""
+    if layouts is None:
+        layouts = {stage.name: stage.output_layout for stage in lower_fast(network).stages}
     names = []
-    for image, found in zip(images, run(program, network, images), strict=True):
+    for image, found in zip(images, run_layouts(program, layouts, images), strict=True):
         for name, expected in run_reference_layers(network, image).items():
             if name in found and not np.array_equal(found[name], expected):
                 names.append(name)

@@ -15,6 +15,7 @@ from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.compile_model import REFERENCE_FILE, CompileRequest, c_name, compile_model, quantize_input
 from thumbnet.compile.errors import ArtifactError, CompileError, DoesNotFitError, QuantizationError
 from thumbnet.compile.fit import CODE_RESERVE_BYTES
+from thumbnet.compile.kernels.layouts import Layout
 from thumbnet.compile.network_file import load_network
 from thumbnet.compile.reference import run_reference, run_reference_layers
 from thumbnet.models.preprocessing import load_labels
@@ -94,9 +95,10 @@ def test_sources_give_the_references_bytes_in_every_layer(sources, digits, tmp_p
     network, images, _, _ = digits
     shutil.copytree(sources.folder, tmp_path / "copy")
     program = build(tmp_path / "copy", C_NAME)
-    assert different_layers(program, network, images[:3]) == []
+    layouts = {layer["name"]: Layout(**layer["layout"]) for layer in sources.manifest["layers"]}
+    assert different_layers(program, network, images[:3], layouts) == []
     fast = build(tmp_path / "copy", C_NAME, flags=(*STRICT, "-O3"))
-    assert different_layers(fast, network, images) == []
+    assert different_layers(fast, network, images, layouts) == []
 
 
 def _load(artifact, name):
