@@ -27,7 +27,7 @@ from thumbnet.compile.frontend import import_float, import_quantized, quantize_m
 from thumbnet.compile.golden import make_golden
 from thumbnet.compile.integer_network import IntegerNetwork
 from thumbnet.compile.integer_relax import identifier, read_relax
-from thumbnet.compile.lowered_network import KERNELS, lower_network
+from thumbnet.compile.lowered_network import KERNELS, can_stream, lower_network
 from thumbnet.compile.network_file import save_network
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
 from thumbnet.compile.pipeline import lower_to_integer
@@ -66,6 +66,8 @@ class CompileRequest:
     ram_limit : int, optional
         Microcontrollers: bytes the arena should not pass. Without it, a smaller arena is taken for a few percent more
         instructions.
+    stream_input : bool
+        Microcontrollers: the program gives the image row by row as the network asks for it; it needs no RAM.
     keep_dead_channels : bool
         Leave channels in that are proven to have no influence on the output.
     manifest : mapping
@@ -85,6 +87,7 @@ class CompileRequest:
     golden_images: Sequence[torch.Tensor] = ()
     database: Path | None = None
     ram_limit: int | None = None
+    stream_input: bool = False
     keep_dead_channels: bool = False
     manifest: Mapping[str, Any] = field(default_factory=dict)
     write_extra: Callable[[Path], None] = lambda _: None
@@ -103,6 +106,8 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
         raise CompileError(f"{board.name} runs int8 networks only; leave --quantize none to boards that run Linux")
     if board.family == "cortex-m" and request.database is not None:
         raise CompileError(f"{board.name}: tuning records apply to boards that run Linux; leave --tuning out")
+    if board.family != "cortex-m" and request.stream_input:
+        raise CompileError(f"{board.name}: --stream-input is for microcontrollers; leave it out")
     with replaced_folder(folder) as aside:
         host = aside / "host"
         host.mkdir()
@@ -155,13 +160,24 @@ def c_name(name: str) -> str:
 def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
     network = read_relax(module)
     kernels = KERNELS[request.board.instruction_set]
-    lowered = lower_network(network, request.ram_limit, ram_bytes=arena_limit(request.board), kernels=kernels)
+    if request.stream_input and not can_stream(network):
+        first = network.layers[0]
+        raise CompileError(
+            f"{request.name} starts with {first.name} ({first.kind}): --stream-input needs a convolution over the image"
+        )
+    lowered = lower_network(
+        network,
+        request.ram_limit,
+        ram_bytes=arena_limit(request.board),
+        kernels=kernels,
+        streamed=request.stream_input,
+    )
     name, limits = c_name(request.name), (request.board, request.ram_limit)
     check_fit(request.name, lowered, *limits, reserve=False)
     emit_c(lowered, name, folder, title=_title(request), generator=_generator())
     built, unknown_because = None, None
     try:
-        built = measure_footprint(folder, name, request.board)
+        built = measure_footprint(folder, name, request.board, streamed=lowered.streamed)
     except ToolchainError as error:
         unknown_because = str(error)
     check_fit(request.name, lowered, *limits, built=built)
@@ -170,6 +186,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         "arena_bytes": lowered.plan.arena_bytes,
         "constant_bytes": lowered.constant_bytes,
         "predicted_instructions": round(sum(stage.predicted_instructions for stage in lowered.stages)),
+        "streamed_input": lowered.streamed,
         "ram_choices": [asdict(choice) for choice in lowered.choices],
         "footprint": {"unknown_because": unknown_because} if built is None else built.as_json(),
         **_integer_manifest(request, module, network, folder),

@@ -61,7 +61,8 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
         "generator": generator,
         "network": lowered.network,
         "arena_bytes": lowered.plan.arena_bytes,
-        "input_offset": lowered.plan.offsets["input"],
+        "streamed": lowered.streamed,
+        "input_offset": lowered.plan.offsets.get("input"),
         "stages": [
             _stage_context(symbol, stage, lowered) for symbol, stage in zip(symbols, lowered.stages, strict=True)
         ],

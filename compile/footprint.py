@@ -24,6 +24,7 @@ SECTIONS {{
     . = {flash:#x};
     .network_code : {{ network_*.o(.text .text.*) }}
     .network_constants : {{ network_*.o(.rodata .rodata.*) }}
+    .program : {{ rows.o(.text .text.*) }}
     .library : {{ *(.text .text.* .rodata .rodata.*) }}
     .ARM.exidx : {{ *(.ARM.exidx*) }}
     . = {ram:#x};
@@ -31,6 +32,7 @@ SECTIONS {{
     .bss : {{ *(.bss .bss.* COMMON) }}
 }}
 """
+_ROW_SOURCE = "#include <stdint.h>\nvoid {name}_read_row(int32_t row, int8_t *pixels) {{ (void)row, (void)pixels; }}\n"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Footprint:
         }
 
 
-def measure_footprint(folder: Path, name: str, board: Board) -> Footprint:
+def measure_footprint(folder: Path, name: str, board: Board, *, streamed: bool = False) -> Footprint:
     """Build the sources of a network for its board, and look what came out.
 
     Parameters
@@ -92,6 +94,8 @@ def measure_footprint(folder: Path, name: str, board: Board) -> Footprint:
         The network's name as a C identifier.
     board : Board
         A microcontroller.
+    streamed : bool
+        The network reads its image from the program, whose own part is not counted.
 
     Raises
     ------
@@ -109,6 +113,11 @@ def measure_footprint(folder: Path, name: str, board: Board) -> Footprint:
             objects.append(f"network_{source.stem}.o")
             flags = (*board.core_flags, *CODE_FLAGS, STACK_FLAG, "-I", str(source.parent))
             _run([compiler, *flags, "-c", str(source), "-o", objects[-1]], aside)
+        if streamed:
+            # The program's own; what it takes is not the network's.
+            (aside / "rows.c").write_text(_ROW_SOURCE.format(name=name))
+            objects.append("rows.o")
+            _run([compiler, *board.core_flags, *CODE_FLAGS, STACK_FLAG, "-c", "rows.c", "-o", "rows.o"], aside)
         (aside / "network.ld").write_text(_SCRIPT.format(flash=board.flash.origin, ram=board.ram.origin))
         roots = ",".join(f"-u,{name}_{what}" for what in _API)
         options = ("-nostartfiles", "-Tnetwork.ld", f"-Wl,--gc-sections,-e,{name}_run,{roots}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from thumbnet.compile.integer_network import NETWORK_INPUT, IntegerNetwork, Layer
+from thumbnet.compile.integer_network import NETWORK_INPUT, Convolution, IntegerNetwork, Layer
 from thumbnet.compile.kernels.dsp_stage import DspStage
 from thumbnet.compile.kernels.kernel import Kernel
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
@@ -99,6 +99,11 @@ class LoweredNetwork:
     kernels: type[RollingStage] = DspStage
 
     @property
+    def streamed(self) -> bool:
+        """Whether the input is read row by row and has no place in the arena."""
+        return NETWORK_INPUT not in self.plan.offsets
+
+    @property
     def constant_bytes(self) -> int:
         """Bytes of weights, biases and multipliers."""
         return sum(array.nbytes for stage in self.stages for array in stage.kernel.constants.values())
@@ -110,6 +115,7 @@ def lower_network(
     *,
     ram_bytes: int | None = None,
     kernels: type[RollingStage] | None = DspStage,
+    streamed: bool = False,
 ) -> LoweredNetwork:
     """Choose stages for a network, and a place for every tensor.
 
@@ -124,8 +130,10 @@ def lower_network(
         What there is.
     kernels : type of RollingStage or None
         The core's fast kernels; None for the portable ones only.
+    streamed : bool
+        The image's rows come from the program as they are needed, see `can_stream`.
     """
-    graph = StageGraph(network, kernels)
+    graph = StageGraph(network, kernels, streamed=streamed)
     front = _pareto_front(network, graph)
     limits = [limit for limit in (ram_limit, ram_bytes) if limit is not None]
     plan = _fastest(network, graph, min(limits, default=None))
@@ -137,6 +145,13 @@ def lower_network(
         plan = uniform
     choices = tuple(RamChoice(arena, round(predicted_instructions(other))) for other, arena in front)
     return replace(build_stages(network, plan), choices=choices)
+
+
+def can_stream(network: IntegerNetwork) -> bool:
+    """Tell whether a network's input can be read row by row: a convolution over the image, which nothing else reads."""
+    first = network.layers[0]
+    alone = sum(NETWORK_INPUT in layer.sources for layer in network.layers) == 1
+    return isinstance(first, Convolution) and first.kernel != (1, 1) and alone
 
 
 def _pareto_front(network: IntegerNetwork, graph: StageGraph) -> list[tuple[list[StagePlan], int]]:
@@ -210,7 +225,7 @@ def build_stages(network: IntegerNetwork, plan: Sequence[StagePlan]) -> LoweredN
 
 def _layouts(network: IntegerNetwork, stage: StagePlan) -> list[Layout]:
     if stage.chain is not None:
-        return [stage.source]
+        return [] if stage.chain.streamed else [stage.source]
     return [nhwc_layout(network.shape_of(name)) for name in _sources(stage)]
 
 
@@ -224,8 +239,10 @@ def _lifetimes(network: IntegerNetwork, plan: Sequence[StagePlan]) -> list[Plann
     last_use = {network.output.name: len(plan) - 1}
     for step, names in enumerate(sources):
         last_use.update(dict.fromkeys(names, step))
-    size = nhwc_layout(network.input_shape).size
-    tensors = [PlannedTensor(NETWORK_INPUT, size, 0, last_use[NETWORK_INPUT])]
+    tensors = []
+    if NETWORK_INPUT in last_use:
+        size = nhwc_layout(network.input_shape).size
+        tensors.append(PlannedTensor(NETWORK_INPUT, size, 0, last_use[NETWORK_INPUT]))
     for step, stage in enumerate(plan):
         name = stage.layers[-1].name
         over = None if stage.over is None else (sources[step][0], stage.over)
@@ -239,4 +256,6 @@ def _lifetimes(network: IntegerNetwork, plan: Sequence[StagePlan]) -> list[Plann
 
 def _sources(stage: StagePlan) -> tuple[str, ...]:
     """Return the tensors a stage reads: a chain the one its first layer reads, which an add at its end may read too."""
-    return stage.layers[0].sources if stage.chain is None else (stage.layers[0].sources[0],)
+    if stage.chain is None:
+        return stage.layers[0].sources
+    return () if stage.chain.streamed else (stage.layers[0].sources[0],)

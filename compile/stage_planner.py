@@ -78,10 +78,12 @@ class StageGraph:
         What to compute.
     kernels : type of RollingStage, optional
         The core's fast kernels; None leaves the portable ones only.
+    streamed : bool
+        The image does not lie in the arena: its rows are read as the first layer, a convolution, needs them.
     """
 
-    def __init__(self, network: IntegerNetwork, kernels: type[RollingStage] | None) -> None:
-        self.network, self.kernels = network, kernels
+    def __init__(self, network: IntegerNetwork, kernels: type[RollingStage] | None, *, streamed: bool = False) -> None:
+        self.network, self.kernels, self.streamed = network, kernels, streamed
         self._last_use: dict[str, int] = {network.output.name: len(network.layers)}
         for index, layer in enumerate(network.layers):
             self._last_use.update(dict.fromkeys(layer.sources, index))
@@ -134,7 +136,7 @@ class StageGraph:
         node = (start, source)
         if node not in self._edges:
             edges = [*self._chains_from(start, source)]
-            if not source.planar:
+            if not source.planar and not (self.streamed and start == 0):
                 edges.append(self._portable(start))
             self._edges[node] = _undominated(edges)
         return self._edges[node]
@@ -190,6 +192,7 @@ class StageGraph:
                             window_bytes=window_bytes,
                             border=border,
                             block_bytes=block_bytes,
+                            streamed=self.streamed and layers[0] is self.network.layers[0],
                         )
                         sizes = tuple(scratch.bytes for scratch in chain.scratch.values())
                         if sizes not in known:
@@ -231,7 +234,7 @@ class StageGraph:
 
 def _plan_of(layers: tuple[Layer, ...], chain: RollingStage, others: int) -> StagePlan:
     scratch = sum(item.bytes for item in chain.scratch.values())
-    source, target = _aligned(chain.source.size), _aligned(chain.target.size)
+    source, target = 0 if chain.streamed else _aligned(chain.source.size), _aligned(chain.target.size)
     over = chain.overlap_distance()
     apart = source + target
     together = apart if over is None else max(source, over + target) - min(over, 0)

@@ -35,6 +35,7 @@ def compile_network(
     classes: int | None = None,
     keep_dead_channels: bool = False,
     ram_limit: int | None = None,
+    stream_input: bool = False,
 ) -> Artifact:
     """Load, quantize and compile a network; see `thumbnet compile --help` for the parameters.
 
@@ -54,6 +55,7 @@ def compile_network(
         classes=classes,
         keep_dead_channels=keep_dead_channels,
         ram_limit=ram_limit,
+        stream_input=stream_input,
     )
     try:
         return compile_model(request, output)
@@ -73,6 +75,7 @@ def make_request(
     classes: int | None = None,
     keep_dead_channels: bool = False,
     ram_limit: int | None = None,
+    stream_input: bool = False,
 ) -> CompileRequest:
     """Return what the compiler takes."""
     trained = load_model(model, weights, classes)
@@ -104,6 +107,7 @@ def make_request(
         database=tuning,
         keep_dead_channels=keep_dead_channels,
         ram_limit=ram_limit,
+        stream_input=stream_input,
         manifest={
             "weights": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
             "quantization": {"mode": quantize, "ranges": source},

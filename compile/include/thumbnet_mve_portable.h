@@ -4,6 +4,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#define TN_PORT static __attribute__((noinline, unused))
+
 static inline int8_t tn_mve_requantize(int32_t acc, int shift, int32_t multiplier, int32_t zero_point, int32_t lowest,
                                        int32_t highest) {
     int64_t shifted = (int32_t)((uint32_t)acc << shift);
@@ -12,8 +14,8 @@ static inline int8_t tn_mve_requantize(int32_t acc, int shift, int32_t multiplie
 }
 
 #define TN_DEF_MVE_POINTWISE(NAME, K, STRIDE, OCH, OPIX, LAST, TAIL, ODD, SHIFT, ZP, LO, HI)                           \
-    static void NAME(const int8_t *act, int8_t *out, const int32_t *weights, int32_t pairs, int32_t rows, int32_t gap, \
-                     int32_t blocks) {                                                                                 \
+    TN_PORT void NAME(const int8_t *act, int8_t *out, const int32_t *weights, int32_t pairs, int32_t rows,             \
+                      int32_t gap, int32_t blocks) {                                                                   \
         for (int32_t block = 0; block < blocks; ++block) {                                                             \
             const int8_t *w = (const int8_t *)weights, *pixel = act;                                                   \
             const int32_t *end = weights + ((K) + 15) / 16 * 16;                                                       \
@@ -32,7 +34,7 @@ static inline int8_t tn_mve_requantize(int32_t acc, int shift, int32_t multiplie
     }
 
 #define TN_DEF_MVE_DEPTHWISE(NAME, S, WIDTH, ROWB, CHB, OSTRIDE, ROWSET, SHIFT, ZP, LO, HI)                            \
-    static void NAME(const int8_t *in, int8_t *out, const int32_t *params, int32_t channels, int32_t rows) {           \
+    TN_PORT void NAME(const int8_t *in, int8_t *out, const int32_t *params, int32_t channels, int32_t rows) {          \
         for (; channels > 0; --channels, params += 5, in += (CHB), ++out)                                              \
             for (int32_t p = 0; p < rows * (WIDTH); ++p) {                                                             \
                 const int8_t *w = (const int8_t *)params;                                                              \
@@ -45,7 +47,7 @@ static inline int8_t tn_mve_requantize(int32_t acc, int shift, int32_t multiplie
     }
 
 #define TN_DEF_MVE_DEPTHWISE_PATCHES(NAME, WIDTH, ROWB, CHB, OSTRIDE, SHIFT, ZP, LO, HI)                               \
-    static void NAME(const int8_t *in, int8_t *out, const int32_t *params, int32_t channels, int32_t rows) {           \
+    TN_PORT void NAME(const int8_t *in, int8_t *out, const int32_t *params, int32_t channels, int32_t rows) {          \
         for (; channels > 0; --channels, params += 5, in += (CHB), ++out)                                              \
             for (int32_t p = 0; p < rows * (WIDTH); ++p) {                                                             \
                 const int8_t *w = (const int8_t *)params;                                                              \
@@ -58,7 +60,7 @@ static inline int8_t tn_mve_requantize(int32_t acc, int shift, int32_t multiplie
     }
 
 #define TN_DEF_MVE_ADD(NAME, MA, MB, CONSTANT, SHIFT, LO, HI)                                                          \
-    static void NAME(int8_t *out, const int8_t *a, const int8_t *b, int32_t values) {                                  \
+    TN_PORT void NAME(int8_t *out, const int8_t *a, const int8_t *b, int32_t values) {                                 \
         for (int32_t i = 0; i < values; ++i) {                                                                         \
             int32_t sum = (a[i] * (MA) + b[i] * (MB) + (CONSTANT)) >> (SHIFT);                                         \
             out[i] = (int8_t)(sum<(LO) ? (LO) : sum>(HI) ? (HI) : sum);                                                \
@@ -66,7 +68,7 @@ static inline int8_t tn_mve_requantize(int32_t acc, int shift, int32_t multiplie
     }
 
 #define TN_DEF_MVE_AVERAGE(NAME, PIXELS, STRIDE, BIAS, MULTIPLIER, SHIFT, ZP, LO, HI)                                  \
-    static void NAME(const int8_t *in, int8_t *out, int32_t channels) {                                                \
+    TN_PORT void NAME(const int8_t *in, int8_t *out, int32_t channels) {                                               \
         for (int32_t c = 0; c < channels; ++c) {                                                                       \
             int32_t acc = (BIAS);                                                                                      \
             for (int32_t p = 0; p < (PIXELS); ++p)                                                                     \
@@ -76,13 +78,13 @@ static inline int8_t tn_mve_requantize(int32_t acc, int shift, int32_t multiplie
     }
 
 #define TN_DEF_MVE_CARRY(NAME)                                                                                         \
-    static void NAME(int8_t *window, int32_t distance, int32_t bytes, int32_t channels, int32_t channel_bytes) {       \
+    TN_PORT void NAME(int8_t *window, int32_t distance, int32_t bytes, int32_t channels, int32_t channel_bytes) {      \
         for (; channels > 0; --channels, window += channel_bytes)                                                      \
             memmove(window, window + distance, (size_t)bytes);                                                         \
     }
 
 #define TN_DEF_MVE_IM2COL(NAME, TAPS, ROWB, STEP, SLOTS)                                                               \
-    static void NAME(const int8_t *in, int8_t *act, int32_t pixels) {                                                  \
+    TN_PORT void NAME(const int8_t *in, int8_t *act, int32_t pixels) {                                                 \
         for (; pixels > 0; --pixels, in += (STEP), act += (SLOTS))                                                     \
             for (int row = 0; row < 3; ++row)                                                                          \
                 memcpy(act + row * (TAPS), in + row * (ROWB), TAPS);                                                   \

@@ -64,10 +64,10 @@ class DspInput(DspChain):
                 self._gather_edge(layer, row, pair, pair - first)
         if inner:
             name = self._define_im2col(layer.input_shape[1] * 3)
-            left, top = layer.padding[1], layer.padding[0]
-            at = (row * 2 - top) * (layer.input_shape[1] * 3) + (4 * inner.start - left) * 3
+            buffer, begin = self._image_at(layer, row)
+            at = begin + (4 * inner.start - layer.padding[1]) * 3
             self._call(
-                name, self._at("input0", at), self._at("act", (inner.start - first) * 2 * im2col.slots), len(inner)
+                name, self._at(buffer, at), self._at("act", (inner.start - first) * 2 * im2col.slots), len(inner)
             )
 
     def _define_im2col(self, row_bytes: int) -> str:
@@ -76,17 +76,18 @@ class DspInput(DspChain):
     def _gather_edge(self, layer: Convolution, row: Index, pair: int, place: int) -> None:
         """Emit im2col of a pair of pixels at the image's left or right edge."""
         assert self.im2col is not None
-        width, (top, left, _, _) = layer.input_shape[1], layer.padding
-        column = 4 * pair - left
+        width = layer.input_shape[1]
+        buffer, first = self._image_at(layer, row)
+        column = 4 * pair - layer.padding[1]
         begin, end = min(max(column, 0), width), min(column + 5, width)
         for tap in range(3):
             patch = tap * PATCH_PITCH
             if end - begin < 5:
                 self._call("memset", self._at("image_rows", patch), layer.input_zero_point, PATCH_BYTES)
             if end > begin:
-                source = ((row * 2 + (tap - top)) * width + begin) * 3
+                source = self._at(buffer, first + (tap * width + begin) * 3)
                 target = self._at("image_rows", patch + (begin - column) * 3)
-                self._call("memcpy", target, self._at("input0", source), (end - begin) * 3)
+                self._call("memcpy", target, source, (end - begin) * 3)
         name = self._define_im2col(PATCH_PITCH)
         self._call(name, self._at("image_rows", 0), self._at("act", place * 2 * self.im2col.slots), 1)
 
@@ -107,13 +108,11 @@ class DspInput(DspChain):
 
     def _in_image(self, layer: Convolution, row: Index, emit: Callable[[bool], None]) -> None:
         """Emit for rows whose taps lie in the image, and for others, with a test only where there are such."""
-        height, (top, _, _, _) = layer.input_shape[0], layer.padding
-        last = (layer.output_shape[0] - 1) * layer.stride[0] - top + layer.kernel[0] - 1
-        if top == 0 and last < height:
+        if self._rows_inside(layer):
             emit(True)
             return
-        line = row * layer.stride[0] - top
-        with T.If(tirx.all(line >= 0, line + layer.kernel[0] <= height)):
+        line = row * layer.stride[0] - layer.padding[0]
+        with T.If(tirx.all(line >= 0, line + layer.kernel[0] <= layer.input_shape[0])):
             with T.Then():
                 emit(True)
             with T.Else():
@@ -130,6 +129,10 @@ class DspInput(DspChain):
         for tap in range(layer.kernel[0]):
             line = row * layer.stride[0] + (tap - top)
             begin = tap * im2col.row_bytes + left * channels
+            if self.streamed:
+                source = self._at("image", tap * (width * channels))
+                self._call("memcpy", self._at("image_rows", begin), source, width * channels)
+                continue
             inside = tirx.all(line >= 0, line < height)
             with T.If(inside):
                 with T.Then():

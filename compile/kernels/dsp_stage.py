@@ -98,6 +98,7 @@ class DspStage(DspInput):
         """Emit a row of the convolution over the image, chunk by chunk of its pixels."""
         assert self.im2col is not None
         im2col = self.im2col
+        self._read_rows(layer, row)
         if not im2col.fast:
             self._gather_image_rows(layer, row)
             self._multiply(0, step, row, 1)

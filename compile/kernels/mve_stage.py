@@ -113,6 +113,7 @@ class MveStage(RollingStage):
                     self._depthwise(index, step, first, count, self.block_rows(group))
                 case Convolution():
                     if layer.kernel != (1, 1):
+                        self._read_rows(layer, first)
                         self._in_image(layer, first)
                     self._multiply(index, step, first, count)
                 case Add():
@@ -205,16 +206,14 @@ class MveStage(RollingStage):
 
     def _in_image(self, layer: Convolution, row: Index) -> None:
         """Emit im2col of an output row, with tests where its taps may lie above or below the image."""
-        height, top = layer.input_shape[0], layer.padding[0]
-        line = row * layer.stride[0] - top
-        last = (layer.output_shape[0] - 1) * layer.stride[0] - top + layer.kernel[0] - 1
+        line = row * layer.stride[0] - layer.padding[0]
         inner = self._inner_pixels(layer)
         if not inner:
             self._gather_pixels(layer, row, range(layer.output_shape[1]))
-        elif top == 0 and last < height:
+        elif self._rows_inside(layer):
             self._im2col(layer, row, inner)
         else:
-            with T.If(tirx.all(line >= 0, line + layer.kernel[0] <= height)):
+            with T.If(tirx.all(line >= 0, line + layer.kernel[0] <= layer.input_shape[0])):
                 with T.Then():
                     self._im2col(layer, row, inner)
                 with T.Else():
@@ -233,10 +232,9 @@ class MveStage(RollingStage):
         _, width, channels = layer.input_shape
         step, slots = layer.stride[1] * channels, act_stride(layer)
         name = self._define_shaped("MVE_IM2COL", "im2col", layer.kernel[1] * channels, width * channels, step, slots)
-        line = row * layer.stride[0] - layer.padding[0]
+        buffer, begin = self._image_at(layer, row)
         column = inner.start * layer.stride[1] - layer.padding[1]
-        at = line * (width * channels) + column * channels
-        self._call(name, self._at("input0", at), self._at("act", inner.start * slots), len(inner))
+        self._call(name, self._at(buffer, begin + column * channels), self._at("act", inner.start * slots), len(inner))
         # After it: its last store passes the end of its last pixel.
         for edge in (range(inner.start), range(inner.stop, layer.output_shape[1])):
             if edge:
@@ -248,12 +246,16 @@ class MveStage(RollingStage):
         top, left, _, _ = layer.padding
         kernel_h, kernel_w = layer.kernel
         with T.grid(len(pixels), kernel_h, kernel_w, channels) as (pixel, tap, x, channel):
-            line = row * layer.stride[0] + tap - top
+            # In the image, or in the rows of it that were read.
+            line = tap if self.streamed else row * layer.stride[0] + tap - top
+            lines = kernel_h if self.streamed else height
             column = (pixel + pixels.start) * layer.stride[1] + x - left
-            inside = tirx.all(line >= 0, line < height, column >= 0, column < width)
+            inside = tirx.all(line >= 0, line < lines, column >= 0, column < width)
             # The address has to be one even where it isn't read.
-            at = (T.max(T.min(line, height - 1), 0) * width + T.max(T.min(column, width - 1), 0)) * channels + channel
-            value = tirx.if_then_else(inside, self.buffers["input0"][at], T.int8(layer.input_zero_point))
+            at = (T.max(T.min(line, lines - 1), 0) * width + T.max(T.min(column, width - 1), 0)) * channels + channel
+            value = tirx.if_then_else(
+                inside, self.buffers["image" if self.streamed else "input0"][at], T.int8(layer.input_zero_point)
+            )
             slot = (pixel + pixels.start) * act_stride(layer) + (tap * kernel_w + x) * channels + channel
             T.buffer_store(self.buffers["act"], value, [slot])
 

@@ -22,6 +22,9 @@ from thumbnet.compile.kernels.layouts import Layout
 from thumbnet.compile.kernels.rolling import plan_rows
 from thumbnet.compile.kernels.stage_code import Index, StageCode
 
+#: What a streamed chain calls with the number of an image's row and the place for its values.
+READ_ROW = "thumbnet_read_row"
+
 
 class RollingStage(StageCode):
     """Builds the kernel of one chain; a core's kernels are a subclass.
@@ -41,6 +44,9 @@ class RollingStage(StageCode):
     block_bytes : int, optional
         Size that what lies between the layers of a group should not pass; without it a group computes all its rows of
         a step at once.
+    streamed : bool
+        The chain starts with a convolution over an image that does not lie in the arena: its rows come from
+        `READ_ROW`, each once, in order.
     """
 
     #: How the kernels are called in reports.
@@ -64,8 +70,10 @@ class RollingStage(StageCode):
         window_bytes: int = 2,
         border: int | None = None,
         block_bytes: int | None = None,
+        streamed: bool = False,
     ) -> None:
         super().__init__()
+        self.streamed = streamed
         self.border = layers[-1].output_quant.zero_point if border is None else border
         gather = isinstance(layers[0], DepthwiseConvolution) and not source.planar
         self.layers: list[Link] = [*([Gather(layers[0].input_shape)] if gather else []), *layers]
@@ -80,6 +88,11 @@ class RollingStage(StageCode):
             if index > 0 and isinstance(layer, DepthwiseConvolution)
         }
         self.groups = list(_groups(self.layers))
+        if streamed:
+            image = self.layers[0]
+            assert isinstance(image, Convolution)
+            _, width, channels = image.input_shape
+            self.scratch["image"] = Scratch("int8", image.kernel[0] * width * channels)
         self._plan_scratch()
 
     @classmethod
@@ -147,7 +160,7 @@ class RollingStage(StageCode):
 
         Negative: it has to start before the input. None where input or output is not in the order of rows.
         """
-        if not (self.source.row_major and self.target.row_major):
+        if self.streamed or not (self.source.row_major and self.target.row_major):
             return None
         distance = max(self.source.size - self.target.size, 0)
         for written, needed in self._progress():
@@ -230,7 +243,8 @@ class RollingStage(StageCode):
         def declare(name: str, dtype: str, elements: int) -> None:
             self.buffers[name] = T.arg(name, T.Buffer((elements,), dtype))
 
-        declare("input0", self.source.dtype, self.source.size // self.source.element_bytes)
+        if not self.streamed:
+            declare("input0", self.source.dtype, self.source.size // self.source.element_bytes)
         declare("output", self.target.dtype, self.target.size // self.target.element_bytes)
         for name, array in self.constants.items():
             declare(name, str(array.dtype), array.size)
@@ -321,6 +335,46 @@ class RollingStage(StageCode):
     def _when(self, count: Index, emit: Callable[[], None]) -> None:
         """Emit under the condition that there are rows: the kernels' loops run at least once."""
         self._if(count > 0, emit)
+
+    # ---- the image ----------------------------------------------------------------------------------------------
+
+    def _image_at(self, layer: Convolution, row: Index) -> tuple[str, Index]:
+        """Return where the image's rows under the kernel begin for a row of the output: buffer and element."""
+        _, width, channels = layer.input_shape
+        if self.streamed:
+            return "image", 0
+        return "input0", (row * layer.stride[0] - layer.padding[0]) * (width * channels)
+
+    def _rows_inside(self, layer: Convolution) -> bool:
+        """Tell whether the kernel never passes the image's top or bottom, or the rows beyond them are read as well."""
+        last = (layer.output_shape[0] - 1) * layer.stride[0] - layer.padding[0] + layer.kernel[0] - 1
+        return self.streamed or (layer.padding[0] == 0 and last < layer.input_shape[0])
+
+    def _read_rows(self, layer: Convolution, row: Index) -> None:
+        """Emit the reading of the rows under the kernel that the output row before did not have."""
+        if not self.streamed:
+            return
+        kernel, stride = layer.kernel[0], layer.stride[0]
+        kept = max(kernel - stride, 0)
+        row_bytes = layer.input_shape[1] * layer.input_shape[2]
+
+        def read(taps: range) -> None:
+            with T.serial(0, len(taps)) as tap:
+                line = row * stride - layer.padding[0] + tap + taps.start
+                place = self._at("image", (tap + taps.start) * row_bytes)
+                with T.If(tirx.all(line >= 0, line < layer.input_shape[0])):
+                    with T.Then():
+                        self._call(READ_ROW, line, place)
+                    with T.Else():
+                        self._call("memset", place, layer.input_zero_point, row_bytes)
+
+        with T.If(tirx.all(row == 0)):
+            with T.Then():
+                read(range(kernel))
+            with T.Else():
+                if kept:
+                    self._carry("image", stride * row_bytes, kept * row_bytes, 1, row_bytes)
+                read(range(kept, kernel))
 
     # ---- borders and carrying ------------------------------------------------------------------------------------
 

@@ -23,6 +23,16 @@ static uint32_t input_written;         /* bytes of the input written in order si
 static uint32_t next_layer = RPC_NONE; /* the only layer whose inputs are valid */
 static uint32_t layer_ticks[MODEL_LAYER_COUNT];
 
+#if JOIN(MODEL_UPPER, _STREAMED_INPUT)
+static int8_t image[MODEL_INPUT_BYTES];
+
+int8_t *model_input(void) { return image; }
+
+void JOIN(MODEL, _read_row)(int32_t row, int8_t *pixels) {
+    memcpy(pixels, image + row * MODEL_INPUT_ROW_BYTES, MODEL_INPUT_ROW_BYTES);
+}
+#endif
+
 static void write_port(const uint8_t *bytes, uint32_t length) { port_write(bytes, length); }
 
 static uint32_t get_u32(const uint8_t *bytes) {

@@ -16,6 +16,19 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 MAIN = """
 #include <stdio.h>
 #include "{name}.h"
+#if {NAME}_STREAMED_INPUT
+#include <string.h>
+static int8_t image[{NAME}_INPUT_BYTES];
+static int32_t next_row;
+static int8_t *{name}_input(void) {{ next_row = 0; return image; }}
+void {name}_read_row(int32_t row, int8_t *pixels) {{
+    const int32_t bytes = {NAME}_INPUT_WIDTH * {NAME}_INPUT_CHANNELS;
+    if (row < next_row)
+        __builtin_trap();
+    next_row = row + 1;
+    memcpy(pixels, image + row * bytes, bytes);
+}}
+#endif
 int main(void) {{
     while (fread({name}_input(), 1, {NAME}_INPUT_BYTES, stdin) == {NAME}_INPUT_BYTES) {{
         for (uint32_t layer = 0; layer < {NAME}_LAYER_COUNT; ++layer) {{

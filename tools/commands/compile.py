@@ -40,6 +40,11 @@ keep_dead_channels_option = click.option(
     help="Microcontrollers: bytes the arena may take at most; the fewest instructions under it are chosen. Without it,"
     " a smaller arena is taken for up to 5 % more instructions.",
 )
+@click.option(
+    "--stream-input",
+    is_flag=True,
+    help="Microcontrollers: the program hands over the image row by row (a camera), so that it takes no RAM.",
+)
 @click.option("--pareto", is_flag=True, help="Microcontrollers: print what other limits on RAM would give.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False))
 @json_option
@@ -54,6 +59,7 @@ def compile(
     classes: int | None,
     keep_dead_channels: bool,
     ram_limit: int | None,
+    stream_input: bool,
     pareto: bool,
     output: Path,
     json_file: Path | None,
@@ -81,6 +87,7 @@ def compile(
         classes=classes,
         keep_dead_channels=keep_dead_channels,
         ram_limit=ram_limit,
+        stream_input=stream_input,
     )
     manifest = artifact.manifest
     rows: list[tuple[str, object]] = [
@@ -91,7 +98,10 @@ def compile(
         ("multiply-accumulates", manifest.get("macs")),
         ("dead channels", _dead_channels(manifest.get("dead_channels"))),
         ("layers", len(manifest["layers"]) or None),
-        ("arena, input included (bytes)", manifest.get("arena_bytes")),
+        (
+            "arena, without the input (bytes)" if stream_input else "arena, input included (bytes)",
+            manifest.get("arena_bytes"),
+        ),
         ("instructions an inference (predicted)", manifest.get("predicted_instructions")),
         *_footprint(manifest),
         ("ranges", manifest["quantization"]["ranges"]),
