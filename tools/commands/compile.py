@@ -114,9 +114,14 @@ def compile(
 
 
 def _print_choices(choices: Sequence[Mapping[str, int]], taken: int | None) -> None:
-    rows = []
+    """Print the Pareto front, of points less than a twentieth apart one; all are in the manifest."""
+    rows: list[tuple[str, ...]] = []
+    shown = 0.0
     for choice in choices:
         arena, instructions = choice["arena_bytes"], choice["predicted_instructions"]
+        if rows and arena > 0.95 * shown and arena != taken and choice is not choices[-1]:
+            continue
+        shown = arena
         more = instructions / choices[0]["predicted_instructions"] - 1
         rows.append((f"{arena:,}", f"{instructions:,}", f"+{more:.1%}", "this one" if arena == taken else ""))
     columns = ["--ram-limit (bytes)", "instructions (predicted)", "to the fastest", ""]
