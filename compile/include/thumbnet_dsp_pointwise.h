@@ -356,7 +356,7 @@
     "str r0, [r11], #4\n"
 
 /* ------------------------------------------------------------------------------------------------------------------
- * First convolution 3x3x3 stride 2: 27 taps of one pixel pair into pair16(28), 45 instructions for the pair. in: int8
+ * First convolution 3x3x3 stride 2: 27 taps of one pixel pair into pair16(28), 52 instructions for the pair. in: int8
  * NHWC at the first tap of the first pixel, ROW bytes a row. Slots: tap rows of (b0 b2 b1 b3 b4 b6 b5 b7), then b8 of
  * the three rows and a slot of any value (zero weight). Up to 1 byte beyond the last tap is read. */
 #define TN_DEF_IM2COL3(NAME, ROWB)                                                                      \

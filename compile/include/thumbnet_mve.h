@@ -796,7 +796,7 @@
 /* Depthwise 3x3 on planes (rows ROWB apart, channels CHB): `rows` rows of WIDTH pixels to pixels of OSTRIDE bytes.
  * params of a channel: 9 taps and 3 bytes unused, bias, multiplier. ROWSET: which heights of blocks are there, 4, 2 and
  * 1, as a sum: what `rows` can need (STRIDE 2: 2 and 1).
- * 72 instructions for 4 x 4 outputs with STRIDE 1 (rows less than 128 bytes apart), 53 for 4 x 2 with STRIDE 2. */
+ * 73 instructions for 4 x 4 outputs with STRIDE 1 (rows less than 128 bytes apart), 53 for 4 x 2 with STRIDE 2. */
 #define TN_DEF_MVE_DEPTHWISE(NAME, STRIDE, WIDTH, ROWB, CHB, OSTRIDE, ROWSET, SHIFT, ZP, LO, HI)                       \
     void NAME(const int8_t *in, int8_t *out, const int32_t *params, int32_t channels, int32_t rows);                   \
     TN_MVE_KERNEL("tn_depthwise " #NAME ", " #STRIDE ", " #WIDTH ", " #ROWB ", " #CHB ", " #OSTRIDE ", " #ROWSET       \

@@ -1,6 +1,6 @@
 """A chain of layers on the micro-kernels of `include/thumbnet_mve.h`, as one TIR function.
 
-Activations are int8 everywhere: planes before a depthwise layer, pixels before a pointwise one. `MVE.md` says why.
+Activations are int8 everywhere: planes before a depthwise layer, pixels before a pointwise one. `README.md` says why.
 """
 
 from __future__ import annotations

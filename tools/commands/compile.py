@@ -38,7 +38,7 @@ keep_dead_channels_option = click.option(
     "--ram-limit",
     type=click.IntRange(min=1),
     help="Microcontrollers: bytes the arena may take at most; the fewest instructions under it are chosen. Without it,"
-    " a smaller arena is taken for up to 5 % more instructions.",
+    " the smallest arena is taken whose predicted instructions are within 7 % of the fastest's.",
 )
 @click.option(
     "--stream-input",
