@@ -156,7 +156,7 @@ class StageGraph:
             None,
             arena,
             arena,
-            layer.macs * _PORTABLE_MAC + outputs * _PORTABLE_OUTPUT + read * 10,
+            layer.macs * _PORTABLE_MAC + outputs * _PORTABLE_OUTPUT + read * 3,
         )
 
     def _chains_from(self, start: int, source: Layout) -> Iterator[StagePlan]:

@@ -272,11 +272,7 @@ class DspStage(DspInput):
         assert isinstance(layer, Add)
         _, width, channels = layer.output_shape
         p = layer.parameters
-        through = self.layers[index - 1]
-        assert isinstance(through, Convolution)
-        shortcut, chain = (
-            (p.multiplier_b, p.multiplier_a) if layer.source_a == through.name else (p.multiplier_a, p.multiplier_b)
-        )
+        shortcut, chain = self._add_multipliers(index)
         row = width * channels
         whole_range = (p.minimum, p.maximum) == (-128, 127)
         if row % 4 == 0 and whole_range:

@@ -276,11 +276,7 @@ class MveStage(RollingStage):
         assert isinstance(layer, Add)
         _, width, channels = layer.output_shape
         p = layer.parameters
-        through = self.layers[index - 1]
-        assert isinstance(through, Convolution)
-        shortcut, chain = (
-            (p.multiplier_b, p.multiplier_a) if layer.source_a == through.name else (p.multiplier_a, p.multiplier_b)
-        )
+        shortcut, chain = self._add_multipliers(index)
         row = width * channels
         name = self._define_shaped("MVE_ADD", "add", shortcut, chain, p.constant, p.shift, p.minimum, p.maximum)
         at = first * row

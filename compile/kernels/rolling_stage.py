@@ -376,6 +376,14 @@ class RollingStage(StageCode):
                     self._carry("image", stride * row_bytes, kept * row_bytes, 1, row_bytes)
                 read(range(kept, kernel))
 
+    def _add_multipliers(self, index: int) -> tuple[int, int]:
+        """Return the multipliers of an add's shortcut, the chain's input, and of what came through the chain."""
+        layer, through = self.layers[index], self.layers[index - 1]
+        assert isinstance(layer, Add) and isinstance(through, Convolution)
+        p = layer.parameters
+        swapped = layer.source_a == through.name
+        return (p.multiplier_b, p.multiplier_a) if swapped else (p.multiplier_a, p.multiplier_b)
+
     # ---- borders and carrying ------------------------------------------------------------------------------------
 
     def _window_position(self, index: int, step: Index, row: Index) -> Index:

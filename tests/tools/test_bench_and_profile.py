@@ -81,7 +81,7 @@ def test_bench_with_trained_weights_and_without_half_of_them(thumbnet, shared_da
     assert kept["weights"] == removed["weights"] == "trained"
     assert kept["macs"] == 7_489_664
     assert removed["macs"] < 0.51 * kept["macs"]
-    assert removed["instructions"] < 0.6 * kept["instructions"]
+    assert removed["instructions"] < 0.7 * kept["instructions"]
     assert removed["network_flash_bytes"] < 0.5 * kept["network_flash_bytes"]
     assert "6,430,000" in out
     assert "5,130,000" in out

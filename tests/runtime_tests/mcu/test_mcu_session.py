@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -320,7 +321,7 @@ def test_another_network_on_the_board_is_told(tiny, tmp_path, stand_in, monkeypa
     other = stand_in.write_artifact(tmp_path / "a", main=stand_in.MAIN + "\n/* other */\n")
     built = build_firmware(other, get_board("mps2_an386"))
     asked = build_firmware(tiny, get_board("mps2_an386"))
-    mixed = type(asked)(built.elf, built.symbols, asked.model_hash, asked.image_bytes)
+    mixed = replace(built, model_hash=asked.model_hash, image_bytes=asked.image_bytes)
     monkeypatch.setattr("thumbnet.runtime_tests.microcontroller_session.build_firmware", lambda artifact, board: mixed)
     with (
         MicrocontrollerSession(get_device("qemu_mps2_an386")) as session,

@@ -1,0 +1,73 @@
+"""What a chain will execute, whatever the core: an estimate that ranks plans.
+
+The counts of inner loops are those of the kernels' assembly and come from `dsp_cost` and `mve_cost`; what surrounds
+them is rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from thumbnet.compile.kernels.rolling_stage import RollingStage
+
+#: A call with its arguments, the kernel's entry and exit.
+CALL = 45
+#: For each value that a loop of C copies.
+COPY = 6
+#: For each step of a group and each of its blocks: loops, conditions, addresses.
+_STEP, _BLOCK = 30, 20
+
+
+@dataclass(frozen=True)
+class SurroundingCost:
+    """Instructions of what is done around the layers.
+
+    Parameters
+    ----------
+    fill : float
+        Of a value of a border.
+    carry_channel, carry_byte : float
+        Of rows carried to the next step: a channel, and each byte.
+    """
+
+    fill: float
+    carry_channel: float
+    carry_byte: float
+
+
+def predict_instructions(
+    stage: RollingStage, surrounding: SurroundingCost, layer_cost: Callable[[int, int, int], float]
+) -> float:
+    """Return the estimated instructions of one inference.
+
+    Parameters
+    ----------
+    stage : RollingStage
+        The chain.
+    surrounding : SurroundingCost
+        Of the core's kernels.
+    layer_cost : callable
+        Given a layer's index, the number of blocks it is computed in and its rows, what the layer takes.
+    """
+    total = 100.0
+    for group in stage.groups:
+        plan, block = stage.plan[group[-1]], stage.block_rows(group)
+        at_once = block >= plan.rows or stage.steps == 1
+        blocks = -(-plan.height // block) if at_once else -(-plan.height // plan.rows) * -(-plan.rows // block)
+        total += stage.steps * _STEP + blocks * _BLOCK
+        total += sum(layer_cost(index, blocks, plan.height) for index in group)
+    for index, window in stage.windows.items():
+        plan = stage.plan[index]
+        total += surrounding.fill * window.shape[2] * window.shape[0] * (window.border[1] + window.border[3])
+        if stage.steps > 1 and plan.new_row:
+            channels = 1 if window.row_major else window.shape[2]
+            carried = surrounding.carry_channel + plan.new_row * window.row_bytes * surrounding.carry_byte
+            total += stage.steps * (CALL + channels * carried)
+    if stage.target.planar:
+        height, width, channels = stage.target.shape
+        top, left, bottom, right = stage.target.border
+        total += surrounding.fill * channels * (height * (left + right) + (top + bottom) * width)
+    return total
