@@ -60,6 +60,21 @@ def test_compile_says_what_dead_channels_it_removed_or_that_they_are_kept(thumbn
     np.testing.assert_array_equal(*goldens)
 
 
+def test_the_image_can_come_row_by_row(thumbnet, refused, tmp_path):
+    arguments = ("compile", DIGITS, "--calibration", CALIBRATION, "--calibration-limit", 4, "--stream-input")
+    code, out, _ = thumbnet(
+        *arguments, "--pareto", "--board", "mps2_an386", "-o", tmp_path / "a", "--json", tmp_path / "a.json"
+    )
+    assert code == 0
+    assert "arena, without the input" in out and "this one" in out
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["streamed_input"] is True
+    assert content["ram_choices"][0]["arena_bytes"] > content["arena_bytes"]
+    assert "_read_row(int32_t row, int8_t *pixels);" in next((tmp_path / "a").glob("*digits.h")).read_text()
+    line = refused(*arguments, "--board", "raspberry_pi_4", "-o", tmp_path / "b")
+    assert "--stream-input is for microcontrollers" in line
+
+
 def test_devices_and_boards_json(thumbnet, tmp_path):
     for command in ("devices", "boards"):
         assert thumbnet(command, "--json", tmp_path / f"{command}.json")[0] == 0

@@ -41,10 +41,10 @@ NETWORKS = {
 }
 
 
-def _write_artifact(network, board, folder):
+def _write_artifact(network, board, folder, **options):
     folder.mkdir()
     # The fast kernels, which networks this small would otherwise leave aside for the sake of RAM.
-    lowered = lower_network(network, 1 << 20, kernels=KERNELS[get_device(f"qemu_{board}").board.instruction_set])
+    lowered = lower_network(network, 1 << 20, kernels=KERNELS[get_board(board).instruction_set], **options)
     emit_c(lowered, "net", folder, title="a network of the tests", generator="thumbnet's tests")
     inputs, outputs = make_golden(network)
     np.savez(folder / "golden.npz", inputs=inputs, outputs=outputs)
@@ -79,8 +79,14 @@ def test_shapes_at_the_edges(device, name, tmp_path):
     _check(networks.EDGE_NETWORKS[name](), DEVICES[device], tmp_path)
 
 
-def _check(network, device, tmp_path):
-    artifact = _write_artifact(network, device.board.name, tmp_path / "net")
+@pytest.mark.parametrize("name", ["even sizes", "odd sizes", "symmetric padding", "one of each kind"])
+@pytest.mark.parametrize("device", ["mps2_an386", "mps3_an547"])
+def test_an_image_read_row_by_row(device, name, tmp_path):
+    _check(NETWORKS[name](), DEVICES[device], tmp_path, streamed=True)
+
+
+def _check(network, device, tmp_path, **options):
+    artifact = _write_artifact(network, device.board.name, tmp_path / "net", **options)
     with MicrocontrollerSession(device) as session:
         session.load(artifact)
         for seed in range(2):
