@@ -167,8 +167,10 @@ class StageGraph:
                 break
             layers = self.network.layers[start : start + length]
             others = self._bystanders(start, start + length)
+            # What is read again later must not be written over.
+            kept = self._last_use[layers[0].sources[0]] >= start + length
             for chain in self._tilings(layers, source, start + length):
-                yield _plan_of(layers, chain, others)
+                yield _plan_of(layers, chain, others, source_kept=kept)
 
     def _chain_lengths(self, start: int) -> list[int]:
         return chain_lengths(self.network, start, self.kernels.one_pixel_kinds if self.kernels else frozenset())
@@ -204,6 +206,9 @@ class StageGraph:
         if index >= len(self.network.layers) or not self._chain_lengths(index):
             return None, None
         reader, made = self.network.layers[index], self.network.layers[index - 1]
+        if isinstance(made, Add):
+            # It is computed value by value, where its shortcut lies as pixels.
+            return None, None
         if not isinstance(reader, DepthwiseConvolution) or reader.source != made.name:
             return None, None
         if sum(made.name in layer.sources for layer in self.network.layers) != 1:
@@ -232,10 +237,10 @@ class StageGraph:
         )
 
 
-def _plan_of(layers: tuple[Layer, ...], chain: RollingStage, others: int) -> StagePlan:
+def _plan_of(layers: tuple[Layer, ...], chain: RollingStage, others: int, *, source_kept: bool) -> StagePlan:
     scratch = sum(item.bytes for item in chain.scratch.values())
     source, target = 0 if chain.streamed else _aligned(chain.source.size), _aligned(chain.target.size)
-    over = chain.overlap_distance()
+    over = None if source_kept else chain.overlap_distance()
     apart = source + target
     together = apart if over is None else max(source, over + target) - min(over, 0)
     if together >= apart:
