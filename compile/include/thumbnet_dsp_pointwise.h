@@ -118,16 +118,6 @@
     "ssat16 r1, #8, r1\n"
 #define TN_SAT_PIX_ANY                                                                                  \
     TN_SAT4 TN_PACK_PIX
-/* Saturation of the channel pair of each pixel. */
-#define TN_PACK_CH                                                                                      \
-    "pkhbt r0, r0, r1, lsl #16\n"                                                                       \
-    "pkhbt r2, r2, r3, lsl #16\n"
-#define TN_SAT_CH_FITS                                                                                  \
-    TN_PACK_CH                                                                                          \
-    "ssat16 r0, #8, r0\n"                                                                               \
-    "ssat16 r2, #8, r2\n"
-#define TN_SAT_CH_ANY                                                                                   \
-    TN_SAT4 TN_PACK_CH
 
 /* Output planar16: c0 at out, c1 CS bytes further; `rows` rows of an even number of pixels (act_end ends the first),
  * gap bytes of out skipped between rows. */
@@ -174,16 +164,6 @@
     "  rsb r8, r8, r7, lsl #1\n"             /* out + 2 * N */                                          \
     ".endif\n"                                                                                          \
     TN_PW_TAIL)
-/* Output pair16(N): the next layer is pointwise too (or an average pool). */
-#define TN_DEF_PW2X2_PAIR(NAME, K, SH, N, SAT)                                                          \
-    void NAME(const int16_t *act, int16_t *out, const int16_t *act_end, const int32_t *stream);         \
-    TN_FN(NAME,                                                                                         \
-    TN_LET("N", N)                                                                                      \
-    TN_PW_MACS(K, SH)                                                                                   \
-    SAT                                                                                                 \
-    "str r2, [r8, #8]\n"                                                                                \
-    "str r0, [r8], #(4*.Lk_N)\n"                                                                        \
-    TN_PW_TAIL)
 
 /* One pixel x 2 channels (the last of an odd row): act is a pair16 block whose second pixel is ignored. */
 #define TN_PW_MACS1(K, SH)                                                                              \
@@ -209,13 +189,6 @@
     "smmlar r1, r1, r5, r6\n"                                                                           \
     "ssat r0, #8, r0\n"                                                                                 \
     "ssat r1, #8, r1\n"
-#define TN_DEF_PW1X2_PLANAR(NAME, K, SH)                                                                \
-    void NAME(const int16_t *act, int16_t *out, const int16_t *act_end, const int32_t *stream);         \
-    TN_FN(NAME,                                                                                         \
-    TN_PW_MACS1(K, SH)                                                                                  \
-    "strh r1, [r8, r7]\n"                                                                               \
-    "strh r0, [r8]\n"                                                                                   \
-    TN_PW_LEAVE)
 #define TN_DEF_PW1X2_NHWC(NAME, K, SH, N)                                                               \
     void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream);          \
     TN_FN(NAME,                                                                                         \

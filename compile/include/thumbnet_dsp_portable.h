@@ -6,8 +6,6 @@
 #define TN_PORT static __attribute__((noinline, unused))
 #define TN_SAT_PIX_FITS
 #define TN_SAT_PIX_ANY
-#define TN_SAT_CH_FITS
-#define TN_SAT_CH_ANY
 #define TN_K8_PLANAR_FITS 2
 #define TN_K8_PLANAR_ANY 2
 #define TN_K8_PLANAR8 1
@@ -54,19 +52,14 @@ TN_INLINE void tn_pw_block(const int16_t *act, const int32_t *stream, int K, int
 #define TN_DEF_PW2X2_NHWC(NAME, K, SH, N)                                                                              \
     TN_PORT_PW(NAME, int8_t, K, SH, out[0] = (int8_t)r[0][0]; out[1] = (int8_t)r[0][1]; out[N] = (int8_t)r[1][0];      \
                out[(N) + 1] = (int8_t)r[1][1];, 2 * (N))
-#define TN_DEF_PW2X2_PAIR(NAME, K, SH, N, SAT)                                                                         \
-    TN_PORT_PW(NAME, int16_t, K, SH, out[0] = (int16_t)r[0][0]; out[1] = (int16_t)r[0][1]; out[4] = (int16_t)r[1][0];  \
-               out[5] = (int16_t)r[1][1];, 2 * (N))
-#define TN_PORT_PW1(NAME, T, K, SH, C1)                                                                                \
-    TN_PORT void NAME(const int16_t *act, T *out, const int16_t *act_end, const int32_t *stream) {                     \
+#define TN_DEF_PW1X2_NHWC(NAME, K, SH, N)                                                                              \
+    TN_PORT void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream) {                \
         int32_t r[2][2];                                                                                               \
         (void)act_end;                                                                                                 \
         tn_pw_block(act, stream, K, 1, SH, r);                                                                         \
-        out[0] = (T)r[0][0];                                                                                           \
-        out[C1] = (T)r[0][1];                                                                                          \
+        out[0] = (int8_t)r[0][0];                                                                                      \
+        out[1] = (int8_t)r[0][1];                                                                                      \
     }
-#define TN_DEF_PW1X2_PLANAR(NAME, K, SH) TN_PORT_PW1(NAME, int16_t, K, SH, stream[7 + (K)] / 2)
-#define TN_DEF_PW1X2_NHWC(NAME, K, SH, N) TN_PORT_PW1(NAME, int8_t, K, SH, 1)
 #define TN_DEF_WIDEN(NAME, K)                                                                                          \
     TN_PORT const int32_t *NAME(int32_t *stream, const int32_t *flash, int32_t zo, int32_t cs) {                       \
         const int8_t *b = (const int8_t *)(flash + 4);                                                                 \

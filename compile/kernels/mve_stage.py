@@ -28,7 +28,7 @@ class MveStage(RollingStage):
     """Emits the kernel of one chain; parameters as in `RollingStage`, `window_bytes` being 1."""
 
     instruction_set = "mve"
-    headers = ("thumbnet_mve.h", "thumbnet_mve_portable.h")
+    headers = ("thumbnet_mve.h", "thumbnet_mve_pointwise.h", "thumbnet_mve_depthwise.h", "thumbnet_mve_portable.h")
     one_pixel_kinds = frozenset({"fully_connected", "average_pool"})
     bytes_read_beyond = _SLACK
     window_sizes = (1,)
