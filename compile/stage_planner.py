@@ -22,6 +22,7 @@ from thumbnet.compile.integer_network import (
 )
 from thumbnet.compile.kernels.chains import chain_lengths
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
+from thumbnet.compile.kernels.overlap import overlap_distance
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 
 #: Rows of the output a step and bytes between the layers of a group that are tried; None is all at once.
@@ -240,7 +241,7 @@ class StageGraph:
 def _plan_of(layers: tuple[Layer, ...], chain: RollingStage, others: int, *, source_kept: bool) -> StagePlan:
     scratch = sum(item.bytes for item in chain.scratch.values())
     source, target = 0 if chain.streamed else _aligned(chain.source.size), _aligned(chain.target.size)
-    over = None if source_kept else chain.overlap_distance()
+    over = None if source_kept else overlap_distance(chain)
     apart = source + target
     together = apart if over is None else max(source, over + target) - min(over, 0)
     if together >= apart:

@@ -121,7 +121,8 @@ class DspChain(RollingStage):
                 bytes_ += layer.output_shape[1] * layer.output_shape[2]
         return bytes_
 
-    def _reads_rows_in_parts(self) -> bool:
+    def reads_rows_in_parts(self) -> bool:
+        """Tell whether a row is written before all that it is computed from has been read."""
         return self.im2col is not None and self.im2col.chunk_pairs < pixel_pairs(self.layers[0])
 
     def stationary(self, index: int) -> bool:

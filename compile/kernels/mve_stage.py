@@ -88,7 +88,8 @@ class MveStage(RollingStage):
                 bytes_ += layer.output_shape[1] * layer.output_shape[2]
         return bytes_
 
-    def _reads_rows_in_parts(self) -> bool:
+    def reads_rows_in_parts(self) -> bool:
+        """Tell whether a row is written before all that it is computed from has been read."""
         # A block of output channels is written while the next still needs the pixels.
         return self._reads_source(0) or isinstance(self.layers[0], AveragePool)
 

@@ -155,63 +155,9 @@ class RollingStage(StageCode):
         rows = self.plan[index]
         return rows.height if self.steps == 1 else min(max((step + 1) * rows.rows - rows.lag, 0), rows.height)
 
-    def overlap_distance(self) -> int | None:
-        """Return how many bytes behind the input's start the output may start, lying over rows already read.
-
-        Negative: it has to start before the input. None where input or output is not in the order of rows.
-        """
-        if self.streamed or not (self.source.row_major and self.target.row_major):
-            return None
-        distance = max(self.source.size - self.target.size, 0)
-        for written, needed in self._progress():
-            if written:
-                distance = min(distance, self._source_bytes_before(needed) - self._target_bytes(written))
-        return distance // 4 * 4
-
-    def _progress(self) -> list[tuple[int, int]]:
-        """Return pairs of output rows written and the first row of the input read after that, as they come to be."""
-        height, last = self.plan[-1].height, len(self.layers) - 1
-        if len(self.groups) == 1:
-            block = self.block_rows(self.groups[0])
-            # A block is read before it is written, but an image's row may be read in parts.
-            lead = 0 if self._reads_rows_in_parts() else block
-            return [
-                (min(row + block, height), self._first_row_read(0, row + lead))
-                for row in range(0, height, block)
-                if row + lead < height
-            ]
-        pairs = []
-        for step in range(self.steps - 1):
-            written = self.rows_done(last, step)
-            needed = self._first_row_read(0, self.rows_done(0, step))
-            if isinstance(self.layers[last], Add):
-                needed = min(needed, written)
-            pairs.append((written, needed))
-        return pairs
-
-    def _reads_rows_in_parts(self) -> bool:
+    def reads_rows_in_parts(self) -> bool:
+        """Tell whether a row is written before all that it is computed from has been read."""
         return False
-
-    def _first_row_read(self, index: int, row: int) -> int:
-        """Return the first row of the source that output row `row` of a layer reads (planes: border rows counted)."""
-        layer = self.layers[index]
-        if isinstance(layer, DepthwiseConvolution):
-            return row * layer.stride[0]
-        if isinstance(layer, Convolution):
-            return max(row * layer.stride[0] - layer.padding[0], 0)
-        return row
-
-    def _source_bytes_before(self, row: int) -> int:
-        return min(row, self.source.shape[0] + self.source.border[0] + self.source.border[2]) * self.source.row_bytes
-
-    def _target_bytes(self, rows: int) -> int:
-        """Return the bytes from the target's start to the end of its first rows, and what kernels write beyond."""
-        height, width, channels = self.target.shape
-        below = self.target.border[2] if rows == height else 0
-        if self.target.planar:
-            return (self.target.border[0] + rows + below) * self.target.row_bytes
-        beyond = 0 if isinstance(self.layers[-1], Add) else channels * (width % 2) + channels % 2
-        return rows * self.target.row_bytes + beyond
 
     # ---- the code ------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from thumbnet.compile.integer_network import NETWORK_INPUT, IntegerNetwork
 from thumbnet.compile.kernels.chains import chain_lengths
 from thumbnet.compile.kernels.dsp_stage import DspStage
 from thumbnet.compile.kernels.layouts import nhwc_layout, planar_layout
+from thumbnet.compile.kernels.overlap import overlap_distance
 from thumbnet.compile.kernels.rolling import plan_rows
 from thumbnet.compile.lowered_network import build_stages
 from thumbnet.compile.reference import run_reference_layers
@@ -37,7 +38,7 @@ def _lower(network, target, *, rows, window_bytes=2, block_bytes=None, over=Fals
     stage = DspStage(
         chain, source, target, rows=rows, window_bytes=window_bytes, border=BORDER, block_bytes=block_bytes
     )
-    plan = StagePlan(chain, stage, source, target, stage.overlap_distance() if over else None, 0, 0, 0.0)
+    plan = StagePlan(chain, stage, source, target, overlap_distance(stage) if over else None, 0, 0, 0.0)
     return build_stages(network, [plan])
 
 

@@ -10,6 +10,7 @@ import pytest
 from thumbnet.compile.kernels.layouts import nhwc_layout, planar_layout
 from thumbnet.compile.kernels.mve_packing import block_starts
 from thumbnet.compile.kernels.mve_stage import MveStage
+from thumbnet.compile.kernels.overlap import overlap_distance
 from thumbnet.compile.lowered_network import build_stages, lower_network
 from thumbnet.compile.reference import run_reference_layers
 from thumbnet.compile.stage_planner import StagePlan
@@ -23,7 +24,7 @@ from .test_stage_planner import small_mobilenet
 def _lower(network, target, *, rows, block_bytes=None, over=True):
     chain, source = network.layers, nhwc_layout(network.input_shape)
     stage = MveStage(chain, source, target, rows=rows, window_bytes=1, block_bytes=block_bytes)
-    plan = StagePlan(chain, stage, source, target, stage.overlap_distance() if over else None, 0, 0, 0.0)
+    plan = StagePlan(chain, stage, source, target, overlap_distance(stage) if over else None, 0, 0, 0.0)
     return build_stages(network, [plan])
 
 
