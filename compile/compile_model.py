@@ -36,6 +36,9 @@ from thumbnet.targets.board import Board
 #: The integer network, for the reference; in the artifact's folder, not for the board.
 REFERENCE_FILE = "host/reference.npz"
 
+#: int16 of a 128-bit vector, which products of int8 are widened to.
+VECTOR_CHANNELS = 8
+
 QuantizeMode = Literal["int8", "none"]
 
 
@@ -133,7 +136,9 @@ def quantize_network(request: CompileRequest) -> tvm.IRModule:
         weight_scales=request.weight_scales,
     )
     imported = import_quantized(quantized, example)
-    return lower_to_integer(imported, remove_dead_channels=not request.keep_dead_channels)
+    # The kernels for microcontrollers are made for any number of channels; TVM's schedules fill vectors.
+    multiple = 1 if request.board.family == "cortex-m" else VECTOR_CHANNELS
+    return lower_to_integer(imported, remove_dead_channels=not request.keep_dead_channels, channel_multiple=multiple)
 
 
 def import_network(request: CompileRequest) -> tvm.IRModule:

@@ -20,7 +20,9 @@ from thumbnet.compile.passes.remove_dead_channels import RemoveDeadChannels
 INTEGER_PASSES = (FoldQuantizedMoves(), LowerToInteger())
 
 
-def lower_to_integer(module: tvm.IRModule, *, remove_dead_channels: bool = True) -> tvm.IRModule:
+def lower_to_integer(
+    module: tvm.IRModule, *, remove_dead_channels: bool = True, channel_multiple: int = 1
+) -> tvm.IRModule:
     """Turn a Relax module in quantize / dequantize pairs into the integer module both backends start from.
 
     Parameters
@@ -29,6 +31,8 @@ def lower_to_integer(module: tvm.IRModule, *, remove_dead_channels: bool = True)
         As imported.
     remove_dead_channels : bool
         Leave out channels that can't change the output, whatever the input; the layers that lose some then have fewer.
+    channel_multiple : int
+        The channels that stay are whole multiples of it, where there are as many.
 
     Raises
     ------
@@ -38,7 +42,7 @@ def lower_to_integer(module: tvm.IRModule, *, remove_dead_channels: bool = True)
     # TVM carries an error out of a pass as a bare RuntimeError, unless it knows its class.
     for error in (UnsupportedOperatorError, QuantizationError):
         tvm.error.register_error(error)
-    passes = [*INTEGER_PASSES, *([RemoveDeadChannels()] if remove_dead_channels else [])]
+    passes = [*INTEGER_PASSES, *([RemoveDeadChannels(channel_multiple)] if remove_dead_channels else [])]
     lowered = tvm.transform.Sequential(passes, name="integer")(module)
     relax.analysis.well_formed(lowered)
     return lowered

@@ -68,11 +68,14 @@ def fold_channels(layer: Convolution, data: TensorRange) -> Folding:
     return Folding(foldable, amount)
 
 
-def needed_channels(network: IntegerNetwork, folding: Mapping[str, Folding]) -> dict[str, NDArray[np.bool_]]:
+def needed_channels(
+    network: IntegerNetwork, folding: Mapping[str, Folding], multiple: int = 1
+) -> dict[str, NDArray[np.bool_]]:
     """Return bool ``[C]`` for the network's input and every layer's output, by name: channels that have to stay.
 
     Found by following needs back from the output. The network's input and output are needed whole. A tensor of which
-    nothing is needed keeps its first channel that survives this way: a layer without channels is no layer.
+    nothing is needed keeps its first channel that survives this way: a layer without channels is no layer. Of others,
+    dead channels are kept until a multiple of `multiple` stays, for code that computes so many at a time.
     """
     leader = _tie_tensors(network)
     needed = {name: np.zeros(network.shape_of(name)[2], np.bool_) for name in set(leader.values())}
@@ -84,6 +87,11 @@ def needed_channels(network: IntegerNetwork, folding: Mapping[str, Folding]) -> 
         if not own.any():
             own[0] = True
             _follow_needs(network, folding, leader, needed)
+    # Keeping one may need another of a tensor that was whole multiples before.
+    while uneven := [own for own in needed.values() if own.sum() % multiple and not own.all()]:
+        own = uneven[0]
+        own[np.flatnonzero(~own)[: multiple - own.sum() % multiple]] = True
+        _follow_needs(network, folding, leader, needed)
     return {name: needed[first] for name, first in leader.items()}
 
 

@@ -43,11 +43,20 @@ Mask = NDArray[np.bool_]
 
 @tvm.transform.module_pass(opt_level=0, name="RemoveDeadChannels")
 class RemoveDeadChannels:
-    """Replace an integer module by the one without its dead channels; the output's bytes stay."""
+    """Replace an integer module by the one without its dead channels; the output's bytes stay.
+
+    Parameters
+    ----------
+    multiple : int
+        Channels are left in whole multiples of it where there are as many.
+    """
+
+    def __init__(self, multiple: int = 1) -> None:
+        self.multiple = multiple
 
     def transform_module(self, module: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
         """Rewrite the whole module."""
-        network, report = remove_dead_channels(read_relax(module))
+        network, report = remove_dead_channels(read_relax(module), self.multiple)
         return write_relax(network).with_attr(DEAD_CHANNELS, json.dumps(report.as_json()))
 
 
@@ -59,16 +68,16 @@ def read_dead_channels(module: tvm.IRModule) -> dict[str, Any] | None:
     return removed
 
 
-def remove_dead_channels(network: IntegerNetwork) -> tuple[IntegerNetwork, DeadChannelReport]:
+def remove_dead_channels(network: IntegerNetwork, multiple: int = 1) -> tuple[IntegerNetwork, DeadChannelReport]:
     """Return the same network without the channels proven to be dead, and what that saved.
 
     The network's input and output keep their channels, every layer stays, and has at least one channel: also of a
-    network whose output is constant.
+    network whose output is constant. `multiple` as in `needed_channels`.
     """
     ranges = tensor_ranges(network)
     detached = replace(network, layers=tuple(_detach_constants(layer, ranges) for layer in network.layers))
     folding = foldings(detached, ranges)
-    needed = needed_channels(detached, folding)
+    needed = needed_channels(detached, folding, multiple)
     shrunk = replace(network, layers=tuple(_shrink(layer, needed, folding) for layer in detached.layers))
     report = tuple(
         LayerReport(

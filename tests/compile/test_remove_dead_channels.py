@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from thumbnet.compile.passes import needed_channels as needed_module
 from thumbnet.compile.passes import remove_dead_channels as removal_module
@@ -26,9 +27,9 @@ def _channels(network):
     return {layer.name: layer.output_shape[2] for layer in network.layers}
 
 
-def _check(network):
+def _check(network, multiple=1):
     """Check that a network's removal is sound; return the channels left."""
-    shrunk, report = remove_dead_channels(network)
+    shrunk, report = remove_dead_channels(network, multiple)
     kept = {layer.name: list(layer.kept) for layer in report.layers}
     assert [layer.name for layer in shrunk.layers] == [layer.name for layer in network.layers]
     assert (shrunk.input_shape, shrunk.input_quant) == (network.input_shape, network.input_quant)
@@ -49,6 +50,14 @@ def _check(network):
 @given(planted_networks())
 def test_every_channel_that_stays_keeps_its_bytes(network):
     _check(network)
+
+
+@settings(max_examples=100)
+@given(planted_networks(), st.integers(2, 4))
+def test_channels_can_be_left_in_whole_multiples(network, multiple):
+    before, left = _channels(network), _check(network, multiple)
+    for name, channels in left.items():
+        assert channels % multiple == 0 or channels == before[name]
 
 
 @pytest.mark.slow
