@@ -24,7 +24,7 @@ SECTIONS {{
     . = {flash:#x};
     .network_code : {{ network_*.o(.text .text.*) }}
     .network_constants : {{ network_*.o(.rodata .rodata.*) }}
-    .program : {{ rows.o(.text .text.*) }}
+    .program : {{ program_*.o(.text .text.*) }}
     .library : {{ *(.text .text.* .rodata .rodata.*) }}
     .ARM.exidx : {{ *(.ARM.exidx*) }}
     . = {ram:#x};
@@ -115,9 +115,10 @@ def measure_footprint(folder: Path, name: str, board: Board, *, streamed: bool =
             _run([compiler, *flags, "-c", str(source), "-o", objects[-1]], aside)
         if streamed:
             # The program's own; what it takes is not the network's.
-            (aside / "rows.c").write_text(_ROW_SOURCE.format(name=name))
-            objects.append("rows.o")
-            _run([compiler, *board.core_flags, *CODE_FLAGS, STACK_FLAG, "-c", "rows.c", "-o", "rows.o"], aside)
+            (aside / "program_rows.c").write_text(_ROW_SOURCE.format(name=name))
+            objects.append("program_rows.o")
+            flags = (*board.core_flags, *CODE_FLAGS, STACK_FLAG)
+            _run([compiler, *flags, "-c", "program_rows.c", "-o", "program_rows.o"], aside)
         (aside / "network.ld").write_text(_SCRIPT.format(flash=board.flash.origin, ram=board.ram.origin))
         roots = ",".join(f"-u,{name}_{what}" for what in _API)
         options = ("-nostartfiles", "-Tnetwork.ld", f"-Wl,--gc-sections,-e,{name}_run,{roots}")
