@@ -21,6 +21,7 @@ PACKAGES = {
     "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
     "arm-none-eabi-gcc": "gcc-arm-none-eabi",
     "qemu-aarch64": "qemu-user",
+    "qemu-arm": "qemu-user",
     "qemu-system-arm": "qemu-system-arm",
 }
 

@@ -34,7 +34,13 @@ class DspChain(RollingStage):
     """Parameters as in `RollingStage`."""
 
     instruction_set = "dsp"
-    headers = ("thumbnet_dsp.h", "thumbnet_dsp_pointwise.h", "thumbnet_dsp_depthwise.h", "thumbnet_dsp_portable.h")
+    headers = (
+        "thumbnet_dsp.h",
+        "thumbnet_dsp_depthwise.h",
+        "thumbnet_dsp_pointwise.h",
+        "thumbnet_dsp_pixels.h",
+        "thumbnet_dsp_portable.h",
+    )
     one_pixel_kinds = frozenset({"fully_connected"})
     window_sizes = (2, 1)
 

@@ -22,10 +22,7 @@ PLANTED = {
 
 pytestmark = [
     pytest.mark.emulated,
-    pytest.mark.skipif(
-        not (shutil.which("qemu-arm") and shutil.which("arm-none-eabi-gcc")),
-        reason="needs qemu-arm and arm-none-eabi-gcc",
-    ),
+    pytest.mark.needs_tools("qemu-arm", "arm-none-eabi-gcc"),
 ]
 
 

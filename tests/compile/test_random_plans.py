@@ -70,3 +70,13 @@ def test_random_plans_give_the_references_bytes(seed, kernels, tmp_path):
         expected = run_reference_layers(network, image)
         for layer, value in found.items():
             np.testing.assert_array_equal(value, expected[layer], err_msg=f"{layer}, {limit} bytes")
+
+
+def test_most_outputs_vary():
+    """A network of one answer would prove little."""
+    varied = []
+    for seed in range(12):
+        network = random_mobilenet(np.random.default_rng(seed))
+        outputs = [run_reference_layers(network, make_image(network, image)) for image in range(2)]
+        varied.append(not np.array_equal(*(output[network.output.name] for output in outputs)))
+    assert np.mean(varied) > 0.8, varied

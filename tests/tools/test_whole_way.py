@@ -73,6 +73,9 @@ def test_the_image_can_come_row_by_row(thumbnet, refused, tmp_path):
     assert "_read_row(int32_t row, int8_t *pixels);" in next((tmp_path / "a").glob("*digits.h")).read_text()
     line = refused(*arguments, "--board", "raspberry_pi_4", "-o", tmp_path / "b")
     assert "--stream-input is for microcontrollers" in line
+    for option in (("--pareto",), ("--ram-limit", 9000)):
+        line = refused("compile", DIGITS, *option, "--board", "raspberry_pi_4", "-o", tmp_path / "b")
+        assert f"{option[0]} is for microcontrollers" in line
 
 
 def test_devices_and_boards_json(thumbnet, tmp_path):

@@ -69,9 +69,13 @@ def compile(
     Microcontrollers get plain C sources, boards that run Linux a shared library. What the sources will take on the
     board is told exactly where its compiler is installed: arena, worst-case stack, constants, code.
     """
+    from thumbnet.compile.errors import CompileError
     from thumbnet.targets.registry import get_board
 
     target = get_board(board)
+    for option, given in (("--ram-limit", ram_limit), ("--pareto", pareto)):
+        if given and target.family != "cortex-m":
+            raise CompileError(f"{board}: {option} is for microcontrollers; leave it out")
 
     from thumbnet.tools.network import compile_network
 
