@@ -1,1 +1,1 @@
-"""From a PyTorch module to an artifact for one board: quantize, import, lower, plan, emit, tune."""
+"""From a PyTorch module to an artifact for one board; `README.md` walks through the folders in order."""

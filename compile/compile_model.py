@@ -4,96 +4,40 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import tvm
 from numpy.typing import NDArray
-from torch import nn
 
 from thumbnet.compile.artifact import Artifact, replaced_folder, write_manifest
-from thumbnet.compile.build_library import build_executable, keep_entry
-from thumbnet.compile.emit_c import emit_c
+from thumbnet.compile.emit.build_library import build_executable, keep_entry
+from thumbnet.compile.emit.emit_c import emit_c
+from thumbnet.compile.emit.export_library import export_library
+from thumbnet.compile.emit.footprint import measure_footprint
 from thumbnet.compile.errors import CompileError, ToolchainError
-from thumbnet.compile.export_library import export_library
-from thumbnet.compile.fit import arena_limit, check_fit
-from thumbnet.compile.footprint import measure_footprint
-from thumbnet.compile.frontend import import_float, import_quantized, quantize_module
-from thumbnet.compile.golden import make_golden
-from thumbnet.compile.integer_network import IntegerNetwork
-from thumbnet.compile.integer_relax import identifier, read_relax
-from thumbnet.compile.lowered_network import KERNELS, can_stream, lower_network
-from thumbnet.compile.network_file import save_network
+from thumbnet.compile.frontend.torch_to_relax import import_float, import_quantized, quantize_module
+from thumbnet.compile.kernels.instruction_sets import KERNELS
+from thumbnet.compile.network.golden import make_golden
+from thumbnet.compile.network.integer_network import IntegerNetwork
+from thumbnet.compile.network.integer_relax import identifier, read_relax
+from thumbnet.compile.network.network_file import save_network
+from thumbnet.compile.passes.pipeline import lower_to_integer
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
-from thumbnet.compile.pipeline import lower_to_integer
-from thumbnet.targets.board import Board
+from thumbnet.compile.plan.fit import MemoryNeed, arena_limit, check_fit, check_ram_limit
+from thumbnet.compile.plan.lowered_network import lower_network
+from thumbnet.compile.plan.stage_graph import can_stream
+from thumbnet.compile.request import CompileRequest, check_options
 
 #: The integer network, for the reference; in the artifact's folder, not for the board.
 REFERENCE_FILE = "host/reference.npz"
 
 #: int16 of a 128-bit vector, which products of int8 are widened to.
 VECTOR_CHANNELS = 8
-
-QuantizeMode = Literal["int8", "none"]
-
-
-@dataclass(frozen=True)
-class CompileRequest:
-    """What to compile, and how.
-
-    Parameters
-    ----------
-    name : str
-        The network's name; its C identifier is made from it.
-    module : nn.Module
-        In eval mode, float32 NCHW to logits.
-    input_shape : (C, H, W)
-        Of one image.
-    board : Board
-        Where it is to run.
-    quantize : {"int8", "none"}
-        int8, or float32 (boards that run Linux only).
-    calibration : sequence of torch.Tensor
-        Inputs ``[1, C, H, W]`` that give the ranges int8 needs where `activation_quant` lacks them.
-    activation_quant, weight_scales
-        Known quantization, see `thumbnet.compile.quantizer.MobileNetQuantizer`.
-    golden_images : sequence of torch.Tensor
-        Inputs ``[1, C, H, W]`` for the golden vectors; the calibration's first ones by default.
-    database : Path, optional
-        Tuning records to apply.
-    ram_limit : int, optional
-        Microcontrollers: bytes the arena should not pass. Without it, a smaller arena is taken for a few percent more
-        instructions.
-    stream_input : bool
-        Microcontrollers: the program gives the image row by row as the network asks for it; it needs no RAM.
-    keep_dead_channels : bool
-        Leave channels in that are proven to have no influence on the output.
-    manifest : mapping
-        What the caller wants to be in the manifest too.
-    write_extra : callable
-        Given the unfinished artifact's ``host`` folder, writes what the caller wants to keep there.
-    """
-
-    name: str
-    module: nn.Module
-    input_shape: tuple[int, int, int]
-    board: Board
-    quantize: QuantizeMode = "int8"
-    calibration: Sequence[torch.Tensor] = ()
-    activation_quant: Mapping[str, tuple[float, int]] | None = None
-    weight_scales: Mapping[str, NDArray[np.float32]] | None = None
-    golden_images: Sequence[torch.Tensor] = ()
-    database: Path | None = None
-    ram_limit: int | None = None
-    stream_input: bool = False
-    keep_dead_channels: bool = False
-    manifest: Mapping[str, Any] = field(default_factory=dict)
-    write_extra: Callable[[Path], None] = lambda _: None
 
 
 def compile_model(request: CompileRequest, folder: Path) -> Artifact:
@@ -104,18 +48,13 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
     CompileError
         Of the specific type for what is wrong: operator, quantization, size, toolchain, folder.
     """
-    board = request.board
-    if board.family == "cortex-m" and request.quantize == "none":
-        raise CompileError(f"{board.name} runs int8 networks only; leave --quantize none to boards that run Linux")
-    if board.family == "cortex-m" and request.database is not None:
-        raise CompileError(f"{board.name}: tuning records apply to boards that run Linux; leave --tuning out")
-    if board.family != "cortex-m" and request.stream_input:
-        raise CompileError(f"{board.name}: --stream-input is for microcontrollers; leave it out")
+    board, options = request.board, request.options
+    check_options(options, board)
     with replaced_folder(folder) as aside:
         host = aside / "host"
         host.mkdir()
         request.write_extra(host)
-        if request.quantize == "none":
+        if options.quantize == "none":
             own = _compile_float(request, aside)
         elif board.family == "cortex-m":
             own = _compile_sources(request, quantize_network(request), aside)
@@ -138,12 +77,14 @@ def quantize_network(request: CompileRequest) -> tvm.IRModule:
     imported = import_quantized(quantized, example)
     # The kernels for microcontrollers are made for any number of channels; TVM's schedules fill vectors.
     multiple = 1 if request.board.family == "cortex-m" else VECTOR_CHANNELS
-    return lower_to_integer(imported, remove_dead_channels=not request.keep_dead_channels, channel_multiple=multiple)
+    return lower_to_integer(
+        imported, remove_dead_channels=not request.options.keep_dead_channels, channel_multiple=multiple
+    )
 
 
 def import_network(request: CompileRequest) -> tvm.IRModule:
     """Return the Relax module of a request: integer, or float32 where it says so."""
-    if request.quantize == "none":
+    if request.options.quantize == "none":
         return import_float(request.module, torch.zeros(1, *request.input_shape))
     return quantize_network(request)
 
@@ -164,33 +105,34 @@ def c_name(name: str) -> str:
 
 def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
     network = read_relax(module)
-    kernels = KERNELS[request.board.instruction_set]
-    if request.stream_input and not can_stream(network):
+    board, options = request.board, request.options
+    if options.stream_input and not can_stream(network):
         first = network.layers[0]
         raise CompileError(
             f"{request.name} starts with {first.name} ({first.kind}): --stream-input needs a convolution over the image"
         )
     lowered = lower_network(
         network,
-        request.ram_limit,
-        ram_bytes=arena_limit(request.board),
-        kernels=kernels,
-        streamed=request.stream_input,
+        options.ram_limit,
+        ram_bytes=arena_limit(board),
+        kernels=KERNELS[board.instruction_set],
+        streamed=options.stream_input,
     )
-    name, limits = c_name(request.name), (request.board, request.ram_limit)
-    check_fit(request.name, lowered, *limits, reserve=False)
+    name = c_name(request.name)
+    check_fit(request.name, MemoryNeed.least(lowered), board)
+    check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
     emit_c(lowered, name, folder, title=_title(request), generator=_generator())
     built, unknown_because = None, None
     try:
-        built = measure_footprint(folder, name, request.board, streamed=lowered.streamed)
+        built = measure_footprint(folder, name, board, streamed=lowered.streamed)
     except ToolchainError as error:
         unknown_because = str(error)
-    check_fit(request.name, lowered, *limits, built=built)
+    check_fit(request.name, MemoryNeed.estimate(lowered) if built is None else built.need, board)
     return {
         "kind": "c",
         "arena_bytes": lowered.plan.arena_bytes,
         "constant_bytes": lowered.constant_bytes,
-        "predicted_instructions": round(sum(stage.predicted_instructions for stage in lowered.stages)),
+        "predicted_instructions": round(lowered.predicted_instructions),
         "streamed_input": lowered.streamed,
         "ram_choices": [asdict(choice) for choice in lowered.choices],
         "footprint": {"unknown_because": unknown_because} if built is None else built.as_json(),
@@ -217,12 +159,12 @@ def _compile_library(request: CompileRequest, module: tvm.IRModule, folder: Path
     # The one that is deployed, and beside it one that gives every layer's output, for tests.
     libraries = {"main": f"{name}.so", "layers": f"{name}_layers.so"}
     for entry, file in libraries.items():
-        executable = build_executable(keep_entry(module, entry), request.board, request.database)
+        executable = build_executable(keep_entry(module, entry), request.board, request.options.tuning)
         export_library(executable, request.board, folder / file)
     return {
         "kind": "library",
         "layers_library": libraries["layers"],
-        "tuned": request.database is not None,
+        "tuned": request.options.tuning is not None,
         **_integer_manifest(request, module, network, folder),
         "layers": [
             {"name": layer.name, "kind": layer.kind, "shape": layer.output_shape, "macs": layer.macs}
@@ -261,14 +203,14 @@ def _integer_manifest(
 
 
 def _compile_float(request: CompileRequest, folder: Path) -> dict[str, Any]:
-    executable = build_executable(import_network(request), request.board, request.database)
+    executable = build_executable(import_network(request), request.board, request.options.tuning)
     export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
     channels, height, width = request.input_shape
     with torch.no_grad():
         classes = int(request.module(torch.zeros(1, *request.input_shape)).shape[-1])
     return {
         "kind": "library",
-        "tuned": request.database is not None,
+        "tuned": request.options.tuning is not None,
         "dtype": "float32",
         "input": {"shape": (height, width, channels), "dtype": "float32"},
         "output": {"shape": (classes,), "dtype": "float32"},

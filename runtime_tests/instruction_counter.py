@@ -15,7 +15,7 @@ from pathlib import Path
 
 from thumbnet.compile.errors import ToolchainError
 
-SOURCE = Path(__file__).parent / "native" / "count_instructions.c"
+SOURCE = Path(__file__).with_name("count_instructions.c")
 _FLAGS = ("-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror")
 _HEADER = struct.Struct("=QQ")
 _PAIR = struct.Struct("=QQ")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from thumbnet.runtime_tests.microcontroller_session import MicrocontrollerSession
+from thumbnet.runtime_tests.linux.tvm_rpc_session import TvmRpcSession
+from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.runtime_tests.session import DeviceSession
-from thumbnet.runtime_tests.tvm_rpc_session import TvmRpcSession
 from thumbnet.targets.device import Device
 
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.compile_model import REFERENCE_FILE, compile_model
+from thumbnet.compile.emit.stack_usage import STACK_KIND
 from thumbnet.compile.errors import ToolchainError
-from thumbnet.compile.network_file import load_network
-from thumbnet.compile.reference import run_reference, run_reference_layers
-from thumbnet.compile.stack_usage import STACK_KIND
-from thumbnet.runtime_tests.microcontroller_session import MicrocontrollerSession
+from thumbnet.compile.network.network_file import load_network
+from thumbnet.compile.network.reference import run_reference, run_reference_layers
+from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.runtime_tests.session import Measurement
 from thumbnet.targets.board import Board
 from thumbnet.targets.device import Device

@@ -4,113 +4,71 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.compile_model import CompileRequest, compile_model
+from thumbnet.compile.compile_model import compile_model
 from thumbnet.compile.errors import ArtifactError, DoesNotFitError
+from thumbnet.compile.request import DEFAULT_OPTIONS, CompileOptions, CompileRequest
 from thumbnet.models.preprocessing import LabelledImage, input_quant, load_labels
 from thumbnet.models.state_dict import write_checkpoint
 from thumbnet.models.weights import TrainedModel, find_bundled, load_model
 from thumbnet.targets.board import Board
 from thumbnet.targets.device import Device
 from thumbnet.tools.largest_fit import suggest_variant
+from thumbnet.tools.network_options import NetworkFiles
 
 #: The float network and its preprocessing, kept in the artifact for `thumbnet test`.
 CHECKPOINT_FILE = "host/pytorch.pt"
 
 
 def compile_network(
-    model: str,
-    board: Board,
-    output: Path,
-    *,
-    weights: Path | None = None,
-    quantize: Literal["int8", "none"] = "int8",
-    calibration: Path | None = None,
-    calibration_limit: int = 32,
-    tuning: Path | None = None,
-    classes: int | None = None,
-    keep_dead_channels: bool = False,
-    ram_limit: int | None = None,
-    stream_input: bool = False,
+    files: NetworkFiles, board: Board, output: Path, options: CompileOptions = DEFAULT_OPTIONS
 ) -> Artifact:
-    """Load, quantize and compile a network; see `thumbnet compile --help` for the parameters.
+    """Load, quantize and compile a network.
 
     Raises
     ------
     ModelError, CompileError
         Of the specific type for what is wrong.
     """
-    request = make_request(
-        model,
-        board,
-        weights=weights,
-        quantize=quantize,
-        calibration=calibration,
-        calibration_limit=calibration_limit,
-        tuning=tuning,
-        classes=classes,
-        keep_dead_channels=keep_dead_channels,
-        ram_limit=ram_limit,
-        stream_input=stream_input,
-    )
     try:
-        return compile_model(request, output)
+        return compile_model(make_request(files, board, options), output)
     except DoesNotFitError as error:
-        raise DoesNotFitError(f"{error}: {suggest_variant(model, error)}") from error
+        raise DoesNotFitError(f"{error}: {suggest_variant(files.model, error)}") from error
 
 
-def make_request(
-    model: str,
-    board: Board,
-    *,
-    weights: Path | None,
-    quantize: Literal["int8", "none"],
-    calibration: Path | None,
-    calibration_limit: int = 32,
-    tuning: Path | None = None,
-    classes: int | None = None,
-    keep_dead_channels: bool = False,
-    ram_limit: int | None = None,
-    stream_input: bool = False,
-) -> CompileRequest:
+def make_request(files: NetworkFiles, board: Board, options: CompileOptions = DEFAULT_OPTIONS) -> CompileRequest:
     """Return what the compiler takes."""
-    trained = load_model(model, weights, classes)
-    images = [] if calibration is None else load_labels(calibration)[:calibration_limit]
-    tensors = [_tensor(trained, image) for image in images]
+    trained = load_model(files.model, files.weights, files.classes)
+    images = [] if files.calibration is None else load_labels(files.calibration)[: files.calibration_limit]
     spec, preprocessing = trained.spec, trained.preprocessing
-    ranges = trained.activation_quant if calibration is None else None
+    ranges = trained.activation_quant if files.calibration is None else None
     known_input = input_quant(preprocessing)
     if ranges is None and known_input is not None:
         # Every pixel value is an int8 value then: nothing to observe.
         ranges = {"input": known_input}
     source = "none (float32)"
-    if quantize == "int8":
+    if options.quantize == "int8":
         source = f"calibrated on {len(images)} images" if images else "the weights file's own"
 
     def write_extra(host: Path) -> None:
         write_checkpoint(host / Path(CHECKPOINT_FILE).name, trained.module, spec, preprocessing, {}, half=False)
 
-    file = find_bundled(spec) if weights is None else weights
+    file = find_bundled(spec) if files.weights is None else files.weights
     return CompileRequest(
-        name=model,
+        name=files.model,
         module=trained.module,
         input_shape=(spec.input_channels, spec.resolution, spec.resolution),
         board=board,
-        quantize=quantize,
-        calibration=tensors,
+        options=options,
+        calibration=[_tensor(trained, image) for image in images],
         activation_quant=ranges,
         weight_scales=trained.weight_scales,
-        database=tuning,
-        keep_dead_channels=keep_dead_channels,
-        ram_limit=ram_limit,
-        stream_input=stream_input,
         manifest={
             "weights": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
-            "quantization": {"mode": quantize, "ranges": source},
+            "quantization": {"mode": options.quantize, "ranges": source},
         },
         write_extra=write_extra,
     )

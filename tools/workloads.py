@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from thumbnet.compile.compile_model import CompileRequest
+from thumbnet.compile.request import CompileOptions, CompileRequest
 from thumbnet.models.preprocessing import Preprocessing, hosted_preprocessing, input_quant, unit_preprocessing
 from thumbnet.models.state_dict import write_checkpoint
 from thumbnet.models.variants import ModelSpec, build_model, get_spec
 from thumbnet.targets.board import Board
 from thumbnet.tools.network import CHECKPOINT_FILE, make_request
+from thumbnet.tools.network_options import NetworkFiles
 
 SEED = 2
 CALIBRATION_IMAGES = 8
@@ -69,16 +70,9 @@ def make_benchmark_request(workload: Workload, board: Board, trained: Path | Non
     ModelError
         The file holds no such network.
     """
+    options = CompileOptions(keep_dead_channels=keep)
     if trained is not None:
-        return make_request(
-            workload.model,
-            board,
-            weights=trained,
-            quantize="int8",
-            calibration=None,
-            classes=workload.classes,
-            keep_dead_channels=keep,
-        )
+        return make_request(NetworkFiles(workload.model, trained, classes=workload.classes), board, options)
     spec = workload.spec
     preprocessing = _preprocessing(spec)
     module, images = _random_network(spec)
@@ -92,9 +86,9 @@ def make_benchmark_request(workload: Workload, board: Board, trained: Path | Non
         module=module,
         input_shape=(spec.input_channels, spec.resolution, spec.resolution),
         board=board,
+        options=options,
         calibration=[image[None] for image in images],
         activation_quant=None if known_input is None else {"input": known_input},
-        keep_dead_channels=keep,
         manifest={
             "weights": {"file": None, "seed": SEED},
             "quantization": {"mode": "int8", "ranges": f"calibrated on {len(images)} random images"},

@@ -1,1 +1,1 @@
-"""Layers as TIR, with their constants laid out as the TIR reads them."""
+"""Layers and chains of layers as TIR, a folder for each instruction set with its micro-kernels in C beside it."""

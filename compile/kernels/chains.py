@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from thumbnet.compile.integer_network import (
+from thumbnet.compile.network.integer_network import (
     Add,
     AveragePool,
     Convolution,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from thumbnet.compile.integer_network import Shape
+from thumbnet.compile.network.integer_network import Shape
 
 Padding = tuple[int, int, int, int]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from thumbnet.compile.integer_network import Add, Convolution, DepthwiseConvolution
 from thumbnet.compile.kernels.rolling_stage import RollingStage
+from thumbnet.compile.network.integer_network import Add, Convolution, DepthwiseConvolution
 
 
 def overlap_distance(stage: RollingStage) -> int | None:

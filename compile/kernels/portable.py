@@ -6,15 +6,18 @@ Accumulators stay in registers, padding is a test at the border that loop partit
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from tvm import s_tir, te, tirx
 
-from thumbnet.compile.fixed_point import Requantization
-from thumbnet.compile.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution, Layer
 from thumbnet.compile.kernels.kernel import Kernel
+from thumbnet.compile.network.fixed_point import Requantization
+from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution, Layer
 
-#: In `include/thumbnet_arithmetic.h`: ``(2 * a * b + 2**31) >> 32``.
+#: What the code of every kernel includes.
+ARITHMETIC_HEADER = Path(__file__).with_name("thumbnet_arithmetic.h")
+#: In `ARITHMETIC_HEADER`: ``(2 * a * b + 2**31) >> 32``.
 MULTIPLY_HIGH = "thumbnet_multiply_high_round_half_up"
 
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from thumbnet.compile.integer_network import Add, Convolution, DepthwiseConvolution, Layer, Shape
 from thumbnet.compile.kernels.chains import Gather, Link
 from thumbnet.compile.kernels.kernel import Kernel, Scratch
 from thumbnet.compile.kernels.layouts import Layout
-from thumbnet.compile.kernels.rolling import plan_rows
+from thumbnet.compile.kernels.rolling_rows import plan_rows
 from thumbnet.compile.kernels.stage_code import Index, StageCode
+from thumbnet.compile.network.integer_network import Add, Convolution, DepthwiseConvolution, Layer, Shape
 
 #: What a streamed chain calls with the number of an image's row and the place for its values.
 READ_ROW = "thumbnet_read_row"
@@ -52,7 +53,7 @@ class RollingStage(StageCode):
     #: How the kernels are called in reports.
     instruction_set = ""
     #: The kernels' C headers; the first includes the others.
-    headers: tuple[str, ...] = ()
+    headers: tuple[Path, ...] = ()
     #: Which layers whose output is one pixel there are kernels for: fully_connected, average_pool.
     one_pixel_kinds: frozenset[str] = frozenset()
     #: What kernels may read beyond the arena's last tensor.
@@ -172,8 +173,7 @@ class RollingStage(StageCode):
                 if self.steps == 1:
                     self._step(0)
                 else:
-                    with T.serial(0, self.steps) as step:
-                        IRBuilder.name("step", step)
+                    with self._loop("step", self.steps) as step:
                         self._step(step)
         rows = "whole" if self.steps == 1 else f"{self.plan[-1].rows} rows a step"
         kinds = "+".join(_SHORT[layer.kind] for layer in self.layers)
@@ -243,12 +243,10 @@ class RollingStage(StageCode):
         if block >= rows:
             self._when(count, partial(self._rows_computed, group, step, first, count))
         elif block == 1:
-            with T.serial(0, count) as row:
-                IRBuilder.name("row", row)
+            with self._loop("row", count) as row:
                 self._rows_computed(group, step, first + row, 1)
         else:
-            with T.serial(0, -(-rows // block)) as turn:
-                IRBuilder.name("block", turn)
+            with self._loop("block", -(-rows // block)) as turn:
                 rest = T.min(count - turn * block, block)
                 # Whole blocks in one step need no test.
                 whole = isinstance(count, int) and count % block == 0
@@ -305,7 +303,7 @@ class RollingStage(StageCode):
         row_bytes = layer.input_shape[1] * layer.input_shape[2]
 
         def read(taps: range) -> None:
-            with T.serial(0, len(taps)) as tap:
+            with self._loop("tap", len(taps)) as tap:
                 line = row * stride - layer.padding[0] + tap + taps.start
                 place = self._at("image", (tap + taps.start) * row_bytes)
                 with T.If(tirx.all(line >= 0, line < layer.input_shape[0])):

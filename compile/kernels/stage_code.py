@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from thumbnet.compile.kernels.layouts import Layout
@@ -43,6 +46,21 @@ class StageCode:
         name = "_".join([stem, *(f"m{-value}" if value < 0 else str(value) for value in shape)])
         return self._define(macro, name, *shape)
 
+    @contextmanager
+    def _loop(self, name: str, count: Index) -> Iterator[tirx.Var]:
+        """Emit a loop that runs from 0 to before `count`; the generated C calls its variable `name`."""
+        with T.serial(0, count) as variable:
+            IRBuilder.name(name, variable)
+            yield variable
+
+    @contextmanager
+    def _loops(self, **counts: Index) -> Iterator[list[tirx.Var]]:
+        """Emit loops in each other, the outermost first, by the names of their variables."""
+        with T.grid(*counts.values()) as variables:
+            for name, variable in zip(counts, variables, strict=True):
+                IRBuilder.name(name, variable)
+            yield list(variables)
+
     def _fill_rows(self, buffer: str, layout: Layout, value: int, first: Index, count: Index) -> None:
         if isinstance(count, int) and count <= 0:
             return
@@ -52,10 +70,10 @@ class StageCode:
             if layout.row_major:
                 self._call("memset", self._at(buffer, first * row), value, count * row)
                 return
-            with T.serial(0, layout.shape[2]) as channel:
+            with self._loop("channel", layout.shape[2]) as channel:
                 self._call("memset", self._at(buffer, channel * plane + first * row), value, count * pitch)
             return
-        with T.grid(layout.shape[2], count, pitch) as (channel, y, x):
+        with self._loops(channel=layout.shape[2], row=count, column=pitch) as (channel, y, x):
             at = channel * plane + (first + y) * row + x
             T.buffer_store(self.buffers[buffer], tirx.const(value, layout.dtype), [at])
 
@@ -69,7 +87,7 @@ class StageCode:
             columns = [*range(left), *columns]
         if not columns:
             return
-        with T.grid(layout.shape[2], count) as (channel, y):
+        with self._loops(channel=layout.shape[2], row=count) as (channel, y):
             for column in columns:
                 at = channel * plane + (first + y) * row + column
                 T.buffer_store(self.buffers[buffer], tirx.const(value, layout.dtype), [at])

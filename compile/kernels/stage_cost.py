@@ -1,6 +1,6 @@
 """What a chain will execute, whatever the core: an estimate that ranks plans.
 
-The counts of inner loops are those of the kernels' assembly and come from `dsp_cost` and `mve_cost`; what surrounds
+The counts of inner loops are those of the kernels' assembly and come from `dsp.cost` and `mve.cost`; what surrounds
 them is rounded.
 """
 
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from thumbnet.compile.kernels.rolling_stage import RollingStage
+from thumbnet.compile.kernels.rolling_stage import RollingStage
 
 #: A call with its arguments, the kernel's entry and exit.
 CALL = 45

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thumbnet.compile.fixed_point import INT32_MAX, AddParameters, add_round_half_up, requantize_round_half_up
-from thumbnet.compile.integer_network import (
+from thumbnet.compile.network.fixed_point import INT32_MAX, AddParameters, add_round_half_up, requantize_round_half_up
+from thumbnet.compile.network.integer_network import (
     NETWORK_INPUT,
     Add,
     AveragePool,

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from thumbnet.compile.integer_network import Layer
-from thumbnet.compile.layer_fields import split_layer
+from thumbnet.compile.network.integer_network import Layer
+from thumbnet.compile.network.layer_fields import split_layer
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from thumbnet.compile.passes.relax_expr import is_call, scalar
+from thumbnet.compile.network.relax_expr import is_call, scalar
 
 
 @mutator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tvm
 
-from thumbnet.compile.integer_relax import write_relax
+from thumbnet.compile.network.integer_relax import write_relax
 from thumbnet.compile.passes.match_layers import match_layers
 
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from thumbnet.compile.errors import QuantizationError, UnsupportedOperatorError
-from thumbnet.compile.fixed_point import INT32_MAX, Requantization, add_parameters, quantize_scale
-from thumbnet.compile.frontend import UNIT_PATHS
-from thumbnet.compile.integer_network import (
+from thumbnet.compile.frontend.torch_to_relax import UNIT_PATHS
+from thumbnet.compile.network.fixed_point import INT32_MAX, Requantization, add_parameters, quantize_scale
+from thumbnet.compile.network.integer_network import (
     NETWORK_INPUT,
     Add,
     AveragePool,
@@ -24,8 +24,8 @@ from thumbnet.compile.integer_network import (
     Shape,
     accumulator_bound,
 )
-from thumbnet.compile.passes.relax_expr import bindings_of, constant, is_call, operator_name, resolve, scalar, shape_of
-from thumbnet.compile.quantization import TensorQuant
+from thumbnet.compile.network.quantization import TensorQuant
+from thumbnet.compile.network.relax_expr import bindings_of, constant, is_call, operator_name, resolve, scalar, shape_of
 
 #: Below this a channel's multiplier keeps fewer than 12 bits. Its weights are then stored at a coarser scale: what that
 #: loses is below a tenth of an output step, as such a channel hardly moves.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from thumbnet.compile.integer_network import NETWORK_INPUT, Convolution, IntegerNetwork
+from thumbnet.compile.network.integer_network import NETWORK_INPUT, Convolution, IntegerNetwork
 from thumbnet.compile.passes.channel_ranges import TensorRange, fits_int32, window_sums
 
 

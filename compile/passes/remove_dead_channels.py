@@ -17,8 +17,8 @@ import numpy as np
 import tvm
 from numpy.typing import NDArray
 
-from thumbnet.compile.fixed_point import Requantization
-from thumbnet.compile.integer_network import (
+from thumbnet.compile.network.fixed_point import Requantization
+from thumbnet.compile.network.integer_network import (
     Add,
     AveragePool,
     Convolution,
@@ -27,7 +27,7 @@ from thumbnet.compile.integer_network import (
     Layer,
     Shape,
 )
-from thumbnet.compile.integer_relax import read_relax, write_relax
+from thumbnet.compile.network.integer_relax import read_relax, write_relax
 from thumbnet.compile.passes.channel_ranges import TensorRange, accumulator_range, fits_int32, tensor_ranges
 from thumbnet.compile.passes.dead_channel_report import DeadChannelReport, LayerReport, Size
 from thumbnet.compile.passes.needed_channels import Folding, foldings, needed_channels

@@ -6,9 +6,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from thumbnet.compile.emit_c import emit_c
-from thumbnet.compile.lowered_network import lower_network
-from thumbnet.compile.reference import run_reference_layers
+from thumbnet.compile.emit.emit_c import emit_c
+from thumbnet.compile.network.reference import run_reference_layers
+from thumbnet.compile.plan.lowered_network import lower_network
 
 STRICT = ("-std=c99", "-O1", "-Wall", "-Wextra", "-Werror")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from thumbnet.compile.integer_network import NETWORK_INPUT, DepthwiseConvolution, IntegerNetwork
+from thumbnet.compile.network.integer_network import NETWORK_INPUT, DepthwiseConvolution, IntegerNetwork
 
 from .networks import INPUT_QUANT, make_add, make_convolution, make_image, make_pool, same_padding
 

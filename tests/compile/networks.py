@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from thumbnet.compile.fixed_point import Requantization, add_parameters, quantize_scale
-from thumbnet.compile.integer_network import (
+from thumbnet.compile.network.fixed_point import Requantization, add_parameters, quantize_scale
+from thumbnet.compile.network.integer_network import (
     NETWORK_INPUT,
     Add,
     AveragePool,
@@ -14,7 +14,7 @@ from thumbnet.compile.integer_network import (
     DepthwiseConvolution,
     IntegerNetwork,
 )
-from thumbnet.compile.quantization import TensorQuant
+from thumbnet.compile.network.quantization import TensorQuant
 
 INPUT_QUANT = TensorQuant(0.0078125, 3)
 

@@ -10,14 +10,15 @@ import tvm
 from torch import nn
 from tvm import relax
 
-from thumbnet.compile import footprint
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.compile_model import REFERENCE_FILE, CompileRequest, c_name, compile_model, quantize_input
+from thumbnet.compile.compile_model import REFERENCE_FILE, c_name, compile_model, quantize_input
+from thumbnet.compile.emit import footprint
 from thumbnet.compile.errors import ArtifactError, CompileError, DoesNotFitError, QuantizationError
-from thumbnet.compile.fit import CODE_RESERVE_BYTES
 from thumbnet.compile.kernels.layouts import Layout
-from thumbnet.compile.network_file import load_network
-from thumbnet.compile.reference import run_reference, run_reference_layers
+from thumbnet.compile.network.network_file import load_network
+from thumbnet.compile.network.reference import run_reference, run_reference_layers
+from thumbnet.compile.plan.fit import CODE_RESERVE_BYTES
+from thumbnet.compile.request import CompileOptions, CompileRequest
 from thumbnet.models.preprocessing import load_labels
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES, load_model
 from thumbnet.targets.board import Memory
@@ -48,7 +49,10 @@ def make_request(trained):
 
     def make(board, **changes):
         board = get_board(board) if isinstance(board, str) else board
-        request = CompileRequest(MODEL, trained.module, (1, 32, 32), board, calibration=calibration)
+        options = {name: changes.pop(name) for name in list(changes) if hasattr(CompileOptions, name)}
+        request = CompileRequest(
+            MODEL, trained.module, (1, 32, 32), board, CompileOptions(**options), calibration=calibration
+        )
         return replace(request, **changes)
 
     return make

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from thumbnet.compile.frontend import import_quantized, quantize_module
-from thumbnet.compile.pipeline import lower_to_integer
+from thumbnet.compile.frontend.torch_to_relax import import_quantized, quantize_module
+from thumbnet.compile.passes.pipeline import lower_to_integer
 from thumbnet.models.layers import SameConv2d
 
 

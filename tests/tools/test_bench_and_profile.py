@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
-from thumbnet.runtime_tests import microcontroller_session
+from thumbnet.runtime_tests.mcu import microcontroller_session
 from thumbnet.runtime_tests.session import Measurement
 from thumbnet.targets.errors import BoardError
 from thumbnet.targets.registry import get_board
 from thumbnet.tools import benchmark, workloads
 from thumbnet.tools.network import compile_network
+from thumbnet.tools.network_options import NetworkFiles
 from thumbnet.tools.stage_costs import StageCost, print_stages
 
 DIGITS = "mobilenet_v1_0.25_digits"
@@ -24,7 +25,8 @@ CALIBRATION = BUNDLED_FOLDER / "calibration"
 def compiled(tmp_path_factory):
     """The digits network for the emulated Cortex-M4."""
     folder = tmp_path_factory.mktemp("compiled") / "digits"
-    compile_network(DIGITS, get_board("mps2_an386"), folder, calibration=CALIBRATION, calibration_limit=4)
+    files = NetworkFiles(DIGITS, calibration=CALIBRATION, calibration_limit=4)
+    compile_network(files, get_board("mps2_an386"), folder)
     return folder
 
 
@@ -236,7 +238,8 @@ def test_profile_of_an_image(thumbnet, compiled):
 @pytest.mark.slow
 @pytest.mark.needs_tools("aarch64-linux-gnu-gcc", "qemu-aarch64")
 def test_profile_of_a_library(thumbnet, tmp_path):
-    compile_network(DIGITS, get_board("raspberry_pi_4"), tmp_path / "pi", calibration=CALIBRATION, calibration_limit=4)
+    files = NetworkFiles(DIGITS, calibration=CALIBRATION, calibration_limit=4)
+    compile_network(files, get_board("raspberry_pi_4"), tmp_path / "pi")
     arguments = ("profile", tmp_path / "pi", "--device", "qemu_raspberry_pi_4", "--json", tmp_path / "profile.json")
     code, out, _ = thumbnet(*arguments)
     assert code == 0, out

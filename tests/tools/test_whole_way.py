@@ -12,9 +12,10 @@ from PIL import Image
 from thumbnet.compile.artifact import Artifact, write_manifest
 from thumbnet.models.variants import build_model, get_spec
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
-from thumbnet.runtime_tests import emulator
+from thumbnet.runtime_tests.mcu import emulator
 from thumbnet.targets.registry import get_board
 from thumbnet.tools.network import compile_network
+from thumbnet.tools.network_options import NetworkFiles
 
 DIGITS = "mobilenet_v1_0.25_digits"
 CALIBRATION = BUNDLED_FOLDER / "calibration"
@@ -24,7 +25,8 @@ CALIBRATION = BUNDLED_FOLDER / "calibration"
 def compiled(tmp_path_factory):
     """The digits network for the emulated Cortex-M4."""
     folder = tmp_path_factory.mktemp("compiled") / "digits"
-    compile_network(DIGITS, get_board("mps2_an386"), folder, calibration=CALIBRATION, calibration_limit=8)
+    files = NetworkFiles(DIGITS, calibration=CALIBRATION, calibration_limit=8)
+    compile_network(files, get_board("mps2_an386"), folder)
     return folder
 
 

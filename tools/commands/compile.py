@@ -6,63 +6,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
+from thumbnet.compile.request import CompileOptions, check_options
+from thumbnet.tools.network_options import NetworkFiles, compile_options, network_files
 from thumbnet.tools.output import json_option, print_table, write_json
-
-keep_dead_channels_option = click.option(
-    "--keep-dead-channels",
-    is_flag=True,
-    help="Leave channels in that are proven to have no influence on the answer, whatever the image.",
-)
 
 
 @click.command()
-@click.argument("model")
-@click.option("--weights", type=click.Path(path_type=Path, dir_okay=False), help="Trained weights.")
+@network_files
 @click.option("--board", required=True, help="Type of board, see `thumbnet boards`.")
-@click.option("--quantize", type=click.Choice(["int8", "none"]), default="int8", show_default=True)
-@click.option(
-    "--calibration",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of images that give int8's ranges; weights from a quantization-aware file bring their own, which"
-    " this replaces.",
-)
-@click.option("--calibration-limit", type=click.IntRange(min=1), default=32, show_default=True, help="Images at most.")
-@click.option("--tuning", type=click.Path(path_type=Path, file_okay=False), help="Records of `thumbnet tune`.")
-@click.option("--classes", type=click.IntRange(min=1), help="Number of classes the weights must have.")
-@keep_dead_channels_option
-@click.option(
-    "--ram-limit",
-    type=click.IntRange(min=1),
-    help="Microcontrollers: bytes the arena may take at most; the fewest instructions under it are chosen. Without it,"
-    " the smallest arena is taken whose predicted instructions are within 7 % of the fastest's.",
-)
-@click.option(
-    "--stream-input",
-    is_flag=True,
-    help="Microcontrollers: the program hands over the image row by row (a camera), so that it takes no RAM.",
-)
+@compile_options()
 @click.option("--pareto", is_flag=True, help="Microcontrollers: print what other limits on RAM would give.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False))
 @json_option
 def compile(
-    model: str,
-    weights: Path | None,
-    board: str,
-    quantize: Literal["int8", "none"],
-    calibration: Path | None,
-    calibration_limit: int,
-    tuning: Path | None,
-    classes: int | None,
-    keep_dead_channels: bool,
-    ram_limit: int | None,
-    stream_input: bool,
-    pareto: bool,
-    output: Path,
-    json_file: Path | None,
+    files: NetworkFiles, options: CompileOptions, board: str, pareto: bool, output: Path, json_file: Path | None
 ) -> None:
     """Compile MODEL for a board into the folder OUTPUT.
 
@@ -73,26 +34,13 @@ def compile(
     from thumbnet.targets.registry import get_board
 
     target = get_board(board)
-    for option, given in (("--ram-limit", ram_limit), ("--pareto", pareto)):
-        if given and target.family != "cortex-m":
-            raise CompileError(f"{board}: {option} is for microcontrollers; leave it out")
+    check_options(options, target)
+    if pareto and target.family != "cortex-m":
+        raise CompileError(f"{board}: --pareto is for microcontrollers; leave it out")
 
     from thumbnet.tools.network import compile_network
 
-    artifact = compile_network(
-        model,
-        target,
-        output,
-        weights=weights,
-        quantize=quantize,
-        calibration=calibration,
-        calibration_limit=calibration_limit,
-        tuning=tuning,
-        classes=classes,
-        keep_dead_channels=keep_dead_channels,
-        ram_limit=ram_limit,
-        stream_input=stream_input,
-    )
+    artifact = compile_network(files, target, output, options)
     manifest = artifact.manifest
     rows: list[tuple[str, object]] = [
         ("model", manifest["model"]),
@@ -103,7 +51,7 @@ def compile(
         ("dead channels", _dead_channels(manifest.get("dead_channels"))),
         ("layers", len(manifest["layers"]) or None),
         (
-            "arena, without the input (bytes)" if stream_input else "arena, input included (bytes)",
+            "arena, without the input (bytes)" if options.stream_input else "arena, input included (bytes)",
             manifest.get("arena_bytes"),
         ),
         ("instructions an inference (predicted)", manifest.get("predicted_instructions")),

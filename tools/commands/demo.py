@@ -38,7 +38,9 @@ def demo(model: str, limit: int, output: Path, json_file: Path | None) -> int:
     from thumbnet.runtime_tests.open_session import open_session
     from thumbnet.targets.devices import get_device
     from thumbnet.tools.network import compile_network, load_trained
+    from thumbnet.tools.network_options import NetworkFiles
 
+    files = NetworkFiles(model, calibration=BUNDLED_FOLDER / "calibration")
     images = load_labels(BUNDLED_IMAGES)[:limit]
     reports = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -46,9 +48,7 @@ def demo(model: str, limit: int, output: Path, json_file: Path | None) -> int:
         for name in DEVICES:
             device = get_device(name)
             progress.update(task, description=f"compiling for {device.board.name}")
-            artifact = compile_network(
-                model, device.board, output / device.board.name, calibration=BUNDLED_FOLDER / "calibration"
-            )
+            artifact = compile_network(files, device.board, output / device.board.name)
             progress.update(task, advance=1, description=f"running on {name}")
             with open_session(device) as session:
                 reports.append(

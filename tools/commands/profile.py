@@ -90,7 +90,7 @@ def _input_of(artifact: Artifact, image_file: Path | None) -> tuple[NDArray[Any]
     import numpy as np
 
     from thumbnet.compile.compile_model import REFERENCE_FILE, quantize_input
-    from thumbnet.compile.network_file import load_network
+    from thumbnet.compile.network.network_file import load_network
     from thumbnet.tools.network import load_trained
 
     integer = artifact.manifest["dtype"] == "int8"

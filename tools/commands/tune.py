@@ -7,25 +7,23 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Literal
 
 import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from thumbnet.tools.commands.compile import keep_dead_channels_option
+from thumbnet.compile.request import CompileOptions
 from thumbnet.tools.commands.devices import devices_option
+from thumbnet.tools.network_options import NetworkFiles, compile_options, network_files
 from thumbnet.tools.output import json_option, print_table, write_json
 
 
 @click.command()
-@click.argument("model")
-@click.option("--weights", type=click.Path(path_type=Path, dir_okay=False), help="Trained weights.")
+@network_files
+# Other channels are other layers: records serve the network they were found for.
+@compile_options("quantize", "keep_dead_channels")
 @click.option("--device", required=True, help="Where candidates are measured, see `thumbnet devices`.")
 @click.option("--trials", type=click.IntRange(min=1), default=256, show_default=True, help="Candidates to measure.")
-@click.option("--quantize", type=click.Choice(["int8", "none"]), default="int8", show_default=True)
-@click.option("--calibration", type=click.Path(path_type=Path, file_okay=False), help="As for `thumbnet compile`.")
-@keep_dead_channels_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "-o",
@@ -38,13 +36,10 @@ from thumbnet.tools.output import json_option, print_table, write_json
 @devices_option
 @json_option
 def tune(
-    model: str,
-    weights: Path | None,
+    files: NetworkFiles,
+    options: CompileOptions,
     device: str,
     trials: int,
-    quantize: Literal["int8", "none"],
-    calibration: Path | None,
-    keep_dead_channels: bool,
     seed: int,
     folder: Path,
     devices_file: Path | None,
@@ -60,21 +55,14 @@ def tune(
     if target.board.family == "cortex-m":
         raise click.BadParameter(f"{device} is a microcontroller; only boards that run Linux are tuned so far")
 
-    from thumbnet.compile.build_library import keep_entry
     from thumbnet.compile.compile_model import import_network
-    from thumbnet.compile.tuning import tune_module
-    from thumbnet.runtime_tests.tuning_runner import open_tuning_target
+    from thumbnet.compile.emit.build_library import keep_entry
+    from thumbnet.compile.tuning.meta_schedule import tune_module
+    from thumbnet.runtime_tests.linux.tuning_runner import open_tuning_target
     from thumbnet.tools.network import make_request
 
-    request = make_request(
-        model,
-        target.board,
-        weights=weights,
-        quantize=quantize,
-        calibration=calibration,
-        # Other channels are other layers: records serve the network they were found for.
-        keep_dead_channels=keep_dead_channels,
-    )
+    model = files.model
+    request = make_request(files, target.board, options)
     # Every layer's output is not what will be deployed.
     module = keep_entry(import_network(request), "main")
     # A copy of standard error: the search sends the original to a file.

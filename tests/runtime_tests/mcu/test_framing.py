@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thumbnet.runtime_tests.framing import FrameDamagedError, FrameReader, decode_frame, encode_frame
+from thumbnet.runtime_tests.mcu.framing import FrameDamagedError, FrameReader, decode_frame, encode_frame
 
 PAYLOADS = st.binary(max_size=1200) | st.integers(0, 600).map(lambda n: b"\x01" * n) | st.integers(0, 600).map(bytes)
 

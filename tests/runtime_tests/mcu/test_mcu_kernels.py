@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from thumbnet.compile.artifact import Artifact, write_manifest
-from thumbnet.compile.emit_c import emit_c
-from thumbnet.compile.golden import make_golden
-from thumbnet.compile.lowered_network import KERNELS, lower_network
-from thumbnet.compile.reference import run_reference_layers
-from thumbnet.runtime_tests.microcontroller_session import MicrocontrollerSession
+from thumbnet.compile.emit.emit_c import emit_c
+from thumbnet.compile.kernels.instruction_sets import KERNELS
+from thumbnet.compile.network.golden import make_golden
+from thumbnet.compile.network.reference import run_reference_layers
+from thumbnet.compile.plan.lowered_network import lower_network
+from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.targets.device import Device
 from thumbnet.targets.devices import get_device
 from thumbnet.targets.registry import get_board

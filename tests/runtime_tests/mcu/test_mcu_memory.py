@@ -3,10 +3,10 @@
 import pytest
 
 from thumbnet.compile.errors import DoesNotFitError
-from thumbnet.runtime_tests import firmware_build
 from thumbnet.runtime_tests.errors import ArenaOverrunError
-from thumbnet.runtime_tests.firmware_build import build_firmware
-from thumbnet.runtime_tests.microcontroller_session import MicrocontrollerSession
+from thumbnet.runtime_tests.mcu import firmware_build
+from thumbnet.runtime_tests.mcu.firmware_build import build_firmware
+from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.targets.devices import get_device
 from thumbnet.targets.registry import get_board
 

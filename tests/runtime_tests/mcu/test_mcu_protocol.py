@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from thumbnet.runtime_tests import firmware_build
 from thumbnet.runtime_tests.errors import DeviceFaultError, DeviceUnreachableError, ProtocolError
-from thumbnet.runtime_tests.framing import FrameReader, decode_frame, encode_frame
-from thumbnet.runtime_tests.protocol import Command, ProtocolClient, Reply
-from thumbnet.runtime_tests.serial_transport import SerialTransport
-from thumbnet.runtime_tests.transport import LoggingTransport, SocketTransport, TransportTimeoutError
+from thumbnet.runtime_tests.mcu import firmware_build
+from thumbnet.runtime_tests.mcu.framing import FrameReader, decode_frame, encode_frame
+from thumbnet.runtime_tests.mcu.protocol import Command, ProtocolClient, Reply
+from thumbnet.runtime_tests.mcu.serial_transport import SerialTransport
+from thumbnet.runtime_tests.mcu.transport import LoggingTransport, SocketTransport, TransportTimeoutError
 
 FIRMWARE = firmware_build.FIRMWARE
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")

@@ -9,12 +9,12 @@ import tty
 import numpy as np
 import pytest
 
-from thumbnet.runtime_tests.emulator import Emulator
 from thumbnet.runtime_tests.errors import DeviceUnreachableError
-from thumbnet.runtime_tests.firmware_build import build_firmware
-from thumbnet.runtime_tests.microcontroller_session import MicrocontrollerSession
-from thumbnet.runtime_tests.protocol import ProtocolClient
-from thumbnet.runtime_tests.transport import TransportTimeoutError
+from thumbnet.runtime_tests.mcu.emulator import Emulator
+from thumbnet.runtime_tests.mcu.firmware_build import build_firmware
+from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
+from thumbnet.runtime_tests.mcu.protocol import ProtocolClient
+from thumbnet.runtime_tests.mcu.transport import TransportTimeoutError
 from thumbnet.targets.device import Device
 from thumbnet.targets.devices import get_device
 from thumbnet.targets.registry import get_board

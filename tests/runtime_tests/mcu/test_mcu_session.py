@@ -19,9 +19,10 @@ from thumbnet.runtime_tests.errors import (
     ProtocolError,
     SessionError,
 )
-from thumbnet.runtime_tests.firmware_build import build_firmware
-from thumbnet.runtime_tests.microcontroller_session import MicrocontrollerSession
-from thumbnet.runtime_tests.transport import Transport
+from thumbnet.runtime_tests.mcu import microcontroller_session
+from thumbnet.runtime_tests.mcu.firmware_build import build_firmware
+from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
+from thumbnet.runtime_tests.mcu.transport import Transport
 from thumbnet.targets.devices import get_device
 from thumbnet.targets.registry import get_board
 
@@ -254,7 +255,7 @@ def test_leaves_no_emulator_behind(end, tmp_path, stand_in):
     program = (
         "import sys, time\nfrom pathlib import Path\n"
         "from thumbnet.compile.artifact import Artifact\nfrom thumbnet.targets.devices import get_device\n"
-        "from thumbnet.runtime_tests.microcontroller_session import MicrocontrollerSession\n"
+        "from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession\n"
         "with MicrocontrollerSession(get_device('qemu_mps2_an386')) as session:\n"
         "    session.load(Artifact.load(Path(sys.argv[1])))\n    print('up', flush=True)\n    time.sleep(60)\n"
     )
@@ -322,7 +323,7 @@ def test_another_network_on_the_board_is_told(tiny, tmp_path, stand_in, monkeypa
     built = build_firmware(other, get_board("mps2_an386"))
     asked = build_firmware(tiny, get_board("mps2_an386"))
     mixed = replace(built, model_hash=asked.model_hash, image_bytes=asked.image_bytes)
-    monkeypatch.setattr("thumbnet.runtime_tests.microcontroller_session.build_firmware", lambda artifact, board: mixed)
+    monkeypatch.setattr(microcontroller_session, "build_firmware", lambda artifact, board: mixed)
     with (
         MicrocontrollerSession(get_device("qemu_mps2_an386")) as session,
         pytest.raises(ProtocolError, match=r"runs tiny .* wanted tiny .* flash .*firmware\.elf"),

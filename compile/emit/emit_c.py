@@ -1,0 +1,158 @@
+"""Write a lowered network as plain C99: no malloc, no TVM header, one readable function a layer."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from thumbnet.compile.emit.c_codegen import generate_body, lower
+from thumbnet.compile.kernels.portable import ARITHMETIC_HEADER
+from thumbnet.compile.network.integer_relax import identifier
+from thumbnet.compile.plan.lowered_network import LoweredNetwork, Stage
+from thumbnet.compile.plan.place_tensors import scratch_name
+
+_FOLDER = Path(__file__).parent
+_CTYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
+
+
+def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, generator: str) -> list[Path]:
+    """Write the sources of a network.
+
+    Parameters
+    ----------
+    lowered : LoweredNetwork
+        What to write.
+    name : str
+        C identifier: prefix of all symbols and stem of the files.
+    folder : Path
+        Existing folder.
+    title : str
+        What the network is, for the comments.
+    generator : str
+        Who wrote the files, for their first line.
+
+    Returns
+    -------
+    list of Path
+        The files: header, sources, the kernels' headers, CMakeLists.txt.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # C, not HTML
+    )
+    environment.filters["c_values"] = _c_values
+    environment.filters["product"] = math.prod
+    environment.filters["c_float"] = lambda value: f"{np.float32(value):.9g}f"
+    symbols = _name_layers(name, [stage.name for stage in lowered.stages])
+    context = {
+        "name": name,
+        "NAME": name.upper(),
+        "title": title,
+        "generator": generator,
+        "network": lowered.network,
+        "arena_bytes": lowered.plan.arena_bytes,
+        "streamed": lowered.streamed,
+        "input_offset": lowered.plan.offsets.get("input"),
+        "stages": [
+            _stage_context(symbol, stage, lowered) for symbol, stage in zip(symbols, lowered.stages, strict=True)
+        ],
+        "kernels_header": lowered.headers[0].name if lowered.headers else None,
+        "definitions": list(dict.fromkeys(line for stage in lowered.stages for line in stage.kernel.definitions)),
+    }
+    files = []
+    for template, file in (
+        ("model.h.j2", f"{name}.h"),
+        ("model.c.j2", f"{name}.c"),
+        ("layers.h.j2", f"{name}_layers.h"),
+        ("layers.c.j2", f"{name}_layers.c"),
+        ("weights.c.j2", f"{name}_weights.c"),
+        ("CMakeLists.txt.j2", "CMakeLists.txt"),
+    ):
+        path = folder / file
+        path.write_text(environment.get_template(template).render(context))
+        files.append(path)
+    for header in (ARITHMETIC_HEADER, *lowered.headers):
+        files.append(Path(shutil.copy(header, folder / header.name)))
+    return files
+
+
+def _name_layers(name: str, layers: list[str]) -> list[str]:
+    """Return a symbol for each layer; those that the interface or another layer has already get an underscore more."""
+    taken = {f"{name}_{own}" for own in ("arena", "input", "layer_t", "layers", "output", "run", "run_layer")}
+    symbols = []
+    for layer in layers:
+        symbol = f"{name}_{identifier(layer)}"
+        while symbol in taken:
+            symbol += "_"
+        taken.add(symbol)
+        symbols.append(symbol)
+    return symbols
+
+
+def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork) -> dict[str, Any]:
+    kernel, offsets = stage.kernel, lowered.plan.offsets
+    function = lower(kernel.function)
+    constants: dict[str, dict[str, Any]] = {
+        key: {"symbol": f"{prefix}_{key}", "array": array} for key, array in kernel.constants.items()
+    }
+    places = {f"input{index}": offsets[source] for index, source in enumerate(stage.sources)}
+    places["output"] = offsets[stage.name]
+    places |= {parameter: offsets[scratch_name(stage.name, parameter)] for parameter in kernel.scratch}
+    parameters: list[str] = []
+    arguments: list[str] = []
+    # The output may lie over an input where a plan lets it; without that, the compiler may rely on their being apart.
+    restrict = "restrict " if _apart(stage, places) else ""
+    for parameter in function.params:
+        ctype = _CTYPES[str(parameter.ty.element_type)]
+        const = "const " if parameter.name in constants or parameter.name.startswith("input") else ""
+        parameters.append(f"{const}{ctype} *{restrict}{parameter.name}")
+        if parameter.name in constants:
+            arguments.append(constants[parameter.name]["symbol"])
+        else:
+            arguments.append(f"({const}{ctype} *)(arena + {places[parameter.name]})")
+    return {
+        "stage": stage,
+        "name": stage.name,
+        "variant": kernel.variant,
+        "symbol": prefix,
+        "parameters": ", ".join(parameters),
+        "arguments": ", ".join(arguments),
+        "body": generate_body(function),
+        "constants": list(constants.values()),
+        "offsets": places,
+        "output_bytes": stage.output_layout.size,
+    }
+
+
+def _apart(stage: Stage, places: dict[str, int]) -> bool:
+    """Tell whether the output shares no byte with an input, and no input is another."""
+    inputs = [places[f"input{index}"] for index in range(len(stage.sources))]
+    begin, end = places["output"], places["output"] + stage.output_layout.size
+    sizes = [layout.size for layout in stage.input_layouts]
+    return len(set(inputs)) == len(inputs) and all(
+        at >= end or at + size <= begin for at, size in zip(inputs, sizes, strict=True)
+    )
+
+
+def _c_values(array: NDArray[Any]) -> str:
+    """Print an array's values, wrapped at 120 columns."""
+    lines: list[str] = []
+    line = "   "
+    for value in array.reshape(-1).tolist():
+        # -2147483648 is no int literal in C: it is minus 2147483648, which is too large.
+        text = f" {value}," if value > -(2**31) else " INT32_MIN,"
+        if len(line) + len(text) > 120:
+            lines.append(line)
+            line = "   "
+        line += text
+    return "\n".join([*lines, line])

@@ -1,0 +1,155 @@
+"""What a network's C sources take on their board, before anything is flashed: built as a program builds them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thumbnet.compile.emit.stack_usage import STACK_FLAG, STACK_KIND, StackUsage, StackUse
+from thumbnet.compile.errors import ToolchainError
+from thumbnet.compile.plan.fit import STACK_RESERVE_BYTES, MemoryNeed
+from thumbnet.targets.board import Board
+
+#: -O3 is what instruction counts are published with.
+CODE_FLAGS = ("-std=gnu11", "-O3", "-ffunction-sections", "-fdata-sections")
+
+#: What a program calls. Everything that these don't need is dropped by the linker.
+_API = ("run", "run_layer", "input", "output", "arena", "layers")
+_SCRIPT = """
+SECTIONS {{
+    . = {flash:#x};
+    .network_code : {{ network_*.o(.text .text.*) }}
+    .network_constants : {{ network_*.o(.rodata .rodata.*) }}
+    .program : {{ program_*.o(.text .text.*) }}
+    .library : {{ *(.text .text.* .rodata .rodata.*) }}
+    .ARM.exidx : {{ *(.ARM.exidx*) }}
+    . = {ram:#x};
+    .data : {{ *(.data .data.*) }}
+    .bss : {{ *(.bss .bss.* COMMON) }}
+}}
+"""
+_ROW_SOURCE = "#include <stdint.h>\nvoid {name}_read_row(int32_t row, int8_t *pixels) {{ (void)row, (void)pixels; }}\n"
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes that a network takes on its board.
+
+    Parameters
+    ----------
+    compiler : str
+        Which compiler built it, in its own words.
+    code_bytes : int
+        Machine code of the generated sources.
+    constant_bytes : int
+        Their constants, with names and the gaps of alignment.
+    library_bytes : int
+        What they need of the C library (``memcpy`` and the like); a program that uses it anyway has it once.
+    static_bytes : int
+        Static RAM: the arena, with input and output in it.
+    stack : StackUse
+        Worst case of one inference.
+    """
+
+    compiler: str
+    code_bytes: int
+    constant_bytes: int
+    library_bytes: int
+    static_bytes: int
+    stack: StackUse
+
+    @property
+    def need(self) -> MemoryNeed:
+        """What has to fit: code, constants and library; static RAM and stack, for an unknown one a reserve."""
+        stack = STACK_RESERVE_BYTES if self.stack.bytes is None else self.stack.bytes
+        return MemoryNeed(self.code_bytes + self.constant_bytes + self.library_bytes, self.static_bytes + stack)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the entry of the manifest."""
+        return {
+            "compiler": self.compiler,
+            "flags": list(CODE_FLAGS),
+            "code_bytes": self.code_bytes,
+            "constant_bytes": self.constant_bytes,
+            "library_bytes": self.library_bytes,
+            "static_bytes": self.static_bytes,
+            "stack_bytes": self.stack.bytes,
+            "stack_kind": STACK_KIND,
+            "stack_path": list(self.stack.path),
+            "stack_unknown_because": self.stack.unknown_because,
+        }
+
+
+def measure_footprint(folder: Path, name: str, board: Board, *, streamed: bool = False) -> Footprint:
+    """Build the sources of a network for its board, and look what came out.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the sources are; nothing is left there.
+    name : str
+        The network's name as a C identifier.
+    board : Board
+        A microcontroller.
+    streamed : bool
+        The network reads its image from the program, whose own part is not counted.
+
+    Raises
+    ------
+    ToolchainError
+        The board's compiler or something it needs is missing, or it refuses the sources.
+    """
+    assert board.flash is not None and board.ram is not None
+    compiler = shutil.which(board.cross_compiler)
+    if compiler is None:
+        raise ToolchainError(f"not known without {board.cross_compiler}")
+    with tempfile.TemporaryDirectory(prefix="thumbnet-footprint-") as aside_name:
+        aside = Path(aside_name)
+        objects = []
+        for source in sorted(folder.resolve().glob("*.c")):
+            objects.append(f"network_{source.stem}.o")
+            flags = (*board.core_flags, *CODE_FLAGS, STACK_FLAG, "-I", str(source.parent))
+            _run([compiler, *flags, "-c", str(source), "-o", objects[-1]], aside)
+        if streamed:
+            # The program's own; what it takes is not the network's.
+            (aside / "program_rows.c").write_text(_ROW_SOURCE.format(name=name))
+            objects.append("program_rows.o")
+            flags = (*board.core_flags, *CODE_FLAGS, STACK_FLAG)
+            _run([compiler, *flags, "-c", "program_rows.c", "-o", "program_rows.o"], aside)
+        (aside / "network.ld").write_text(_SCRIPT.format(flash=board.flash.origin, ram=board.ram.origin))
+        roots = ",".join(f"-u,{name}_{what}" for what in _API)
+        options = ("-nostartfiles", "-Tnetwork.ld", f"-Wl,--gc-sections,-e,{name}_run,{roots}")
+        _run([compiler, *board.core_flags, *options, *objects, "-o", "network.elf"], aside)
+        binutils = compiler.removesuffix("gcc")
+        sizes = _read_sizes(_run([f"{binutils}size", "-A", "network.elf"], aside))
+        stack = StackUsage.of_program(aside / "network.elf", binutils, sorted(aside.glob("*.ci")))
+        return Footprint(
+            compiler=_run([compiler, "--version"], aside).splitlines()[0],
+            code_bytes=sizes.get(".network_code", 0),
+            constant_bytes=sizes.get(".network_constants", 0),
+            library_bytes=sizes.get(".library", 0) + sizes.get(".ARM.exidx", 0),
+            static_bytes=sizes.get(".data", 0) + sizes.get(".bss", 0),
+            stack=stack.worst_case(f"{name}_run"),
+        )
+
+
+def _read_sizes(text: str) -> dict[str, int]:
+    fields = [line.split() for line in text.splitlines()]
+    return {field[0]: int(field[1]) for field in fields if len(field) == 3 and field[1].isdecimal()}
+
+
+def _run(command: Sequence[str], folder: Path) -> str:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ToolchainError(f"{command[0]} can't be run ({error.strerror})") from error
+    if done.returncode != 0:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        first = next((line for line in lines if "error" in line or "undefined" in line), lines[-1] if lines else "")
+        raise ToolchainError(f"{Path(command[0]).name} failed: {first}")
+    return done.stdout

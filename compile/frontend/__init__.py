@@ -1,0 +1,1 @@
+"""PyTorch to Relax: the module quantized by torchao, imported as quantize / dequantize pairs."""

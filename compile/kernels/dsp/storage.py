@@ -1,0 +1,187 @@
+"""What a chain of layers on the DSP kernels needs: windows, constants, scratch.
+
+Activations are int16 (or int8) planes before a depthwise layer and pixel pairs (pair16) before a pointwise one. Where
+the layouts come from stands in `thumbnet_dsp.h`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from thumbnet.compile.kernels.chains import Link
+from thumbnet.compile.kernels.dsp.im2col import IM2COL3_SLOTS, Im2col, plan_im2col
+from thumbnet.compile.kernels.dsp.packing import (
+    depthwise_slots,
+    pack_depthwise,
+    pack_pointwise,
+    pack_stationary,
+    plain_slots,
+    widened_slots,
+)
+from thumbnet.compile.kernels.kernel import Scratch
+from thumbnet.compile.kernels.layouts import Layout, nhwc_layout, planar_layout
+from thumbnet.compile.kernels.rolling_stage import RollingStage
+from thumbnet.compile.network.fixed_point import Requantization
+from thumbnet.compile.network.integer_network import Add, Convolution, DepthwiseConvolution, Shape, accumulator_bound
+
+#: Input channels of the pointwise layers that PW_K8 computes.
+STATIONARY_CHANNELS = 8
+
+
+class DspChain(RollingStage):
+    """Parameters as in `RollingStage`."""
+
+    instruction_set = "dsp"
+    headers = tuple(
+        Path(__file__).with_name(f"thumbnet_dsp{part}.h")
+        for part in ("", "_depthwise", "_pointwise", "_pixels", "_portable")
+    )
+    one_pixel_kinds = frozenset({"fully_connected"})
+    window_sizes = (2, 1)
+
+    @classmethod
+    def target_layouts(cls, shape: Shape, reader: DepthwiseConvolution | None) -> list[Layout]:
+        """Return planes for a depthwise reader, of int16 and int8, and pixels."""
+        pixels = nhwc_layout(shape)
+        if reader is None:
+            return [pixels]
+        planes = [
+            planar_layout(shape, 2, reader.padding),
+            planar_layout(shape, 1, reader.padding),
+            planar_layout(shape, 1, reader.padding, rows_first=True),
+        ]
+        return [*(layout for layout in planes if _reachable(layout)), pixels]
+
+    def _window_layout(self, index: int, layer: DepthwiseConvolution) -> Layout:
+        _, left, _, right = layer.padding
+        _, width, channels = layer.input_shape
+        shape = (self.plan[index].window_rows, width, channels)
+        planes = planar_layout(shape, self.window_bytes, (0, left, 0, right))
+        return planes if _reachable(planes) else planar_layout(shape, 1, (0, left, 0, right))
+
+    def _plan_scratch(self) -> None:
+        self.im2col: Im2col | None = None
+        act, stream = 0, 0
+        for index, window in self.windows.items():
+            self.scratch[f"window{index}"] = Scratch(window.dtype, window.size // window.element_bytes)
+        for group in self.groups:
+            block = self.block_rows(group)
+            for index in group:
+                layer = self.layers[index]
+                match layer:
+                    case Convolution() if layer.kernel == (1, 1):
+                        slots = self.slots_of(layer)
+                        act = max(act, block * pixel_pairs(layer) * 2 * slots)
+                        if not self.stationary(index):
+                            stream = max(stream, slots + 8)
+                    case Convolution():
+                        self.im2col = plan_im2col(layer, self.block_bytes)
+                        act = max(act, self.im2col.chunk_pairs * 2 * self.im2col.slots)
+                        channel_pairs = -(-layer.output_shape[2] // 2)
+                        self.scratch["conv_stream"] = Scratch("int32", channel_pairs * (self.im2col.slots + 8))
+                        self.scratch["image_rows"] = Scratch("int8", self.im2col.image_bytes)
+                    case Add():
+                        _, width, channels = layer.output_shape
+                        self.scratch["sum"] = Scratch("int8", block * width * channels + channels + 1)
+                    case _:
+                        pass
+        if act:
+            self.scratch["act"] = Scratch("int16", act)
+        if stream:
+            self.scratch["stream"] = Scratch("int32", stream)
+
+    def _pack_constants(self) -> None:
+        for index, layer in enumerate(self.layers):
+            match layer:
+                case Convolution() if layer.kernel == (1, 1):
+                    pack = pack_stationary if self.stationary(index) else pack_pointwise
+                    self.constants[f"weight{index}"] = pack(
+                        layer.weight[:, 0, 0], layer.bias, layer.requantization, self._slots(index)
+                    )
+                case Convolution():
+                    assert self.im2col is not None
+                    slots = IM2COL3_SLOTS if self.im2col.fast else plain_slots(layer.weight[0].size)
+                    self.constants[f"weight{index}"] = pack_pointwise(
+                        layer.weight.reshape(layer.weight.shape[0], -1), layer.bias, layer.requantization, slots
+                    )
+                case DepthwiseConvolution():
+                    dtype = self._planes(index).dtype
+                    self.constants[f"weight{index}"] = pack_depthwise(
+                        layer.weight, layer.bias, layer.requantization, dtype, layer.stride[0]
+                    )
+                case _:
+                    pass
+
+    def _group_row_bytes(self, group: Sequence[int]) -> int:
+        bytes_ = 0
+        for index in group:
+            layer = self.layers[index]
+            if isinstance(layer, Convolution):
+                bytes_ += pixel_pairs(layer) * 4 * self.slots_of(layer)
+            elif isinstance(layer, Add):
+                bytes_ += layer.output_shape[1] * layer.output_shape[2]
+        return bytes_
+
+    def reads_rows_in_parts(self) -> bool:
+        """Tell whether a row is written before all that it is computed from has been read."""
+        return self.im2col is not None and self.im2col.chunk_pairs < pixel_pairs(self.layers[0])
+
+    def stationary(self, index: int) -> bool:
+        """Tell whether a layer is computed by the kernel that holds one channel's weights in registers (PW_K8)."""
+        if index == len(self.layers):
+            return False
+        layer = self.layers[index]
+        last = index + 1 == len(self.layers)
+        planes = self.target.planar if last else isinstance(self.layers[index + 1], DepthwiseConvolution)
+        return (
+            isinstance(layer, Convolution)
+            and layer.kernel == (1, 1)
+            and layer.input_shape[2] == STATIONARY_CHANNELS
+            and layer.output_shape[1] % 2 == 0
+            and left_shift(layer.requantization) == 0
+            and planes
+        )
+
+    def _slots(self, index: int) -> list[int]:
+        channels = self.layers[index].input_shape[2]
+        if index > 0 and isinstance(self.layers[index - 1], DepthwiseConvolution):
+            return depthwise_slots(channels)
+        return widened_slots(channels) if channels % 8 == 0 else plain_slots(channels)
+
+    def _planes(self, index: int) -> Layout:
+        """Return the layout a depthwise layer reads."""
+        return self.source if index == 0 else self.windows[index]
+
+    def slots_of(self, layer: Convolution) -> int:
+        """Return the slots of a pixel in act before a layer: its taps, rounded up to a multiple of four."""
+        if layer.kernel != (1, 1):
+            assert self.im2col is not None
+            return self.im2col.slots
+        return -(-layer.input_shape[2] // 4) * 4
+
+
+def _reachable(layout: Layout) -> bool:
+    """Tell whether the kernels' loads reach the third row of a plane: LDRD up to 1020 bytes, LDR up to 4095."""
+    return 2 * layout.row_bytes <= (1020 if layout.element_bytes == 2 else 4084)
+
+
+def pixel_pairs(layer: Link) -> int:
+    """Return the pixel pairs of an output row."""
+    return -(-layer.output_shape[1] // 2)
+
+
+def left_shift(requantization: Requantization) -> int:
+    """Return the shift of a layer's accumulators, the same for all channels."""
+    return int(requantization.left_shift[0])
+
+
+def fits_int16(layer: Convolution) -> bool:
+    """Tell whether every result lies in int16 before the clamp, for any input."""
+    r = layer.requantization
+    bound = (
+        (accumulator_bound(layer) << left_shift(r)).astype(np.float64) * r.multiplier / 2.0**31 + abs(r.zero_point) + 1
+    )
+    return bool(np.all(bound < 2**15))

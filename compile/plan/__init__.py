@@ -1,0 +1,1 @@
+"""Which layers are computed together, how, and where their tensors lie: from the integer network to a lowered one."""

@@ -1,0 +1,113 @@
+"""Which of a network's plans is taken: the fewest instructions under a limit on RAM, or a good bargain without one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thumbnet.compile.plan.memory_plan import MemoryPlan
+from thumbnet.compile.plan.place_tensors import place_tensors
+from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
+
+#: Part of the instructions that a smaller arena may cost where no limit is given: on a microcontroller the RAM is what
+#: the rest of a program lacks first, and the last percents of speed cost several times as much of it.
+SPENT_ON_RAM = 0.07
+#: The same for flash: where planes of int8 and of int16 are hardly different, one kind of kernel is enough.
+SPENT_ON_FLASH = 0.002
+
+
+@dataclass(frozen=True)
+class RamChoice:
+    """A point of the Pareto front: with an arena of so many bytes, no fewer instructions are predicted."""
+
+    arena_bytes: int
+    predicted_instructions: int
+
+
+@dataclass(frozen=True)
+class PlacedPlan:
+    """Stages that compute a network, in order, with the places of their tensors."""
+
+    stages: Sequence[StagePlan]
+    memory: MemoryPlan
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of the arena."""
+        return self.memory.arena_bytes
+
+    @property
+    def predicted_instructions(self) -> float:
+        """The estimate for one inference."""
+        return sum(stage.instructions for stage in self.stages)
+
+
+def choose_plan(
+    graph: StageGraph, ram_limit: int | None = None, ram_bytes: int | None = None
+) -> tuple[PlacedPlan, list[RamChoice]]:
+    """Choose the stages for a network.
+
+    Parameters
+    ----------
+    graph : StageGraph
+        The stages there could be.
+    ram_limit : int, optional
+        Bytes the arena should not pass: the fewest instructions under it are taken. Without it, the smallest arena that
+        costs no more than `SPENT_ON_RAM` of the instructions.
+    ram_bytes : int, optional
+        What there is.
+
+    Returns
+    -------
+    PlacedPlan, list of RamChoice
+        What is taken, the leanest there is where none keeps the limits; and what other limits would give, from the
+        fastest to the leanest.
+    """
+    front = _pareto_front(graph)
+    limits = [limit for limit in (ram_limit, ram_bytes) if limit is not None]
+    chosen = _fastest(graph, min(limits, default=None))
+    if ram_limit is None:
+        lean = [other for other in front if _costs(other, chosen) <= SPENT_ON_RAM]
+        chosen = min([chosen, *lean], key=lambda plan: plan.arena_bytes)
+    uniform = graph.best_plan(max(stage.arena_bytes for stage in chosen.stages), element_bytes=1)
+    if uniform:
+        other = _place(graph, uniform)
+        if _costs(other, chosen) <= SPENT_ON_FLASH and other.arena_bytes <= chosen.arena_bytes:
+            chosen = other
+    return chosen, [RamChoice(plan.arena_bytes, round(plan.predicted_instructions)) for plan in front]
+
+
+def _place(graph: StageGraph, stages: Sequence[StagePlan]) -> PlacedPlan:
+    return PlacedPlan(stages, place_tensors(graph.network, stages))
+
+
+def _pareto_front(graph: StageGraph) -> list[PlacedPlan]:
+    """Return plans, each the fastest whose arena is smaller than the one before's."""
+    front: list[PlacedPlan] = []
+    for stages in graph.pareto_front():
+        plan = _place(graph, stages)
+        if not front or plan.arena_bytes < front[-1].arena_bytes:
+            front.append(plan)
+    return front
+
+
+def _costs(plan: PlacedPlan, other: PlacedPlan) -> float:
+    """Return by what part of another plan's instructions a plan takes more."""
+    return plan.predicted_instructions / other.predicted_instructions - 1
+
+
+def _fastest(graph: StageGraph, limit: int | None) -> PlacedPlan:
+    """Return the fewest instructions under a limit, or the smallest arena where none keeps it."""
+    smallest: PlacedPlan | None = None
+    bound = limit
+    while (stages := graph.best_plan(bound)) is not None:
+        plan = _place(graph, stages)
+        if limit is None or plan.arena_bytes <= limit:
+            return plan
+        if smallest is None or plan.arena_bytes < smallest.arena_bytes:
+            smallest = plan
+        # What is alive at one time fits, but not without gaps.
+        bound = max(stage.arena_bytes for stage in stages) - 1
+    if smallest is not None:
+        return smallest
+    return min((_place(graph, stages) for stages in graph.pareto_front()), key=lambda plan: plan.arena_bytes)

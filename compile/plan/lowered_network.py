@@ -1,0 +1,147 @@
+"""An integer network as kernels with their places in memory: what the C emission prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thumbnet.compile.kernels.instruction_sets import KERNELS
+from thumbnet.compile.kernels.kernel import Kernel
+from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
+from thumbnet.compile.kernels.portable import build_portable
+from thumbnet.compile.kernels.rolling_stage import RollingStage
+from thumbnet.compile.network.integer_network import NETWORK_INPUT, IntegerNetwork, Layer
+from thumbnet.compile.plan.choose_plan import PlacedPlan, RamChoice, choose_plan
+from thumbnet.compile.plan.memory_plan import MemoryPlan
+from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Layers computed together.
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+        One, or a chain.
+    kernel : Kernel
+        Their code.
+    sources : tuple of str
+        The tensors it reads: ``"input"`` or names of layers.
+    input_layouts : tuple of Layout
+        Of these tensors.
+    output_layout : Layout
+        Of the last layer's output, which alone lies in the arena.
+    over : int or None
+        Where the output may lie over the first source: at most so many bytes behind its start.
+    predicted_instructions : float
+        Of one inference.
+    """
+
+    layers: tuple[Layer, ...]
+    kernel: Kernel
+    sources: tuple[str, ...]
+    input_layouts: tuple[Layout, ...]
+    output_layout: Layout
+    over: int | None
+    predicted_instructions: float
+
+    @property
+    def name(self) -> str:
+        """The name of its output: the last layer's."""
+        return self.layers[-1].name
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all its layers."""
+        return sum(layer.macs for layer in self.layers)
+
+
+@dataclass(frozen=True)
+class LoweredNetwork:
+    """All stages in order, with the plan of the arena they share (the input lies in it too).
+
+    Parameters
+    ----------
+    network : IntegerNetwork
+        What is computed.
+    stages : tuple of Stage
+        How.
+    plan : MemoryPlan
+        Arena offsets by tensor: ``"input"``, layers' names, and `place_tensors.scratch_name` of each stage's scratch.
+    choices : tuple of RamChoice
+        From the fastest to the leanest: what other limits on the arena would give.
+    headers : tuple of Path
+        The kernels' C headers that the code needs; the first includes the others.
+    """
+
+    network: IntegerNetwork
+    stages: tuple[Stage, ...]
+    plan: MemoryPlan
+    choices: tuple[RamChoice, ...]
+    headers: tuple[Path, ...]
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the input is read row by row and has no place in the arena."""
+        return NETWORK_INPUT not in self.plan.offsets
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of weights, biases and multipliers."""
+        return sum(array.nbytes for stage in self.stages for array in stage.kernel.constants.values())
+
+    @property
+    def predicted_instructions(self) -> float:
+        """The estimate for one inference."""
+        return sum(stage.predicted_instructions for stage in self.stages)
+
+
+def lower_network(
+    network: IntegerNetwork,
+    ram_limit: int | None = None,
+    *,
+    ram_bytes: int | None = None,
+    kernels: type[RollingStage] | None = KERNELS["dsp"],
+    streamed: bool = False,
+) -> LoweredNetwork:
+    """Choose stages for a network, build their kernels and find a place for every tensor.
+
+    Parameters
+    ----------
+    network : IntegerNetwork
+        What to compute.
+    ram_limit, ram_bytes : int, optional
+        See `choose_plan.choose_plan`.
+    kernels : type of RollingStage or None
+        The core's fast kernels; None for the portable ones only.
+    streamed : bool
+        The image's rows come from the program as they are needed, see `stage_graph.can_stream`.
+    """
+    plan, choices = choose_plan(StageGraph(network, kernels, streamed=streamed), ram_limit, ram_bytes)
+    return build_stages(network, plan, choices)
+
+
+def build_stages(network: IntegerNetwork, plan: PlacedPlan, choices: Sequence[RamChoice] = ()) -> LoweredNetwork:
+    """Build the kernels of a plan."""
+    stages = tuple(
+        Stage(
+            stage.layers,
+            build_portable(stage.layers[0]) if stage.chain is None else stage.chain.build(),
+            stage.sources,
+            tuple(_layouts(network, stage)),
+            stage.target,
+            stage.over,
+            stage.instructions,
+        )
+        for stage in plan.stages
+    )
+    headers = next((stage.chain.headers for stage in plan.stages if stage.chain), ())
+    return LoweredNetwork(network, stages, plan.memory, tuple(choices), headers)
+
+
+def _layouts(network: IntegerNetwork, stage: StagePlan) -> list[Layout]:
+    if stage.chain is not None:
+        return [] if stage.chain.streamed else [stage.source]
+    return [nhwc_layout(network.shape_of(name)) for name in stage.sources]

@@ -1,0 +1,294 @@
+"""Which layers are computed together and how: the fewest instructions for which the arena keeps a limit.
+
+A network is cut into stages: chains of layers on a core's fast kernels, computed some rows a step, or single layers on
+the portable ones. Between two stages stands one tensor in one of several layouts. All stages there could be are the
+edges of a graph over (layer, layout); each knows the bytes it needs and what it will execute, so the best plan under a
+limit is the shortest path over the edges that keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from thumbnet.compile.kernels.chains import chain_lengths
+from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
+from thumbnet.compile.kernels.overlap import overlap_distance
+from thumbnet.compile.kernels.rolling_stage import RollingStage
+from thumbnet.compile.network.integer_network import (
+    NETWORK_INPUT,
+    Add,
+    AveragePool,
+    Convolution,
+    DepthwiseConvolution,
+    IntegerNetwork,
+    Layer,
+)
+
+#: Rows of the output a step and bytes between the layers of a group that are tried; None is all at once.
+_ROWS = (1, 2, 4, 6, 12, 24)
+_BLOCK_BYTES = (None, 4096, 1536, 1024)
+#: Layers a stage: an image's convolution and two depthwise-separable ones. More would save a few calls.
+_LONGEST_CHAIN = 5
+#: Instructions of the portable kernels: a multiply-accumulate, and an output.
+_PORTABLE_MAC, _PORTABLE_OUTPUT = 8, 30
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage that could be.
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+        What it computes.
+    chain : RollingStage or None
+        Its code, not yet built; None for a layer on the portable kernels.
+    source, target : Layout
+        Of the tensor it reads first, and of its output.
+    over : int or None
+        Bytes behind the source's start at which the output starts, where it lies over it.
+    arena_bytes, bytes_apart : int
+        Everything alive while it runs, and what that would be with the output beside the source.
+    instructions : float
+        Predicted for one inference.
+    """
+
+    layers: tuple[Layer, ...]
+    chain: RollingStage | None
+    source: Layout
+    target: Layout
+    over: int | None
+    arena_bytes: int
+    bytes_apart: int
+    instructions: float
+
+    @property
+    def name(self) -> str:
+        """The name of its output: the last layer's."""
+        return self.layers[-1].name
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The tensors it reads: a chain the one its first layer reads, which an add at its end may read too."""
+        if self.chain is None:
+            return self.layers[0].sources
+        return () if self.chain.streamed else (self.layers[0].sources[0],)
+
+    @property
+    def element_bytes(self) -> int:
+        """Size of the largest element of its planes."""
+        windows: Iterable[Layout] = self.chain.windows.values() if self.chain else ()
+        return max(layout.element_bytes for layout in (self.source, self.target, *windows))
+
+
+class StageGraph:
+    """All stages a network could be computed in.
+
+    Parameters
+    ----------
+    network : IntegerNetwork
+        What to compute.
+    kernels : type of RollingStage, optional
+        The core's fast kernels; None leaves the portable ones only.
+    streamed : bool
+        The image does not lie in the arena: its rows are read as the first layer, a convolution, needs them.
+    """
+
+    def __init__(self, network: IntegerNetwork, kernels: type[RollingStage] | None, *, streamed: bool = False) -> None:
+        self.network, self.kernels, self.streamed = network, kernels, streamed
+        self._last_use: dict[str, int] = {network.output.name: len(network.layers)}
+        for index, layer in enumerate(network.layers):
+            self._last_use.update(dict.fromkeys(layer.sources, index))
+        self._edges: dict[tuple[int, Layout], list[StagePlan]] = {}
+
+    def best_plan(self, ram_limit: int | None = None, element_bytes: int = 2) -> list[StagePlan] | None:
+        """Return the stages with the fewest predicted instructions of which none passes a limit.
+
+        Parameters
+        ----------
+        ram_limit : int, optional
+            Bytes that may be alive at one time.
+        element_bytes : int
+            Largest element of planes: with 1 all are int8, and no kernel is needed in two forms.
+
+        Returns
+        -------
+        list of StagePlan or None
+            In order; None where there is no such plan.
+        """
+        count = len(self.network.layers)
+        start = (0, nhwc_layout(self.network.input_shape))
+        best: dict[tuple[int, Layout], tuple[float, list[StagePlan]]] = {start: (0.0, [])}
+        # Every edge leads to a later layer: one pass in order finds the shortest paths.
+        for index in range(count):
+            for node in [node for node in best if node[0] == index]:
+                cost, path = best[node]
+                for edge in self._edges_from(*node):
+                    if ram_limit is not None and edge.arena_bytes > ram_limit:
+                        continue
+                    if edge.element_bytes > element_bytes:
+                        continue
+                    follower = (index + len(edge.layers), edge.target)
+                    total = cost + edge.instructions
+                    if follower not in best or total < best[follower][0]:
+                        best[follower] = total, [*path, edge]
+        ends = [value for node, value in best.items() if node[0] == count]
+        return _laid_apart(min(ends, key=lambda value: value[0])[1]) if ends else None
+
+    def pareto_front(self) -> Iterator[list[StagePlan]]:
+        """Return plans from the fastest to the leanest, each the fastest that needs less than the last."""
+        limit: int | None = None
+        while (plan := self.best_plan(limit)) is not None:
+            yield plan
+            limit = max(stage.arena_bytes for stage in plan) - 1
+
+    # ---- edges ---------------------------------------------------------------------------------------------------
+
+    def _edges_from(self, start: int, source: Layout) -> list[StagePlan]:
+        node = (start, source)
+        if node not in self._edges:
+            edges = [*self._chains_from(start, source)]
+            if not source.planar and not (self.streamed and start == 0):
+                edges.append(self._portable(start))
+            self._edges[node] = _undominated(edges)
+        return self._edges[node]
+
+    def _portable(self, start: int) -> StagePlan:
+        layer = self.network.layers[start]
+        source, target = nhwc_layout(layer.input_shape), nhwc_layout(layer.output_shape)
+        outputs = target.shape[0] * target.shape[1] * target.shape[2]
+        read = source.shape[0] * source.shape[1] * source.shape[2] if isinstance(layer, AveragePool | Add) else 0
+        arena = sum(_aligned(self._size(name)) for name in layer.sources) + _aligned(target.size)
+        arena += self._bystanders(start, start + 1)
+        return StagePlan(
+            (layer,),
+            None,
+            source,
+            target,
+            None,
+            arena,
+            arena,
+            layer.macs * _PORTABLE_MAC + outputs * _PORTABLE_OUTPUT + read * 3,
+        )
+
+    def _chains_from(self, start: int, source: Layout) -> Iterator[StagePlan]:
+        if self.kernels is None:
+            return
+        for length in self._chain_lengths(start):
+            if length > _LONGEST_CHAIN:
+                break
+            layers = self.network.layers[start : start + length]
+            others = self._bystanders(start, start + length)
+            # What is read again later must not be written over.
+            kept = self._last_use[layers[0].sources[0]] >= start + length
+            for chain in self._tilings(layers, source, start + length):
+                yield _plan_of(layers, chain, others, source_kept=kept)
+
+    def _chain_lengths(self, start: int) -> list[int]:
+        return chain_lengths(self.network, start, self.kernels.one_pixel_kinds if self.kernels else frozenset())
+
+    def _tilings(self, layers: tuple[Layer, ...], source: Layout, end: int) -> Iterator[RollingStage]:
+        assert self.kernels is not None
+        last = layers[-1]
+        height = last.output_shape[0]
+        reader, border = self._depthwise_reader(end)
+        windows = any(isinstance(layer, DepthwiseConvolution) for layer in layers[(0 if not source.planar else 1) :])
+        for target in self.kernels.target_layouts(last.output_shape, reader):
+            for window_bytes in self.kernels.window_sizes if windows else self.kernels.window_sizes[:1]:
+                for rows in [*(rows for rows in _ROWS if rows < height), height]:
+                    known: set[tuple[int, ...]] = set()
+                    for block_bytes in _BLOCK_BYTES:
+                        chain = self.kernels(
+                            layers,
+                            source,
+                            target,
+                            rows=rows,
+                            window_bytes=window_bytes,
+                            border=border,
+                            block_bytes=block_bytes,
+                            streamed=self.streamed and layers[0] is self.network.layers[0],
+                        )
+                        sizes = tuple(scratch.bytes for scratch in chain.scratch.values())
+                        if sizes not in known:
+                            known.add(sizes)
+                            yield chain
+
+    def _depthwise_reader(self, index: int) -> tuple[DepthwiseConvolution | None, int | None]:
+        """Return the depthwise layer that alone reads the tensor made before layer `index`, and what it pads with."""
+        if index >= len(self.network.layers) or not self._chain_lengths(index):
+            return None, None
+        reader, made = self.network.layers[index], self.network.layers[index - 1]
+        if isinstance(made, Add):
+            # It is computed value by value, where its shortcut lies as pixels.
+            return None, None
+        if not isinstance(reader, DepthwiseConvolution) or reader.source != made.name:
+            return None, None
+        if sum(made.name in layer.sources for layer in self.network.layers) != 1:
+            return None, None
+        return reader, reader.input_zero_point
+
+    # ---- bytes -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _made(self) -> dict[str, int]:
+        return {NETWORK_INPUT: -1} | {layer.name: index for index, layer in enumerate(self.network.layers)}
+
+    def _size(self, name: str) -> int:
+        return nhwc_layout(self.network.shape_of(name)).size
+
+    def _bystanders(self, start: int, end: int) -> int:
+        """Return the bytes of tensors made before and read after the layers from `start` to before `end`.
+
+        Tensors that more than one layer reads always lie as pixels, so their size does not depend on the plan.
+        """
+        read = {source for layer in self.network.layers[start:end] for source in layer.sources}
+        return sum(
+            _aligned(self._size(name))
+            for name, made in self._made.items()
+            if made < start and self._last_use.get(name, -1) >= end and name not in read
+        )
+
+
+def can_stream(network: IntegerNetwork) -> bool:
+    """Tell whether a network's input can be read row by row: a convolution over the image, which nothing else reads."""
+    first = network.layers[0]
+    alone = sum(NETWORK_INPUT in layer.sources for layer in network.layers) == 1
+    return isinstance(first, Convolution) and first.kernel != (1, 1) and alone
+
+
+def _plan_of(layers: tuple[Layer, ...], chain: RollingStage, others: int, *, source_kept: bool) -> StagePlan:
+    scratch = sum(item.bytes for item in chain.scratch.values())
+    source, target = 0 if chain.streamed else _aligned(chain.source.size), _aligned(chain.target.size)
+    over = None if source_kept else overlap_distance(chain)
+    apart = source + target
+    together = apart if over is None else max(source, over + target) - min(over, 0)
+    if together >= apart:
+        over, together = None, apart
+    rest = scratch + others
+    instructions = chain.predicted_instructions()
+    return StagePlan(layers, chain, chain.source, chain.target, over, together + rest, apart + rest, instructions)
+
+
+def _laid_apart(plan: list[StagePlan]) -> list[StagePlan]:
+    """Leave outputs over their sources only where the plan's peak asks for it: those apart are easier to place."""
+    peak = max(stage.arena_bytes for stage in plan)
+    return [
+        replace(stage, over=None, arena_bytes=stage.bytes_apart) if stage.bytes_apart <= peak else stage
+        for stage in plan
+    ]
+
+
+def _undominated(edges: Sequence[StagePlan]) -> list[StagePlan]:
+    """Return the edges than which no other to the same node needs both fewer bytes and fewer instructions."""
+    kept: dict[tuple[int, Layout], list[StagePlan]] = {}
+    for edge in sorted(edges, key=lambda edge: (edge.arena_bytes, edge.instructions)):
+        better = kept.setdefault((len(edge.layers), edge.target), [])
+        if not better or edge.instructions < better[-1].instructions:
+            better.append(edge)
+    return [edge for edges in kept.values() for edge in edges]
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 4) * 4

@@ -1,0 +1,109 @@
+"""What the compiler is asked for: a network, a board, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from thumbnet.compile.errors import CompileError
+from thumbnet.targets.board import Board
+
+if TYPE_CHECKING:  # the options are there at once for the command line; torch takes seconds
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import nn
+
+QuantizeMode = Literal["int8", "none"]
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How to compile; `check_options` says which boards take which.
+
+    Parameters
+    ----------
+    quantize : {"int8", "none"}
+        int8, or float32 (boards that run Linux only).
+    tuning : Path, optional
+        Boards that run Linux: folder of tuning records to apply.
+    ram_limit : int, optional
+        Microcontrollers: bytes the arena should not pass. Without it, a smaller arena is taken for a few percent more
+        instructions.
+    stream_input : bool
+        Microcontrollers: the program gives the image row by row as the network asks for it; it needs no RAM.
+    keep_dead_channels : bool
+        Leave channels in that are proven to have no influence on the output.
+    """
+
+    quantize: QuantizeMode = "int8"
+    tuning: Path | None = None
+    ram_limit: int | None = None
+    stream_input: bool = False
+    keep_dead_channels: bool = False
+
+
+#: int8, for speed, with all channels that matter.
+DEFAULT_OPTIONS = CompileOptions()
+
+
+@dataclass(frozen=True)
+class CompileRequest:
+    """What to compile, and how.
+
+    Parameters
+    ----------
+    name : str
+        The network's name; its C identifier is made from it.
+    module : nn.Module
+        In eval mode, float32 NCHW to logits.
+    input_shape : (C, H, W)
+        Of one image.
+    board : Board
+        Where it is to run.
+    options : CompileOptions
+        How.
+    calibration : sequence of torch.Tensor
+        Inputs ``[1, C, H, W]`` that give the ranges int8 needs where `activation_quant` lacks them.
+    activation_quant, weight_scales
+        Known quantization, see `thumbnet.compile.frontend.quantizer.MobileNetQuantizer`.
+    golden_images : sequence of torch.Tensor
+        Inputs ``[1, C, H, W]`` for the golden vectors; the calibration's first ones by default.
+    manifest : mapping
+        What the caller wants to be in the manifest too.
+    write_extra : callable
+        Given the unfinished artifact's ``host`` folder, writes what the caller wants to keep there.
+    """
+
+    name: str
+    module: nn.Module
+    input_shape: tuple[int, int, int]
+    board: Board
+    options: CompileOptions = DEFAULT_OPTIONS
+    calibration: Sequence[torch.Tensor] = ()
+    activation_quant: Mapping[str, tuple[float, int]] | None = None
+    weight_scales: Mapping[str, NDArray[np.float32]] | None = None
+    golden_images: Sequence[torch.Tensor] = ()
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    write_extra: Callable[[Path], None] = lambda _: None
+
+
+def check_options(options: CompileOptions, board: Board) -> None:
+    """Check that a board takes what is asked for.
+
+    Raises
+    ------
+    CompileError
+        Naming the option to leave out.
+    """
+    if board.family == "cortex-m":
+        if options.quantize == "none":
+            raise CompileError(f"{board.name} runs int8 networks only; leave --quantize none to boards that run Linux")
+        if options.tuning is not None:
+            raise CompileError(f"{board.name}: tuning records apply to boards that run Linux; leave --tuning out")
+        return
+    for option, given in (("--ram-limit", options.ram_limit), ("--stream-input", options.stream_input)):
+        if given:
+            raise CompileError(f"{board.name}: {option} is for microcontrollers; leave it out")

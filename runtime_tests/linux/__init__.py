@@ -1,0 +1,1 @@
+"""Sessions with boards that run Linux, over TVM's RPC: tracker, servers, emulated boards."""

@@ -1,0 +1,157 @@
+"""A TVM RPC server of our own, on a tracker of our own: in an emulated AArch64 Linux user space, or on this computer.
+
+The emulator is QEMU's user mode: the server's AArch64 instructions are translated, its system calls go to this
+computer's kernel. So it starts in a fraction of a second and needs no image of an operating system.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Self
+
+from thumbnet.compile.errors import ToolchainError
+from thumbnet.runtime_tests.errors import DeviceUnreachableError, EmulatorMissingError
+from thumbnet.runtime_tests.instruction_counter import InstructionCounter
+from thumbnet.runtime_tests.linux.rpc_server_build import build_server
+from thumbnet.runtime_tests.linux.tracker import LOOPBACK, LoopbackTracker
+from thumbnet.targets.board import Board
+from thumbnet.targets.device import Device
+
+#: Where Debian's cross packages put the C and C++ libraries of AArch64, and which package brings each.
+_SYSROOT = Path("/usr/aarch64-linux-gnu")
+_SYSROOT_FILES = {"lib/ld-linux-aarch64.so.1": "libc6-arm64-cross", "lib/libstdc++.so.6": "libstdc++6-arm64-cross"}
+
+_START_TIMEOUT_S = 60.0
+
+
+class LinuxServer:
+    """One server and its tracker. Both end with `close`, with Ctrl-C, and with this process, however that ends.
+
+    Parameters
+    ----------
+    device : Device
+        Of kind ``emulated`` (a Cortex-A board) or ``local``.
+
+    Attributes
+    ----------
+    host, port, key : str, int, str
+        The tracker's address and the key of the server on it.
+    counts_instructions : bool
+        Whether time evaluators on it return executed instructions (times 1e-9) and not seconds.
+
+    Raises
+    ------
+    EmulatorMissingError
+        QEMU, a compiler, a library of the emulated system, or TVM's runtime for it is missing.
+    DeviceUnreachableError
+        The server ended at once.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.host = LOOPBACK
+        self.key = device.board.name
+        self.counts_instructions = device.kind == "emulated"
+        self._open = contextlib.ExitStack()
+        with contextlib.ExitStack() as opening:  # what is open already is closed when a later step fails
+            opening.callback(self.close)
+            self._start()
+            opening.pop_all()
+
+    def _start(self) -> None:
+        files = build_server(self.device.board)
+        self._folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="thumbnet-")))
+        environment, command = dict(os.environ), [str(files.server)]
+        if self.counts_instructions:
+            environment, command = self._emulate(command)
+        self.port = self._open.enter_context(LoopbackTracker()).port
+        command += ["--tracker", f"{self.host}:{self.port}", "--key", self.key, "--folder", str(self._folder)]
+        with (self._folder / "server.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "--load", str(files.instrument)],
+                stdin=subprocess.PIPE,  # held open and never written to: the server ends when it ends
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which then closes the session
+            )
+        self._open.callback(self._stop)
+        self._await_start()
+
+    def _emulate(self, command: list[str]) -> tuple[dict[str, str], list[str]]:
+        """Return environment and command that run a command under QEMU with its instructions counted."""
+        try:
+            counter = InstructionCounter()
+        except ToolchainError as error:
+            raise EmulatorMissingError(str(error)) from error
+        self._open.callback(counter.close)
+        environment = {
+            "THUMBNET_INSTRUCTION_COUNTER": str(counter.path),
+            "TVM_NUM_THREADS": "1",  # the count holds for one thread
+            "LD_BIND_NOW": "1",  # else the first call of each function counts its look-up too
+        }
+        return environment, [*_qemu_command(self.device.board), *counter.qemu_options, *command]
+
+    def _await_start(self) -> None:
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], _START_TIMEOUT_S)
+        if not ready or not self.process.stdout.readline().startswith(b"listening"):
+            raise DeviceUnreachableError(
+                f"{self.device.name}: the RPC server didn't start: {self.last_words() or 'no word'}"
+            )
+
+    def last_words(self) -> str:
+        """Return the last thing the server said on its standard error in one line."""
+        try:
+            lines = (self._folder / "server.log").read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        said = [line.strip() for line in lines if line.strip()]
+        return said[-1][-300:] if said else ""
+
+    def has_ended(self, within_s: float) -> bool:
+        """Return whether the server's process ends by itself within so many seconds, or has."""
+        try:
+            self.process.wait(timeout=within_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _stop(self) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()  # the server ends the connection it serves, and itself
+        try:
+            self.process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+    def close(self) -> None:
+        """Stop server and tracker. May be called twice."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        """Return the server itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop server and tracker."""
+        self.close()
+
+
+def _qemu_command(board: Board) -> list[str]:
+    qemu = shutil.which("qemu-aarch64")
+    if qemu is None:
+        raise EmulatorMissingError("qemu-aarch64 is not installed; `apt install qemu-user` brings it")
+    for file, package in _SYSROOT_FILES.items():
+        if not (_SYSROOT / file).exists():
+            raise EmulatorMissingError(f"{_SYSROOT / file} is missing; `apt install {package}` brings it")
+    return [qemu, "-L", str(_SYSROOT), "-cpu", board.qemu or board.core]

@@ -1,0 +1,327 @@
+"""The session with a device that runs Linux: emulated, on the network, or this computer; all over TVM RPC.
+
+A real board registers on a tracker that both computers reach, started for example on the desk's computer::
+
+    python -m tvm.exec.rpc_tracker --host 192.168.1.2 --port 9190
+
+and on the board, which needs the same version of TVM (``pip install apache-tvm apache-tvm-ffi`` with the versions of
+this project's pyproject.toml)::
+
+    python -m tvm.exec.rpc_server --tracker 192.168.1.2:9190 --key pi4
+
+It is described to thumbnet as a `Device` of kind ``rpc`` with that address and key. **TVM RPC has no authentication and
+no encryption, and runs whatever it is sent**: tracker and server belong on a network where you trust everyone. The
+servers that thumbnet starts itself listen on 127.0.0.1.
+
+``local`` runs in a server process too: a network that crashes doesn't take the session along, its heap is its own, and
+what is measured goes through the same calls as on a board.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tvm
+from numpy.typing import NDArray
+from tvm import relax, rpc
+
+from thumbnet.compile.artifact import Artifact
+from thumbnet.runtime_tests.errors import DeviceFaultError, SessionError
+from thumbnet.runtime_tests.linux.elf_size import measure_elf
+from thumbnet.runtime_tests.linux.emulated_linux import LinuxServer
+from thumbnet.runtime_tests.linux.rpc_server_build import build_instrument
+from thumbnet.runtime_tests.linux.tracker import (
+    close_connection,
+    connect_device,
+    drop_connections,
+    last_line,
+    limit_answers,
+    parse_address,
+)
+from thumbnet.runtime_tests.linux.vm_profile import VmCall, name_layers, parse_profile
+from thumbnet.runtime_tests.session import DeviceSession, LayerCost, Measurement, MeasurementKind, MemoryUse
+from thumbnet.targets.device import Device
+
+#: How long one call (an inference, an upload) may take before the device counts as hung, in seconds.
+CALL_TIMEOUT_S = 120.0
+
+_NOTHING = "thumbnet.nothing"
+
+
+class TvmRpcSession(DeviceSession):
+    """One Linux device, held open over TVM RPC. Device kinds ``emulated`` (Cortex-A), ``rpc`` and ``local``.
+
+    Costs are executed instructions on emulated devices, exact, and seconds on the board on the others. What is counted
+    is one call of the network: the Relax VM's work of dispatching the layers, and all layers; neither the transfer of
+    the input nor of the output.
+
+    Parameters
+    ----------
+    device : Device
+        The device to open.
+    call_timeout_s : float
+        How long one inference may take before the device counts as hung, in seconds.
+
+    Raises
+    ------
+    EmulatorMissingError
+        What the emulated or the local device needs is not installed.
+    DeviceUnreachableError
+        No tracker, no such key, another program holds the device, or it doesn't answer.
+    """
+
+    def __init__(self, device: Device, call_timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self.device = device
+        self.call_timeout_s = call_timeout_s
+        self._server: LinuxServer | None = None
+        self._connection: rpc.RPCSession | None = None
+        self._artifact: Artifact | None = None
+        self._layers: relax.VirtualMachine | None = None
+        try:
+            if device.kind == "rpc":
+                self._tracker = (*parse_address(device.address), device.key)
+            else:
+                self._server = LinuxServer(device)
+                self._tracker = (self._server.host, self._server.port, self._server.key)
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def cost_kind(self) -> MeasurementKind:
+        """What this device's costs are."""
+        counted = self._server is not None and self._server.counts_instructions
+        return "instructions" if counted else "seconds on the board"
+
+    def load(self, artifact: Artifact) -> None:
+        """Upload a network's library and make it ready.
+
+        Raises
+        ------
+        SessionError
+            The artifact holds no library, or one for another board.
+        DeviceFaultError
+            The device refuses the library.
+        """
+        manifest = artifact.manifest
+        kind, board = manifest.get("kind"), manifest.get("board")
+        if kind != "library":
+            raise SessionError(f"{artifact.folder}: holds {kind}, {self.device.name} runs a library; compile it again")
+        if board != self.device.board.name:
+            raise SessionError(
+                f"{artifact.folder}: compiled for {board}, {self.device.name} is a {self.device.board.name}; "
+                f"`thumbnet compile ... --board {self.device.board.name}` makes the right one"
+            )
+        if self._artifact is not None or self._fault is not None:
+            self._connect()  # a process that never saw the other network: its heap tells nothing, names don't clash
+        with self._calling("loading the network"):
+            self._main = self._start_vm(artifact, f"{artifact.name}.so")
+        self._artifact = artifact
+
+    def run(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Run one inference, see `DeviceSession.run`."""
+        artifact = self._loaded()
+        with self._calling("the inference"):
+            output = self._invoke(self._main, "main", image).numpy()
+        return np.asarray(output).reshape(artifact.manifest["output"]["shape"])
+
+    def run_layers(self, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Run one inference that gives every layer's output, see `DeviceSession.run_layers`."""
+        artifact = self._loaded()
+        layers = artifact.manifest["layers"]
+        with self._calling("the inference by layers"):
+            if self._layers is None:
+                library = artifact.manifest.get("layers_library")
+                self._layers = self._start_vm(artifact, library) if library else self._main
+            outputs = self._invoke(self._layers, "layers", image)
+            # A network of one layer gives a tuple of one.
+            arrays = [np.asarray(output.numpy()) for output in outputs]
+        if len(arrays) != len(layers):
+            raise DeviceFaultError(f"{artifact.name}: gives {len(arrays)} layers, its manifest lists {len(layers)}")
+        return {layer["name"]: array.reshape(layer["shape"]) for layer, array in zip(layers, arrays, strict=True)}
+
+    def measure(self, image: NDArray[Any], repeat: int) -> Measurement:
+        """Run inferences of one input under the device's timer.
+
+        Before the first sample the network has run three times, so that its buffers are allocated. The cost of an empty
+        call, measured by the same timer, is subtracted from instruction counts: they are exact and repeatable.
+
+        Parameters
+        ----------
+        image : ndarray
+            ``[H, W, C]``.
+        repeat : int
+            Number of samples.
+        """
+        self._loaded()
+        with self._calling("measuring", calls=repeat + 4):
+            self._set_input(self._main, "main", image)
+            self._sample("invoke_stateful", 1)
+            samples = self._sample("invoke_stateful", repeat)
+            if self.cost_kind == "instructions":
+                overhead = min(self._sample(_NOTHING, 3))
+                samples = [sample - overhead for sample in samples]
+        return Measurement(self.cost_kind, tuple(samples))
+
+    def profile(self, image: NDArray[Any]) -> list[LayerCost]:
+        """Run one inference with the VM's calls measured one by one, see `DeviceSession.profile`.
+
+        A layer's cost is that of its kernels, with the VM's calling of them and without the instrument's own overhead;
+        what the VM does between kernels (allocating, checking shapes) belongs to no layer. So the layers' sum is less
+        than what `measure` gives. On real boards and ``local`` the clock's resolution, a microsecond at worst, is the
+        error.
+
+        Raises
+        ------
+        DeviceFaultError
+            The instrument can't be loaded on the device.
+        """
+        artifact = self._loaded()
+        calls = self._profile_calls(image)
+        if self.cost_kind == "instructions":
+            return [LayerCost(name, self.cost_kind, float(cost)) for name, cost in name_layers(artifact, calls)]
+        return [LayerCost(name, self.cost_kind, cost * 1e-9, 1e-6) for name, cost in name_layers(artifact, calls)]
+
+    def memory_use(self) -> MemoryUse:
+        """Return what the network takes on the device, see `DeviceSession.memory_use`.
+
+        The network is loaded into a new process for it, so that the answer doesn't depend on what was asked before.
+        ``flash_bytes`` are the library's loaded segments as they lie in the file. ``ram_bytes`` is what the process's
+        heap grew by from before the library was loaded to after its first inference (activations, the kernels' own
+        buffers, the VM, and the weights, which the VM copies there), plus the library's writable segments; None where
+        the board's C library can't tell. ``arena_bytes`` is the storage that an inference allocates for activations.
+        The stack is not measured.
+
+        Raises
+        ------
+        DeviceFaultError
+            The instrument can't be loaded on the device.
+        """
+        artifact = self._loaded()
+        segments = measure_elf(artifact.folder / f"{artifact.name}.so")
+        self._connect()
+        with self._calling("measuring its memory", calls=2):
+            assert self._connection is not None
+            if not self._has_instrument:
+                self._upload_instrument()
+            read_heap = self._connection.get_function("thumbnet.heap_bytes")
+            before = int(read_heap())
+            self._main = self._start_vm(artifact, f"{artifact.name}.so")
+            self._artifact = artifact
+            expected = artifact.manifest["input"]
+            image = np.zeros(expected["shape"], expected["dtype"])
+            self._invoke(self._main, "main", image)
+            after = int(read_heap())
+        arena = sum(call.storage_bytes for call in self._profile_calls(image))
+        ram = after - before + segments.writable_bytes if before >= 0 else None
+        return MemoryUse(ram, segments.file_bytes, arena)
+
+    def close(self) -> None:
+        """Let the device go. May be called twice."""
+        self._disconnect()
+        if self._server is not None:
+            self._server.close()
+
+    def _connect(self) -> None:
+        self._disconnect()
+        self._fault: DeviceFaultError | None = None
+        self._connection, self._address = connect_device(*self._tracker)
+        self._has_instrument = self._server is not None
+        self._cpu = self._connection.cpu()
+
+    def _disconnect(self) -> None:
+        # What lies on the device is freed before the connection goes.
+        self._main = self._layers = self._instrument = self._artifact = None
+        close_connection(self._connection)
+        self._connection = None
+
+    def _loaded(self) -> Artifact:
+        if self._fault is not None:
+            raise DeviceFaultError(f"{self._fault} (load the network again to go on)")
+        if self._artifact is None:
+            raise SessionError(f"{self.device.name}: no network loaded")
+        return self._artifact
+
+    def _start_vm(self, artifact: Artifact, library: str) -> relax.VirtualMachine:
+        assert self._connection is not None
+        self._connection.upload(str(artifact.folder / library))
+        return relax.VirtualMachine(self._connection.load_module(library), self._cpu)
+
+    def _set_input(self, vm: relax.VirtualMachine, function: str, image: NDArray[Any]) -> None:
+        expected = self._loaded().manifest["input"]
+        if list(image.shape) != list(expected["shape"]) or str(image.dtype) != expected["dtype"]:
+            raise SessionError(
+                f"{self._loaded().name}: takes {expected['dtype']} {expected['shape']}, "
+                f"the image is {image.dtype} {list(image.shape)}"
+            )
+        tensor = tvm.runtime.empty((1, *image.shape), str(image.dtype), self._cpu)
+        tensor.copyfrom(np.ascontiguousarray(image[np.newaxis]))
+        vm.set_input(function, tensor)
+
+    def _invoke(self, vm: relax.VirtualMachine, function: str, image: NDArray[Any]) -> Any:  # noqa: ANN401 - TVM's
+        self._set_input(vm, function, image)
+        vm.invoke_stateful(function)
+        return vm.get_outputs(function)
+
+    def _sample(self, function: str, repeat: int) -> list[float]:
+        """Time a function in the device's unit; TVM calls it once more, before the first sample."""
+        assert self._connection is not None
+        module = self._connection._sess if function == _NOTHING else self._main.module
+        timer = module.time_evaluator(function, self._cpu, number=1, repeat=repeat)
+        results = timer("main").results
+        if self.cost_kind == "instructions":
+            return [float(round(result * 1e9)) for result in results]
+        return [float(result) for result in results]
+
+    def _profile_calls(self, image: NDArray[Any]) -> list[VmCall]:
+        with self._calling("profiling", calls=3):
+            if not self._has_instrument:
+                self._upload_instrument()
+            assert self._connection is not None
+            take_profile = self._connection.get_function("thumbnet.take_profile")
+            self._invoke(self._main, "main", image)  # so that buffers are allocated
+            self._main.set_instrument("thumbnet.profile_calls")
+            try:
+                take_profile()
+                self._invoke(self._main, "main", image)
+                return parse_profile(take_profile())
+            finally:
+                self._main.set_instrument("thumbnet.profile_nothing")
+
+    def _upload_instrument(self) -> None:
+        assert self._connection is not None
+        library = build_instrument(self.device.board)
+        self._connection.upload(str(library))
+        self._instrument = self._connection.load_module(library.name)
+        self._has_instrument = True
+
+    @contextlib.contextmanager
+    def _calling(self, what: str, calls: int = 1) -> Iterator[None]:
+        """Bound what is called over RPC in time, and turn what TVM raises into an error of the session."""
+        limit_answers(self._address, self.call_timeout_s * calls)
+        try:
+            yield
+        except SessionError:
+            raise
+        except BaseException as error:
+            # What is left of the connection would make each clean-up wait for a server that hangs, or that still works
+            # on what Ctrl-C interrupted here.
+            drop_connections(self._address)
+            reason = self._explain(error) if isinstance(error, Exception) else "interrupted"
+            self._fault = DeviceFaultError(f"{self.device.name}: {what} failed: {reason}")
+            if isinstance(error, Exception):
+                raise self._fault from error
+            raise
+
+    def _explain(self, error: Exception) -> str:
+        reason = last_line(error)
+        if self._server is None:
+            return f"{reason}; look at the server on the board"
+        if self._server.has_ended(within_s=0.5):  # the connection may break a moment before
+            return f"the server ended (exit {self._server.process.returncode}); open the device again"
+        words = self._server.last_words()
+        return f"{reason}; the server said: {words}" if words else reason

@@ -1,0 +1,1 @@
+"""Sessions with microcontrollers: the firmware with the network in it, spoken to in frames over a serial line."""

@@ -1,0 +1,293 @@
+"""Firmware images: the firmware's sources, a network's sources and its golden vectors, built for one board."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from thumbnet.compile.artifact import Artifact
+from thumbnet.compile.emit.footprint import CODE_FLAGS
+from thumbnet.compile.emit.stack_usage import STACK_FLAG, StackUsage, StackUse
+from thumbnet.compile.errors import ArtifactError, DoesNotFitError, ToolchainError
+from thumbnet.runtime_tests.instruction_counter import cache_folder, first_error
+from thumbnet.targets.board import Board
+
+FIRMWARE = Path(__file__).parent / "firmware"
+#: Sources that every board's firmware has; the board's port comes on top.
+COMMON_SOURCES = ("start.c", "rpc.c", "frame.c", "measure.c", "canary.c")
+STACK_BYTES = 16 << 10
+#: Watched on either side of the arena; a multiple of the arena's alignment.
+CANARY_BYTES = 256
+ARENA_SECTION = ".bss.thumbnet_arena"
+#: What the firmware's functions call through pointers.
+POINTERS = {"frame_send": ("write_port",), "measured_call": ("{name}_run", "{name}_run_layer", "measured_nothing")}
+#: Golden vectors in the image: as many as fit in this, but at least one.
+GOLDEN_BYTES = 64 << 10
+
+#: No build path, time or identifier gets into the image.
+COMPILE_FLAGS = (*CODE_FLAGS, "-Wall", "-Wextra", "-Werror", STACK_FLAG)
+#: By the beginning of an object's name. -O3 is what instruction counts are published with; none of the firmware's own
+#: instructions is counted, so that it is made small.
+OPTIMIZATION = {"network": "-O3", "firmware": "-Os", "golden": "-Os"}
+LINK_FLAGS = ("-nostartfiles", "-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,--fatal-warnings")
+
+
+@dataclass(frozen=True)
+class FirmwareImage:
+    """A built firmware.
+
+    Parameters
+    ----------
+    elf : Path
+        The image, with symbols.
+    symbols : dict of str to int
+        Addresses.
+    model_hash : str
+        What the firmware answers to identify; of the network's sources and golden vectors.
+    image_bytes : int
+        Of the whole image: network, firmware and golden vectors.
+    run_stack, firmware_stack : StackUse
+        Worst cases of one inference, and of everything the firmware does outside of fault handlers.
+    """
+
+    elf: Path
+    symbols: dict[str, int]
+    model_hash: str
+    image_bytes: int
+    run_stack: StackUse
+    firmware_stack: StackUse
+
+    @property
+    def network_flash_bytes(self) -> int:
+        """Code and constants of the network alone, without the firmware and golden vectors around it."""
+        return self.symbols["__network_flash_end"] - self.symbols["__network_flash_start"]
+
+    @property
+    def network_ram_bytes(self) -> int:
+        """Static RAM of the network: its arena, and what else it keeps."""
+        arena = self.symbols["__arena_end"] - self.symbols["__arena_start"]
+        return arena + self.symbols["__network_ram_end"] - self.symbols["__network_ram_start"]
+
+
+def hash_network(artifact: Artifact) -> str:
+    """Return 16 hexadecimal digits of the network's sources and golden vectors; a firmware is known by them."""
+    files = {n: h for n, h in artifact.manifest["files"].items() if n.endswith((".c", ".h")) or n == "golden.npz"}
+    return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
+
+
+def build_firmware(artifact: Artifact, board: Board, out: Path | None = None) -> FirmwareImage:
+    """Build the firmware of a network for a board, or take it from the cache.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        Kind ``"c"``.
+    board : Board
+        With a firmware port.
+    out : Path or None
+        Where the ELF file is put as well, to be flashed by whatever tool the board needs.
+
+    Raises
+    ------
+    ArtifactError
+        The artifact is no C sources.
+    ToolchainError
+        The cross compiler is missing or failed, or the board has no firmware port.
+    DoesNotFitError
+        The image is larger than the board's flash or RAM.
+    """
+    if artifact.manifest.get("kind") != "c":
+        raise ArtifactError(
+            f"{artifact.folder}: is of kind {artifact.manifest.get('kind')}, {board.name} takes C sources"
+        )
+    if board.firmware is None:
+        raise ToolchainError(
+            f"{board.name}: thumbnet has no firmware for it; build the C sources into your own program"
+        )
+    compiler = _find_tool(board.cross_compiler)
+    plan = _plan_build(artifact, board, compiler)
+    folder = cache_folder("firmware") / plan.digest
+    if not (folder / "firmware.elf").is_file():
+        _build_aside(plan, folder, board, artifact)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / "firmware.elf", out)
+    elf = folder / "firmware.elf"
+    stack = StackUsage.of_program(
+        elf,
+        compiler.removesuffix("gcc"),
+        sorted(folder.glob("*.ci")),
+        {caller: [target.format(name=artifact.name) for target in targets] for caller, targets in POINTERS.items()},
+    )
+    image = FirmwareImage(
+        elf=elf,
+        symbols=_read_symbols(elf, compiler),
+        model_hash=hash_network(artifact),
+        image_bytes=_image_bytes(elf, compiler),
+        run_stack=stack.worst_case(f"{artifact.name}_run"),
+        firmware_stack=stack.worst_case("start"),
+    )
+    _check_stack(image, board, artifact)
+    return image
+
+
+@dataclass(frozen=True)
+class _Plan:
+    compiler: str
+    flags: tuple[str, ...]
+    sources: dict[str, Path]  # object's stem to source
+    linker_script: str
+    golden: str
+    digest: str
+
+
+def _plan_build(artifact: Artifact, board: Board, compiler: str) -> _Plan:
+    name = artifact.name
+    if not re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+        raise ArtifactError(f"{artifact.folder}: {name!r} is no C identifier in lower case")
+    definitions = {
+        "MODEL": name,
+        "MODEL_UPPER": name.upper(),
+        "MODEL_HEADER": f'"{name}.h"',
+        "MODEL_HASH": hash_network(artifact),
+        "BOARD": board.name,
+        f"{name.upper()}_ARENA_ATTRIBUTE": f'__attribute__((section("{ARENA_SECTION}")))',
+        "CLOCK_HZ": f"{board.clock_hz}u",
+        **{key: f"{value:#x}u" for key, value in board.peripherals.items()},
+    }
+    flags = (*board.core_flags, *COMPILE_FLAGS, *(f"-D{key}={value}" for key, value in definitions.items()))
+    sources = {f"firmware_{Path(file).stem}": FIRMWARE / file for file in (*COMMON_SOURCES, f"port_{board.firmware}.c")}
+    network = sorted(artifact.folder.glob("*.c"))
+    if not network:
+        raise ArtifactError(f"{artifact.folder}: no C sources there; compile the network again")
+    sources |= {f"network_{path.stem}": path for path in network}
+    template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    script = template.from_string((FIRMWARE / "firmware.ld.j2").read_text()).render(
+        board=board, stack_bytes=STACK_BYTES, canary_bytes=CANARY_BYTES
+    )
+    golden = _golden_source(artifact)
+    headers = [*sorted(FIRMWARE.glob("*.h")), *sorted(artifact.folder.rglob("*.h"))]
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    options = [*flags, *OPTIMIZATION.values(), *LINK_FLAGS]
+    digest = hashlib.sha256("\0".join([*options, script, golden, version]).encode())
+    for path in [*sources.values(), *headers]:
+        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return _Plan(compiler, flags, sources, script, golden, digest.hexdigest()[:32])
+
+
+def _golden_source(artifact: Artifact) -> str:
+    inputs, outputs = artifact.golden()
+    inputs, outputs = inputs.astype(np.int8), outputs.astype(np.int8)
+    size = inputs[0].nbytes + outputs[0].nbytes if len(inputs) else 1
+    count = min(len(inputs), max(1, GOLDEN_BYTES // size))
+    return (
+        "#include <stdint.h>\n"
+        f"extern const uint32_t golden_count;\nconst uint32_t golden_count = {count};\n"
+        f"{_array('golden_inputs', inputs[:count])}{_array('golden_outputs', outputs[:count])}"
+    )
+
+
+def _array(name: str, values: NDArray[Any]) -> str:
+    flat = values.reshape(-1).tolist() or [0]
+    lines = [",".join(map(str, flat[i : i + 32])) for i in range(0, len(flat), 32)]
+    return f"extern const int8_t {name}[];\nconst int8_t {name}[{len(flat)}] = {{\n" + ",\n".join(lines) + "\n};\n"
+
+
+def _build_aside(plan: _Plan, folder: Path, board: Board, artifact: Artifact) -> None:
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
+        aside = Path(name)
+        (aside / "golden.c").write_text(plan.golden)
+        (aside / "firmware.ld").write_text(plan.linker_script)
+        include = ("-I", str(FIRMWARE), "-I", str(artifact.folder), "-I", str(artifact.folder / "include"))
+
+        def compile_one(item: tuple[str, Path]) -> None:
+            stem, source = item
+            maps = (f"-ffile-prefix-map={source.parent}=.", f"-ffile-prefix-map={aside}=.")
+            flags = (*plan.flags, OPTIMIZATION[stem.split("_")[0]], *include, *maps)
+            _run([plan.compiler, *flags, "-c", str(source), "-o", f"{stem}.o"], aside, source.name)
+
+        sources = {**plan.sources, "golden": aside / "golden.c"}
+        with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
+            list(pool.map(compile_one, sources.items()))
+        objects = [f"{stem}.o" for stem in sorted(sources)]
+        command = [plan.compiler, *board.core_flags, *LINK_FLAGS, "-Tfirmware.ld", *objects, "-o", "firmware.elf"]
+        try:
+            _run(command, aside, "link")
+        except ToolchainError as error:
+            raise _explain_overflow(str(error.__cause__ or error), board, artifact) or error from None
+        for stem in sources:
+            (aside / f"{stem}.o").unlink()
+        if not folder.exists():  # another process may have built the same meanwhile
+            try:
+                shutil.copytree(aside, aside.with_name(aside.name + "-done"))
+                aside.with_name(aside.name + "-done").rename(folder)
+            except OSError:
+                shutil.rmtree(aside.with_name(aside.name + "-done"), ignore_errors=True)
+
+
+def _explain_overflow(output: str, board: Board, artifact: Artifact) -> DoesNotFitError | None:
+    found = re.search(r"region `(FLASH|RAM)' overflowed by (\d+) bytes", output)
+    if found is None or board.flash is None or board.ram is None:
+        return None
+    memory = board.flash if found.group(1) == "FLASH" else board.ram
+    needs = memory.size + int(found.group(2))
+    return DoesNotFitError(
+        f"{artifact.name} and the firmware need {-(-needs // 1024)} KiB of {found.group(1)}, "
+        f"{board.name} has {memory.size // 1024} KiB; take a narrower network, a lower resolution or a larger board",
+        flash_bytes=board.flash.size,
+        ram_bytes=board.ram.size,
+    )
+
+
+def _check_stack(image: FirmwareImage, board: Board, artifact: Artifact) -> None:
+    needs = image.firmware_stack.bytes
+    if needs is not None and needs > STACK_BYTES:
+        raise DoesNotFitError(
+            f"{artifact.name} and the firmware need {needs} bytes of stack ({' -> '.join(image.firmware_stack.path)}), "
+            f"the firmware for {board.name} has {STACK_BYTES}; make STACK_BYTES larger",
+        )
+
+
+def _find_tool(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        package = "gcc-arm-none-eabi libnewlib-arm-none-eabi" if name.startswith("arm-none-eabi") else f"gcc ({name})"
+        raise ToolchainError(f"{name} is not installed; `apt install {package}` brings it")
+    return path
+
+
+def _run(command: Sequence[str], folder: Path, what: str) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ToolchainError(f"{what}: {Path(command[0]).name} failed: {first_error(done.stderr)}") from ToolchainError(
+            done.stderr
+        )
+    return done.stdout
+
+
+def _binutil(compiler: str, tool: str) -> str:
+    return _find_tool(compiler.removesuffix("gcc") + tool)
+
+
+def _read_symbols(elf: Path, compiler: str) -> dict[str, int]:
+    lines = _run([_binutil(compiler, "nm"), str(elf)], elf.parent, elf.name).splitlines()
+    fields = [line.split() for line in lines]
+    return {field[2]: int(field[0], 16) & ~(field[1] in "tT") for field in fields if len(field) == 3}
+
+
+def _image_bytes(elf: Path, compiler: str) -> int:
+    text, data = _run([_binutil(compiler, "size"), str(elf)], elf.parent, elf.name).splitlines()[1].split()[:2]
+    return int(text) + int(data)
