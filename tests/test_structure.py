@@ -1,6 +1,7 @@
 """The project's shape: who may import whom, what is installed, and how long a file may be."""
 
 import ast
+import graphlib
 import tomllib
 from pathlib import Path
 
@@ -15,6 +16,33 @@ MAY_IMPORT = {
     "runtime_tests": {"runtime_tests", "compile", "targets", "models"},
     "tools": {"tools", "runtime_tests", "compile", "targets", "models"},
 }
+#: Inside a folder, from the top down: each may import what stands behind it and, but for files, itself.
+LEVELS = {
+    "compile": (
+        {"compile_model"},
+        {"tuning"},
+        {"emit"},
+        {"passes", "plan"},
+        {"frontend", "kernels"},
+        {"network"},
+        {"artifact", "request"},
+        {"errors"},
+    ),
+    "compile/kernels": (
+        {"instruction_sets"},
+        {"dsp", "mve"},
+        {
+            *("chains", "kernel", "layouts", "overlap", "portable", "rolling_rows", "rolling_stage", "stage_code"),
+            "stage_cost",
+        },
+    ),
+    "runtime_tests": (
+        {"network_tests", "open_session"},
+        {"linux", "mcu"},
+        {"instruction_counter", "report", "session"},
+        {"errors"},
+    ),
+}
 LONGEST_FILE = 400
 SETUP = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
@@ -27,8 +55,8 @@ def _folder(package):
     return ROOT.joinpath(*package.split(".")[1:])
 
 
-def imported_folders(source, package):
-    """Return the folders of ours that a module imports, anywhere in it; `package` is its own: thumbnet.tools."""
+def imported_modules(source, package):
+    """Return what of ours a module imports, anywhere in it, as full names; `package` is its own: thumbnet.tools."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -39,8 +67,13 @@ def imported_folders(source, package):
             names = [f"{module}.{alias.name}" for alias in node.names]
         else:
             continue
-        found |= {name.split(".")[1] for name in names if name.startswith("thumbnet.")}
+        found |= {name for name in names if name.startswith("thumbnet.")}
     return found
+
+
+def imported_folders(source, package):
+    """Return the folders of ours that a module imports."""
+    return {name.split(".")[1] for name in imported_modules(source, package)}
 
 
 @pytest.mark.parametrize(
@@ -68,6 +101,48 @@ def test_imports_follow_the_arrows(folder):
         if extra := imported_folders(path.read_text(), package) - MAY_IMPORT[folder]:
             wrong[str(path.relative_to(ROOT))] = sorted(extra)
     assert not wrong, f"{folder} may import {sorted(MAY_IMPORT[folder])} only"
+
+
+def _imported_modules(path):
+    package = ".".join(["thumbnet", *path.relative_to(ROOT).parent.parts])
+    return imported_modules(path.read_text(), package)
+
+
+@pytest.mark.parametrize("folder", LEVELS)
+def test_imports_inside_a_folder_go_down(folder):
+    levels = LEVELS[folder]
+    level_of = {name: level for level, names in enumerate(levels) for name in names}
+    prefix = ["thumbnet", *folder.split("/")]
+    wrong = []
+    for path in _sources(folder):
+        own = path.relative_to(ROOT / folder).with_suffix("").parts[0]
+        if own == "__init__":
+            continue
+        assert own in level_of, f"{folder}/{own} has no place in LEVELS"
+        for module in _imported_modules(path):
+            parts = module.split(".")
+            if parts[: len(prefix)] != prefix or len(parts) == len(prefix):
+                continue
+            other = parts[len(prefix)]
+            # Files of the lowest level are peers.
+            peers = level_of[own] == len(levels) - 1
+            if other != own and level_of[other] <= level_of[own] and not peers:
+                wrong.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert not wrong
+
+
+def test_no_two_modules_import_each_other():
+    graph = {}
+    for folder in MAY_IMPORT:
+        for path in _sources(folder):
+            module = ".".join(["thumbnet", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
+            graph[module] = _imported_modules(path)
+    known = {
+        module: {name for found in imports for name in (found, found.rpartition(".")[0]) if name in graph} - {module}
+        for module, imports in graph.items()
+    }
+    assert sum(map(len, known.values())) > len(known)
+    graphlib.TopologicalSorter(known).prepare()
 
 
 def test_every_subpackage_is_listed():

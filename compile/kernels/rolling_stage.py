@@ -1,7 +1,7 @@
 """A chain of layers as one TIR function that computes some rows a step: what is the same on every core's kernels.
 
-Between the layers of a chain there are only windows of rows (`rolling`). Layers that hand pixels to each other without
-a window form a group; a group computes its rows block by block, so that what lies between its layers is small.
+Between the layers of a chain there are only windows of rows (`rolling_rows`). Layers that hand pixels to each other
+without a window form a group; a group computes its rows block by block, so that what lies between its layers is small.
 """
 
 from __future__ import annotations

@@ -1,9 +1,6 @@
-"""The compiler's phases, in order.
+"""The passes from an imported Relax module to an integer one, in order: after them no float is left.
 
-1. quantize: PyTorch module to quantize / dequantize pairs (`frontend`, `quantizer`);
-2. import: to Relax (`frontend`);
-3. integer passes: below; after them no float is left;
-4. a backend: C sources (`lowered_network`, `emit_c`) or a shared library (`build_library`).
+`../README.md` says what comes before and after them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A chain of layers on the micro-kernels of `thumbnet_dsp.h`, as one TIR function.
 
-The chain is computed in steps of rows (`rolling`); between its layers there are only windows of rows. Activations are
-int16 (or int8) planes before a depthwise layer and pixel pairs (pair16) before a pointwise one; weights of a channel
-pair are widened into a stream once a block. Where the layouts come from stands in the header.
+The chain is computed in steps of rows (`rolling_rows`); between its layers there are only windows of rows. Activations
+are int16 (or int8) planes before a depthwise layer and pixel pairs (pair16) before a pointwise one; weights of a
+channel pair are widened into a stream once a block. Where the layouts come from stands in the header.
 """
 
 from __future__ import annotations
