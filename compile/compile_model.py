@@ -19,9 +19,10 @@ from thumbnet.compile.emit.build_library import build_executable, keep_entry
 from thumbnet.compile.emit.emit_c import emit_c
 from thumbnet.compile.emit.export_library import export_library
 from thumbnet.compile.emit.footprint import measure_footprint
+from thumbnet.compile.emit.stage_library import build_stage_library
 from thumbnet.compile.errors import CompileError, ToolchainError
 from thumbnet.compile.frontend.torch_to_relax import import_float, import_quantized, quantize_module
-from thumbnet.compile.kernels.instruction_sets import KERNELS
+from thumbnet.compile.kernels.instruction_sets import kernels_of
 from thumbnet.compile.network.golden import make_golden
 from thumbnet.compile.network.integer_network import IntegerNetwork
 from thumbnet.compile.network.integer_relax import identifier, read_relax
@@ -29,7 +30,7 @@ from thumbnet.compile.network.network_file import save_network
 from thumbnet.compile.passes.pipeline import lower_to_integer
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
 from thumbnet.compile.plan.fit import MemoryNeed, arena_limit, check_fit, check_ram_limit
-from thumbnet.compile.plan.lowered_network import lower_network
+from thumbnet.compile.plan.lowered_network import LoweredNetwork, lower_network
 from thumbnet.compile.plan.stage_graph import can_stream
 from thumbnet.compile.request import CompileRequest, check_options
 
@@ -58,6 +59,8 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
             own = _compile_float(request, aside)
         elif board.family == "cortex-m":
             own = _compile_sources(request, quantize_network(request), aside)
+        elif board.instruction_set is not None and options.tuning is None:
+            own = _compile_stages(request, quantize_network(request), aside)
         else:
             own = _compile_library(request, quantize_network(request), aside)
         write_manifest(aside, {**_common_manifest(request), **own, **request.manifest})
@@ -75,8 +78,9 @@ def quantize_network(request: CompileRequest) -> tvm.IRModule:
         weight_scales=request.weight_scales,
     )
     imported = import_quantized(quantized, example)
-    # The kernels for microcontrollers are made for any number of channels; TVM's schedules fill vectors.
-    multiple = 1 if request.board.family == "cortex-m" else VECTOR_CHANNELS
+    # Our own kernels are made for any number of channels; TVM's schedules fill vectors.
+    own_kernels = request.board.instruction_set is not None and request.options.tuning is None
+    multiple = 1 if own_kernels else VECTOR_CHANNELS
     return lower_to_integer(
         imported, remove_dead_channels=not request.options.keep_dead_channels, channel_multiple=multiple
     )
@@ -115,7 +119,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         network,
         options.ram_limit,
         ram_bytes=arena_limit(board),
-        kernels=KERNELS[board.instruction_set],
+        kernels=kernels_of(board),
         streamed=options.stream_input,
     )
     name = c_name(request.name)
@@ -130,13 +134,35 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
     check_fit(request.name, MemoryNeed.estimate(lowered) if built is None else built.need, board)
     return {
         "kind": "c",
+        "streamed_input": lowered.streamed,
+        "footprint": {"unknown_because": unknown_because} if built is None else built.as_json(),
+        **_stages_manifest(lowered),
+        **_integer_manifest(request, module, network, folder),
+    }
+
+
+def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
+    network = read_relax(module)
+    board, options = request.board, request.options
+    # Linux boards have the RAM for the fastest plan.
+    lowered = lower_network(network, options.ram_limit, kernels=kernels_of(board), spent_on_ram=0.0)
+    name = c_name(request.name)
+    check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
+    build_stage_library(lowered, name, board, folder, title=_title(request), generator=_generator())
+    return {
+        "kind": "library",
+        "tuned": False,
+        **_stages_manifest(lowered),
+        **_integer_manifest(request, module, network, folder),
+    }
+
+
+def _stages_manifest(lowered: LoweredNetwork) -> dict[str, Any]:
+    return {
         "arena_bytes": lowered.plan.arena_bytes,
         "constant_bytes": lowered.constant_bytes,
         "predicted_instructions": round(lowered.predicted_instructions),
-        "streamed_input": lowered.streamed,
         "ram_choices": [asdict(choice) for choice in lowered.choices],
-        "footprint": {"unknown_because": unknown_because} if built is None else built.as_json(),
-        **_integer_manifest(request, module, network, folder),
         "layers": [
             {
                 "name": stage.name,

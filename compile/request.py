@@ -104,6 +104,10 @@ def check_options(options: CompileOptions, board: Board) -> None:
         if options.tuning is not None:
             raise CompileError(f"{board.name}: tuning records apply to boards that run Linux; leave --tuning out")
         return
-    for option, given in (("--ram-limit", options.ram_limit), ("--stream-input", options.stream_input)):
-        if given:
-            raise CompileError(f"{board.name}: {option} is for microcontrollers; leave it out")
+    if options.stream_input:
+        raise CompileError(f"{board.name}: --stream-input is for microcontrollers; leave it out")
+    if options.ram_limit and (board.instruction_set is None or options.quantize == "none" or options.tuning):
+        raise CompileError(
+            f"{board.name}: --ram-limit plans int8 networks on our own kernels, which this board or request does without;"
+            " leave it out"
+        )

@@ -104,11 +104,16 @@ class Board:
             raise BoardError(f"{self.name}: a {self.family} board needs its llvm target")
 
     @property
-    def instruction_set(self) -> Literal["dsp", "mve"]:
-        """Which of the int8 kernels in C suit the core; both have a portable form for other cores."""
-        return "mve" if self.core in MVE_CORES else "dsp"
+    def instruction_set(self) -> Literal["dsp", "mve", "neon"] | None:
+        """Which of our int8 kernels suit the core; None where TVM's own schedules are as good (the host)."""
+        if self.family == "cortex-m":
+            # Both have a portable form, for cores without their extension.
+            return "mve" if self.core in MVE_CORES else "dsp"
+        return "neon" if self.family == "cortex-a" else None
 
     @property
     def core_flags(self) -> tuple[str, ...]:
-        """GCC flags that select the core (empty for boards that are compiled for by LLVM)."""
+        """GCC flags that select the core; empty for the host."""
+        if self.family == "cortex-a":
+            return (f"-mcpu={self.core}",)
         return CORTEX_M_FLAGS.get(self.core, ())

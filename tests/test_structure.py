@@ -30,7 +30,7 @@ LEVELS = {
     ),
     "compile/kernels": (
         {"instruction_sets"},
-        {"dsp", "mve"},
+        {"dsp", "mve", "neon"},
         {
             *("chains", "kernel", "layouts", "overlap", "portable", "rolling_rows", "rolling_stage", "stage_code"),
             "stage_cost",

@@ -21,7 +21,9 @@ _FOLDER = Path(__file__).parent
 _CTYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
 
 
-def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, generator: str) -> list[Path]:
+def emit_c(
+    lowered: LoweredNetwork, name: str, folder: Path, *, title: str, generator: str, for_tvm: bool = False
+) -> list[Path]:
     """Write the sources of a network.
 
     Parameters
@@ -36,6 +38,8 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
         What the network is, for the comments.
     generator : str
         Who wrote the files, for their first line.
+    for_tvm : bool
+        Write ``<name>_tvm.c`` too, by which a TVM runtime calls the stages.
 
     Returns
     -------
@@ -53,7 +57,7 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
     environment.filters["c_values"] = _c_values
     environment.filters["product"] = math.prod
     environment.filters["c_float"] = lambda value: f"{np.float32(value):.9g}f"
-    symbols = _name_layers(name, [stage.name for stage in lowered.stages])
+    symbols = name_stages(name, lowered)
     context = {
         "name": name,
         "NAME": name.upper(),
@@ -70,14 +74,17 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
         "definitions": list(dict.fromkeys(line for stage in lowered.stages for line in stage.kernel.definitions)),
     }
     files = []
-    for template, file in (
-        ("model.h.j2", f"{name}.h"),
-        ("model.c.j2", f"{name}.c"),
-        ("layers.h.j2", f"{name}_layers.h"),
-        ("layers.c.j2", f"{name}_layers.c"),
-        ("weights.c.j2", f"{name}_weights.c"),
-        ("CMakeLists.txt.j2", "CMakeLists.txt"),
-    ):
+    templates = {
+        "model.h.j2": f"{name}.h",
+        "model.c.j2": f"{name}.c",
+        "layers.h.j2": f"{name}_layers.h",
+        "layers.c.j2": f"{name}_layers.c",
+        "weights.c.j2": f"{name}_weights.c",
+        "CMakeLists.txt.j2": "CMakeLists.txt",
+    }
+    if for_tvm:
+        templates["tvm.c.j2"] = f"{name}_tvm.c"
+    for template, file in templates.items():
         path = folder / file
         path.write_text(environment.get_template(template).render(context))
         files.append(path)
@@ -86,12 +93,12 @@ def emit_c(lowered: LoweredNetwork, name: str, folder: Path, *, title: str, gene
     return files
 
 
-def _name_layers(name: str, layers: list[str]) -> list[str]:
-    """Return a symbol for each layer; those that the interface or another layer has already get an underscore more."""
+def name_stages(name: str, lowered: LoweredNetwork) -> list[str]:
+    """Return a symbol for each stage; those that the interface or another stage has already get an underscore more."""
     taken = {f"{name}_{own}" for own in ("arena", "input", "layer_t", "layers", "output", "run", "run_layer")}
-    symbols = []
-    for layer in layers:
-        symbol = f"{name}_{identifier(layer)}"
+    symbols: list[str] = []
+    for stage in lowered.stages:
+        symbol = f"{name}_{identifier(stage.name)}"
         while symbol in taken:
             symbol += "_"
         taken.add(symbol)

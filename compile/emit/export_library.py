@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,9 @@ def find_compiler(command: str) -> str:
     return path
 
 
-def export_library(executable: tvm.runtime.Executable | tvm.runtime.Module, board: Board, path: Path) -> None:
+def export_library(
+    executable: tvm.runtime.Executable | tvm.runtime.Module, board: Board, path: Path, objects: Sequence[Path] = ()
+) -> None:
     """Link a compiled module with the board's compiler; the library needs the C library and libm only.
 
     It is written aside and renamed, so that `path` is a whole library or what it was before.
@@ -73,6 +76,8 @@ def export_library(executable: tvm.runtime.Executable | tvm.runtime.Module, boar
         Its ``cross_compiler`` links; for the family ``host`` that is the computer's own.
     path : Path
         File to write, usually ``<name>.so``.
+    objects : sequence of Path
+        What the module calls beside its own code.
 
     Raises
     ------
@@ -86,7 +91,7 @@ def export_library(executable: tvm.runtime.Executable | tvm.runtime.Module, boar
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
         linked = Path(aside) / "library.so"
         try:
-            executable.export_library(str(linked), fcompile=cc.cross_compiler(linker))
+            executable.export_library(str(linked), fcompile=cc.cross_compiler(linker, options=[str(file) for file in objects]))
         except RuntimeError as error:  # the linker's output, behind TVM's own words
             said = " ".join(line for line in str(error).splitlines() if "error" in line.lower())
             raise ToolchainError(f"{linker} could not link {path.name}: {said or error}"[:400]) from error

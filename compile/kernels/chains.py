@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from thumbnet.compile.network.integer_network import (
@@ -33,13 +34,18 @@ class Gather:
 Link = Layer | Gather
 
 
-def chain_lengths(network: IntegerNetwork, start: int, one_pixel_kinds: frozenset[str]) -> list[int]:
+def chain_lengths(
+    network: IntegerNetwork,
+    start: int,
+    one_pixel_kinds: frozenset[str],
+    takes: Callable[[Layer], bool] = lambda layer: True,
+) -> list[int]:
     """Return how many layers from one on can be one chain, every possible number of them, ascending.
 
     A chain is a convolution or pointwise convolution, or starts with a depthwise one; every depthwise convolution in it
     is followed by a pointwise one; a residual add may end it whose shortcut is the chain's input. Nothing but the next
     layer reads what a layer inside makes. Of layers whose output is one pixel those of the given kinds can be in a
-    chain, an average pool on its own.
+    chain, an average pool on its own. `takes` tells for which other layers there are kernels.
     """
     readers = Counter(source for layer in network.layers for source in layer.sources)
     layers = network.layers
@@ -61,7 +67,7 @@ def chain_lengths(network: IntegerNetwork, start: int, one_pixel_kinds: frozense
             if layer.kind in one_pixel_kinds and previous is None:
                 lengths.append(1)
             break
-        if not _on_kernels(layer, one_pixel_kinds) or (previous is not None and layer.sources != (previous.name,)):
+        if not (_on_kernels(layer, one_pixel_kinds) and takes(layer)) or (previous is not None and layer.sources != (previous.name,)):
             break
         if isinstance(layer, Convolution):
             if previous is not None and (layer.kernel != (1, 1) or not isinstance(previous, DepthwiseConvolution)):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +70,11 @@ class Layout:
             strides=(self.row_bytes, self.pixel_bytes, self.channel_bytes),
         )
         return view.astype(np.int8)
+
+
+def read_layout(fields: Mapping[str, Any]) -> Layout:
+    """Return a layout from its fields as JSON has them."""
+    return Layout(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
 
 
 def nhwc_layout(shape: Shape) -> Layout:

@@ -46,9 +46,9 @@ def _progress(stage: RollingStage) -> list[tuple[int, int]]:
 def _first_row_read(stage: RollingStage, row: int) -> int:
     """Return the first row of the input that row `row` of the first layer reads; in planes border rows count."""
     layer = stage.layers[0]
-    if isinstance(layer, DepthwiseConvolution):
+    if isinstance(layer, DepthwiseConvolution) and stage.source.planar:
         return row * layer.stride[0]
-    if isinstance(layer, Convolution):
+    if isinstance(layer, Convolution | DepthwiseConvolution):
         return max(row * layer.stride[0] - layer.padding[0], 0)
     return row
 

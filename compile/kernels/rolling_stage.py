@@ -56,6 +56,8 @@ class RollingStage(StageCode):
     headers: tuple[Path, ...] = ()
     #: Which layers whose output is one pixel there are kernels for: fully_connected, average_pool.
     one_pixel_kinds: frozenset[str] = frozenset()
+    #: Whether depthwise layers read planes, so that pixels have to be gathered into them.
+    gathers_pixels = True
     #: What kernels may read beyond the arena's last tensor.
     bytes_read_beyond = 0
     #: The sizes an element of a window may have, the fastest first.
@@ -76,7 +78,7 @@ class RollingStage(StageCode):
         super().__init__()
         self.streamed = streamed
         self.border = layers[-1].output_quant.zero_point if border is None else border
-        gather = isinstance(layers[0], DepthwiseConvolution) and not source.planar
+        gather = self.gathers_pixels and isinstance(layers[0], DepthwiseConvolution) and not source.planar
         self.layers: list[Link] = [*([Gather(layers[0].input_shape)] if gather else []), *layers]
         self.source, self.target = source, target
         self.window_bytes, self.block_bytes = window_bytes, block_bytes
@@ -95,6 +97,11 @@ class RollingStage(StageCode):
             _, width, channels = image.input_shape
             self.scratch["image"] = Scratch("int8", image.kernel[0] * width * channels)
         self._plan_scratch()
+
+    @classmethod
+    def takes(cls, layer: Layer) -> bool:
+        """Tell whether there is a kernel for a layer of a chain."""
+        return True
 
     @classmethod
     @abstractmethod

@@ -43,7 +43,10 @@ class PlacedPlan:
 
 
 def choose_plan(
-    graph: StageGraph, ram_limit: int | None = None, ram_bytes: int | None = None
+    graph: StageGraph,
+    ram_limit: int | None = None,
+    ram_bytes: int | None = None,
+    spent_on_ram: float = SPENT_ON_RAM,
 ) -> tuple[PlacedPlan, list[RamChoice]]:
     """Choose the stages for a network.
 
@@ -53,9 +56,11 @@ def choose_plan(
         The stages there could be.
     ram_limit : int, optional
         Bytes the arena should not pass: the fewest instructions under it are taken. Without it, the smallest arena that
-        costs no more than `SPENT_ON_RAM` of the instructions.
+        costs no more than `spent_on_ram` of the instructions.
     ram_bytes : int, optional
         What there is.
+    spent_on_ram : float
+        Part of the fastest plan's instructions.
 
     Returns
     -------
@@ -67,7 +72,7 @@ def choose_plan(
     limits = [limit for limit in (ram_limit, ram_bytes) if limit is not None]
     chosen = _fastest(graph, min(limits, default=None))
     if ram_limit is None:
-        lean = [other for other in front if _costs(other, chosen) <= SPENT_ON_RAM]
+        lean = [other for other in front if _costs(other, chosen) <= spent_on_ram]
         chosen = min([chosen, *lean], key=lambda plan: plan.arena_bytes)
     uniform = graph.best_plan(max(stage.arena_bytes for stage in chosen.stages), element_bytes=1)
     if uniform:

@@ -68,10 +68,9 @@ def check_ram_limit(name: str, arena_bytes: int, ram_limit: int | None, board: B
     DoesNotFitError
         With what is needed and what was asked for.
     """
-    assert board.flash is not None
     if ram_limit is not None and arena_bytes > ram_limit:
         raise DoesNotFitError(
             f"{name}: the leanest arena found takes {arena_bytes} bytes, --ram-limit is {ram_limit}",
-            flash_bytes=board.flash.size - CODE_RESERVE_BYTES,
+            flash_bytes=None if board.flash is None else board.flash.size - CODE_RESERVE_BYTES,
             ram_bytes=ram_limit,
         )

@@ -12,7 +12,7 @@ from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
 from thumbnet.compile.kernels.portable import build_portable
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.integer_network import NETWORK_INPUT, IntegerNetwork, Layer
-from thumbnet.compile.plan.choose_plan import PlacedPlan, RamChoice, choose_plan
+from thumbnet.compile.plan.choose_plan import SPENT_ON_RAM, PlacedPlan, RamChoice, choose_plan
 from thumbnet.compile.plan.memory_plan import MemoryPlan
 from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
 
@@ -105,6 +105,7 @@ def lower_network(
     ram_bytes: int | None = None,
     kernels: type[RollingStage] | None = KERNELS["dsp"],
     streamed: bool = False,
+    spent_on_ram: float = SPENT_ON_RAM,
 ) -> LoweredNetwork:
     """Choose stages for a network, build their kernels and find a place for every tensor.
 
@@ -112,14 +113,14 @@ def lower_network(
     ----------
     network : IntegerNetwork
         What to compute.
-    ram_limit, ram_bytes : int, optional
+    ram_limit, ram_bytes, spent_on_ram : int or float, optional
         See `choose_plan.choose_plan`.
     kernels : type of RollingStage or None
         The core's fast kernels; None for the portable ones only.
     streamed : bool
         The image's rows come from the program as they are needed, see `stage_graph.can_stream`.
     """
-    plan, choices = choose_plan(StageGraph(network, kernels, streamed=streamed), ram_limit, ram_bytes)
+    plan, choices = choose_plan(StageGraph(network, kernels, streamed=streamed), ram_limit, ram_bytes, spent_on_ram)
     return build_stages(network, plan, choices)
 
 

@@ -187,7 +187,9 @@ class StageGraph:
                 yield _plan_of(layers, chain, others, source_kept=kept)
 
     def _chain_lengths(self, start: int) -> list[int]:
-        return chain_lengths(self.network, start, self.kernels.one_pixel_kinds if self.kernels else frozenset())
+        if self.kernels is None:
+            return []
+        return chain_lengths(self.network, start, self.kernels.one_pixel_kinds, self.kernels.takes)
 
     def _tilings(self, layers: tuple[Layer, ...], source: Layout, end: int) -> Iterator[RollingStage]:
         assert self.kernels is not None

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from tvm import relax, rpc
 
 from thumbnet.compile.artifact import Artifact
+from thumbnet.compile.kernels.layouts import read_layout
 from thumbnet.runtime_tests.errors import DeviceFaultError, SessionError
 from thumbnet.runtime_tests.linux.elf_size import measure_elf
 from thumbnet.runtime_tests.linux.emulated_linux import LinuxServer
@@ -142,7 +143,7 @@ class TvmRpcSession(DeviceSession):
             arrays = [np.asarray(output.numpy()) for output in outputs]
         if len(arrays) != len(layers):
             raise DeviceFaultError(f"{artifact.name}: gives {len(arrays)} layers, its manifest lists {len(layers)}")
-        return {layer["name"]: array.reshape(layer["shape"]) for layer, array in zip(layers, arrays, strict=True)}
+        return {layer["name"]: _unpack(layer, array) for layer, array in zip(layers, arrays, strict=True)}
 
     def measure(self, image: NDArray[Any], repeat: int) -> Measurement:
         """Run inferences of one input under the device's timer.
@@ -325,3 +326,10 @@ class TvmRpcSession(DeviceSession):
             return f"the server ended (exit {self._server.process.returncode}); open the device again"
         words = self._server.last_words()
         return f"{reason}; the server said: {words}" if words else reason
+
+
+def _unpack(layer: dict[str, Any], array: NDArray[Any]) -> NDArray[Any]:
+    """Return a layer's output in its shape; our own stages give the bytes of its layout."""
+    if "layout" in layer:
+        return read_layout(layer["layout"]).unpack(array.tobytes()).reshape(layer["shape"])
+    return array.reshape(layer["shape"])

@@ -1,0 +1,49 @@
+"""What a chain on these kernels will execute: an estimate that ranks plans.
+
+The kernels' own instructions are counted along the paths of their assembly; what surrounds them is rounded.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from thumbnet.compile.kernels import stage_cost
+from thumbnet.compile.kernels.neon.packing import CALL, plan_depthwise, plan_pointwise
+from thumbnet.compile.kernels.neon.shapes import narrow_or_none
+from thumbnet.compile.kernels.rolling_stage import RollingStage
+from thumbnet.compile.kernels.stage_cost import SurroundingCost
+from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution
+
+#: Rows are filled and carried by memset and memmove.
+_SURROUNDING = SurroundingCost(fill=0.1, carry_channel=30, carry_byte=1 / 16)
+#: Instructions of sixteen depthwise outputs with their loads, by parts of the sum; a stride of 2 loads three vectors
+#: more.
+_DEPTHWISE_OUTPUT = {1: 41, 2: 45, 3: 49, 5: 57}
+
+
+def predict_instructions(stage: RollingStage) -> float:
+    """Return the estimated instructions of one inference."""
+    return stage_cost.predict_instructions(stage, _SURROUNDING, partial(_layer, stage))
+
+
+def _layer(stage: RollingStage, index: int, blocks: int, rows: int) -> float:
+    layer = stage.layers[index]
+    height, width, channels = layer.output_shape
+    match layer:
+        case Add():
+            return blocks * CALL + 1.1 * height * width * channels
+        case AveragePool():
+            return 0.6 * layer.input_shape[0] * layer.input_shape[1] * channels + 8 * channels
+        case DepthwiseConvolution():
+            plan = plan_depthwise(layer)
+            outputs = sum(_DEPTHWISE_OUTPUT[parts] for parts in plan.parts)
+            more = 3 * len(plan.parts) * (layer.stride[0] - 1)
+            return blocks * len(plan.parts) * (CALL + 24) + rows * (12 * len(plan.parts) + width * (outputs + more))
+        case Convolution():
+            pixels = width * rows / blocks
+            narrow = narrow_or_none(layer)
+            count = max(round(pixels), 1)
+            each = plan_pointwise(layer).instructions(count) if narrow is None else narrow.instructions(count)
+            gather = 0 if layer.kernel == (1, 1) else height * width * layer.kernel[0] * 12
+            return blocks * each + gather
+    raise AssertionError(layer)

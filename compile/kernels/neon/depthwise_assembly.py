@@ -1,0 +1,135 @@
+"""Depthwise 3x3 kernels: sixteen channels, a row of outputs from three columns that move along in registers.
+
+The nine products of a channel are added up in int16, in as few parts as the weights allow (`accumulation.fewest_parts`),
+and each part in int32.
+
+    void NAME(const int8_t *const *rows, int8_t *out, long pixel_bytes, long width, long count, const void *parameters,
+              long channel, long out_bytes)
+
+computes `count` rows of `width` outputs. `rows` are the input's rows, three for the first output row and as many more as
+the stride for each further one; `channel` is the first channel's offset in a pixel. Parameters: weights int8
+``[9][16]``, multipliers int32 ``[16]``, zero point int16 ``[8]``, lowest, highest, input's zero point int8 ``[16]`` each,
+bias int32 ``[16]``.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from thumbnet.compile.kernels.neon.accumulation import DEPTHWISE_PARTS
+from thumbnet.compile.kernels.neon.assembly import Epilogue, Function
+
+#: Channels of a block.
+BLOCK = 16
+_COLUMNS = ((14, 15, 16), (17, 18, 19), (20, 21, 22))
+
+
+@functools.cache
+def depthwise_kernel(stride: int, parts: int, *, left: bool, right: bool, epilogue: Epilogue) -> Function:
+    """Return the function for a stride of 1 or 2.
+
+    Parameters
+    ----------
+    stride : int
+        Of rows and columns.
+    parts : int
+        A key of `DEPTHWISE_PARTS`.
+    left, right : bool
+        Whether the first output's left column, and the last one's right column, are padding.
+    epilogue : Epilogue
+        Of its requantization.
+    """
+    edges = ("l" if left else "") + ("r" if right else "")
+    function = Function(f"depthwise3x3s{stride}_{parts}{edges}{epilogue.suffix}")
+    emit, label, local = function.emit, function.label, function.local
+    a, b, c = _COLUMNS
+
+    def load(column: tuple[int, ...]) -> None:
+        emit(*(f"ld1 {{v{register}.16b}}, [x{8 + row}], x2" for row, register in enumerate(column)))
+
+    def pad(column: tuple[int, ...]) -> None:
+        emit(*(f"mov v{register}.16b, v31.16b" for register in column))
+
+    def output(*columns: tuple[int, ...]) -> None:
+        _output(function, columns, DEPTHWISE_PARTS[parts], epilogue)
+
+    function.save_vectors()
+    emit("ld1 {v0.16b-v3.16b}, [x5], #64", "ld1 {v4.16b-v7.16b}, [x5], #64", "ld1 {v8.16b}, [x5], #16")
+    emit("ld1 {v9.4s-v12.4s}, [x5], #64", "ld1 {v13.16b}, [x5], #16", "ld1 {v29.16b-v31.16b}, [x5], #48")
+    label("row")
+    emit("ldp x8, x9, [x0]", "ldr x10, [x0, #16]", f"add x0, x0, #{8 * stride}")
+    emit(*(f"add x{8 + row}, x{8 + row}, x6" for row in range(3)))
+    # Outputs whose right column is in the image; one more where the last one's isn't.
+    whole = "sub x11, x3, #1" if right else "mov x11, x3"
+    pad(a) if left else load(a)
+    if stride == 1:
+        load(b)
+        emit(whole, "subs x11, x11, #3", f"b.lt {local('rest')}")
+        label("three")
+        for columns in ((a, b, c), (b, c, a), (c, a, b)):
+            load(columns[2])
+            output(*columns)
+        emit("subs x11, x11, #3", f"b.ge {local('three')}")
+        label("rest")
+        emit("adds x11, x11, #2", f"b.eq {local('one')}", f"b.gt {local('two')}")
+        turns = {"none": (a, b, c), "one": (b, c, a), "two": (c, a, b)}
+        for name, before in (("none", ()), ("one", ((a, b, c),)), ("two", ((a, b, c), (b, c, a)))):
+            label(name)
+            for columns in before:
+                load(columns[2])
+                output(*columns)
+            if right:
+                pad(turns[name][2])
+                output(*turns[name])
+            if name != "two":
+                emit(f"b {local('done')}")
+    else:
+        emit(whole, "subs x11, x11, #2", f"b.lt {local('rest')}")
+        label("two")
+        for columns in ((a, b, c), (c, b, a)):
+            load(columns[1])
+            load(columns[2])
+            output(*columns)
+        emit("subs x11, x11, #2", f"b.ge {local('two')}")
+        label("rest")
+        emit(f"tbz x11, #0, {local('even')}")
+        load(b)
+        load(c)
+        output(a, b, c)
+        if right:
+            load(b)
+            pad(a)
+            output(c, b, a)
+        emit(f"b {local('done')}")
+        label("even")
+        if right:
+            load(b)
+            pad(c)
+            output(a, b, c)
+    label("done")
+    emit("subs x4, x4, #1", f"b.ne {local('row')}")
+    function.restore_and_return()
+    return function
+
+
+def _output(function: Function, columns: tuple[tuple[int, ...], ...], parts: tuple[int, ...], epilogue: Epilogue) -> None:
+    """Emit sixteen channels of one output: v0 to v8 are weights, v9 to v12 multipliers, v13 the zero point."""
+    emit = function.emit
+    taps = [columns[column][row] for row in range(3) for column in range(3)]
+    emit("ld1 {v25.4s-v28.4s}, [x5]")
+    tap = 0
+    for size in parts:
+        for index in range(size):
+            operation = "smlal" if index else "smull"
+            emit(f"{operation} v23.8h, v{taps[tap]}.8b, v{tap}.8b", f"{operation}2 v24.8h, v{taps[tap]}.16b, v{tap}.16b")
+            tap += 1
+        emit("saddw v25.4s, v25.4s, v23.4h", "saddw2 v26.4s, v26.4s, v23.8h")
+        emit("saddw v27.4s, v27.4s, v24.4h", "saddw2 v28.4s, v28.4s, v24.8h")
+    emit(*epilogue.shifts(range(25, 29)))
+    emit(*(f"sqrdmulh v{25 + i}.4s, v{25 + i}.4s, v{9 + i}.4s" for i in range(4)))
+    emit("sqxtn v25.4h, v25.4s", "sqxtn2 v25.8h, v26.4s", "sqxtn v27.4h, v27.4s", "sqxtn2 v27.8h, v28.4s")
+    emit("sqadd v25.8h, v25.8h, v13.8h", "sqadd v27.8h, v27.8h, v13.8h")
+    emit("sqxtn v25.8b, v25.8h", "sqxtn2 v25.16b, v27.8h")
+    if epilogue.clamped:
+        emit("smax v25.16b, v25.16b, v29.16b", "smin v25.16b, v25.16b, v30.16b")
+    emit("st1 {v25.16b}, [x1], x7")

@@ -1,0 +1,276 @@
+"""Constants in the order in which the kernels of this folder read them, and which kernels those are."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thumbnet.compile.kernels.neon.accumulation import (
+    DEPTHWISE_PARTS,
+    LANES,
+    even_parts,
+    fewest_parts,
+    run_lengths,
+)
+from thumbnet.compile.kernels.neon.assembly import Epilogue, Function
+from thumbnet.compile.kernels.neon.depthwise_assembly import BLOCK, depthwise_kernel
+from thumbnet.compile.kernels.neon.narrow_assembly import VECTOR, WIDTHS, fits_registers, narrow_kernel
+from thumbnet.compile.kernels.neon.pointwise_assembly import (
+    CHANNELS,
+    TILE_PIXELS,
+    pointwise_kernel,
+    schedule,
+    tile_instructions,
+)
+from thumbnet.compile.network.fixed_point import Requantization
+from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution
+
+#: Inputs of a pixel beyond which a lane for each output channel never pays.
+_NARROW_INPUTS = 32
+#: Instructions of a call from C with its arguments.
+CALL = 40
+
+Made = TypeVar("Made")
+ConvolutionLayer = TypeVar("ConvolutionLayer", Convolution, DepthwiseConvolution)
+
+
+def _once(make: Callable[[ConvolutionLayer], Made]) -> Callable[[ConvolutionLayer], Made]:
+    """Keep what is made of a layer as long as the layer lives: a planner asks for it thousands of times."""
+    kept: dict[int, tuple[weakref.ref[Any], Made]] = {}
+
+    @functools.wraps(make)
+    def once(layer: ConvolutionLayer) -> Made:
+        found = kept.get(id(layer))
+        if found is None or found[0]() is not layer:
+            found = kept[id(layer)] = weakref.ref(layer), make(layer)
+        return found[1]
+
+    return once
+
+
+def block_starts(channels: int, block: int) -> list[int]:
+    """Return the first channel of each block; the last one reaches back over channels that are done rather than beyond."""
+    return [min(start, max(channels - block, 0)) for start in range(0, channels, block)]
+
+
+def _matrix(layer: Convolution) -> NDArray[np.int8]:
+    """Return the weights ``[N, K]``."""
+    return layer.weight.reshape(layer.weight.shape[0], -1)
+
+
+def _ends(requantization: Requantization, lanes: int) -> bytes:
+    """Return zero point, lowest and highest as vectors."""
+    r = requantization
+    return b"".join(
+        np.full(count, value, dtype).tobytes()
+        for count, value, dtype in (
+            (LANES, r.zero_point, "<i2"),
+            (lanes, r.minimum, np.int8),
+            (lanes, r.maximum, np.int8),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class PointwisePlan:
+    """A convolution's tiles: which output channels each has, and after which runs its sums are widened."""
+
+    starts: tuple[int, ...]
+    runs: tuple[tuple[int, ...], ...]
+    epilogue: Epilogue
+
+    def instructions(self, pixels: int) -> float:
+        """Return the instructions for so many pixels."""
+        threes, ones = divmod(pixels, TILE_PIXELS[0])
+        total = 0.0
+        for runs in self.runs:
+            for size, count in zip(TILE_PIXELS, (threes, ones), strict=True):
+                total += (CALL + count * tile_instructions(size, runs, self.epilogue)) if count else 0
+        return total
+
+    @property
+    def schedule_length(self) -> int:
+        """Entries of each tile's schedule: the longest one's."""
+        return max(map(len, self.runs)) + 1
+
+    def functions(self) -> list[Function]:
+        """Return the kernels, for the sizes of `TILE_PIXELS`."""
+        return [pointwise_kernel(pixels, self.epilogue) for pixels in TILE_PIXELS]
+
+
+@_once
+def plan_pointwise(layer: Convolution) -> PointwisePlan:
+    """Return how a convolution is computed on weight-bounded accumulation."""
+    weight = _matrix(layer)
+    padded = np.pad(weight, ((0, 0), (0, -weight.shape[1] % LANES)))
+    starts = block_starts(weight.shape[0], CHANNELS)
+    runs = tuple(tuple(run_lengths(padded[start : start + CHANNELS])) for start in starts)
+    return PointwisePlan(tuple(starts), runs, Epilogue.of(layer.requantization))
+
+
+def pack_pointwise(layer: Convolution) -> dict[str, NDArray[Any]]:
+    """Pack a convolution for `pointwise_assembly`.
+
+    Returns
+    -------
+    dict
+        weight: int8, for each tile parameters (64 bytes) and ``[K / 16 rounded up][4][16]``, channels that are not there
+        repeating the last; schedule: int16 ``[tile][TILE_PIXELS][plan.schedule_length]``.
+    """
+    plan, weight = plan_pointwise(layer), _matrix(layer)
+    outputs, inputs = weight.shape
+    padded = np.pad(weight, ((0, 0), (0, -inputs % VECTOR)))
+    r = layer.requantization
+    records = []
+    for start in plan.starts:
+        channels = np.minimum(np.arange(start, start + CHANNELS), outputs - 1)
+        records.append(layer.bias[channels].astype("<i4").tobytes() + r.multiplier[channels].astype("<i4").tobytes())
+        records.append(_ends(r, LANES))
+        records.append(padded[channels].reshape(CHANNELS, -1, VECTOR).transpose(1, 0, 2).tobytes())
+    places = np.zeros((len(plan.runs), len(TILE_PIXELS), plan.schedule_length), np.int16)
+    for tile, runs in enumerate(plan.runs):
+        for index, pixels in enumerate(TILE_PIXELS):
+            places[tile, index, : len(runs) + 1] = schedule(pixels, runs)
+    return {"weight": np.frombuffer(b"".join(records), np.int8), "schedule": places.reshape(-1)}
+
+
+@dataclass(frozen=True)
+class NarrowPlan:
+    """A convolution of few inputs: first channel, channels and parts of the sum of each kernel's call."""
+
+    blocks: tuple[tuple[int, int, tuple[int, ...]], ...]
+    epilogue: Epilogue
+
+    def instructions(self, pixels: int) -> float:
+        """Return the instructions for so many pixels."""
+        return sum(
+            CALL + pixels * (narrow_kernel(width, parts, self.epilogue).count - 9) for _, width, parts in self.blocks
+        )
+
+
+@_once
+def plan_narrow(layer: Convolution) -> NarrowPlan | None:
+    """Return how a convolution of few inputs is computed with a lane a channel; None where it can't be."""
+    weight = _matrix(layer)
+    outputs, inputs = weight.shape
+    if inputs > _NARROW_INPUTS or outputs < VECTOR:
+        return None
+    choices = even_parts(inputs, min(inputs, 13))
+    epilogue = Epilogue.of(layer.requantization)
+    blocks: list[tuple[int, int, tuple[int, ...]]] = []
+    start = 0
+    while start < outputs:
+        found = []
+        for width in WIDTHS:
+            first = start if start + width <= outputs else outputs - width
+            if first < 0 or first > start or (start - first >= VECTOR and width > VECTOR):
+                continue
+            parts = fewest_parts(weight[first : first + width].T, choices)
+            if parts is not None and fits_registers(width, parts):
+                cost = narrow_kernel(width, choices[parts], epilogue).count / (first + width - start)
+                found.append((cost, (first, width, choices[parts])))
+        if not found:
+            return None
+        blocks.append(min(found)[1])
+        start = blocks[-1][0] + blocks[-1][1]
+    return NarrowPlan(tuple(blocks), epilogue)
+
+
+def pack_narrow(layer: Convolution, plan: NarrowPlan) -> dict[str, NDArray[Any]]:
+    """Pack a convolution for `narrow_assembly`.
+
+    Returns
+    -------
+    dict
+        weight: int8, zero point and clamp (48 bytes), then for each block of the plan its parameters and ``[K][width]``.
+    """
+    weight, r = _matrix(layer), layer.requantization
+    records = [_ends(r, VECTOR)]
+    for start, width, _ in plan.blocks:
+        for first in range(start, start + width, VECTOR):
+            channels = slice(first, first + VECTOR)
+            records += [values[channels].astype("<i4").tobytes() for values in (layer.bias, r.multiplier)]
+        records.append(np.ascontiguousarray(weight[start : start + width].T).tobytes())
+    return {"weight": np.frombuffer(b"".join(records), np.int8)}
+
+
+def narrow_offsets(plan: NarrowPlan, inputs: int) -> list[tuple[int, int]]:
+    """Return where in `pack_narrow`'s bytes each block's parameters and weights begin."""
+    offsets, at = [], 48
+    for _, width, _ in plan.blocks:
+        offsets.append((at, at + width * 8))
+        at += width * (8 + inputs)
+    return offsets
+
+
+@dataclass(frozen=True)
+class DepthwisePlan:
+    """A depthwise layer's blocks of sixteen channels: first channel and parts of the sum of each."""
+
+    starts: tuple[int, ...]
+    parts: tuple[int, ...]
+    functions: dict[int, Function]
+
+
+@_once
+def plan_depthwise(layer: DepthwiseConvolution) -> DepthwisePlan:
+    """Return how a depthwise layer is computed."""
+    weight = layer.weight.reshape(9, -1)
+    starts = block_starts(weight.shape[1], BLOCK)
+    parts = tuple(
+        # Two products always fit.
+        fewest_parts(weight[:, start : start + BLOCK], DEPTHWISE_PARTS) or max(DEPTHWISE_PARTS)
+        for start in starts
+    )
+    _, left, _, _ = layer.padding
+    width = layer.output_shape[1]
+    right = (width - 1) * layer.stride[1] - left + 3 > layer.input_shape[1]
+    epilogue = Epilogue.of(layer.requantization)
+    functions = {
+        count: depthwise_kernel(layer.stride[0], count, left=bool(left), right=right, epilogue=epilogue)
+        for count in sorted(set(parts))
+    }
+    return DepthwisePlan(tuple(starts), parts, functions)
+
+
+def pack_depthwise(layer: DepthwiseConvolution) -> dict[str, NDArray[Any]]:
+    """Pack a depthwise layer for `depthwise_assembly`.
+
+    Returns
+    -------
+    dict
+        weight: int8, for each block parameters as the kernel reads them, channels that are not there repeating the
+        last; parts: int8, for each block the position of its kernel among the plan's.
+    """
+    plan, r = plan_depthwise(layer), layer.requantization
+    weight = layer.weight.reshape(9, -1)
+    records: list[bytes] = []
+    for start in plan.starts:
+        channels = np.minimum(np.arange(start, start + BLOCK), weight.shape[1] - 1)
+        records += [weight[:, channels].tobytes(), r.multiplier[channels].astype("<i4").tobytes(), _ends(r, BLOCK)]
+        records += [np.full(BLOCK, layer.input_zero_point, np.int8).tobytes(), layer.bias[channels].astype("<i4").tobytes()]
+    kinds = list(plan.functions)
+    return {
+        "weight": np.frombuffer(b"".join(records), np.int8),
+        "parts": np.array([kinds.index(count) for count in plan.parts], np.int8),
+    }
+
+
+#: Bytes of a block in `pack_depthwise`.
+DEPTHWISE_BLOCK_BYTES = 9 * BLOCK + 4 * BLOCK + 16 + 3 * BLOCK + 4 * BLOCK
+
+
+def pointwise_tile_bytes(inputs: int) -> int:
+    """Return the bytes of a tile in `pack_pointwise`."""
+    return 64 + CHANNELS * (-(-inputs // VECTOR) * VECTOR)
+
+
+def kernel_sequence(functions: Sequence[Function]) -> tuple[str, ...]:
+    """Return the C lines that define functions."""
+    return tuple(function.definition() for function in functions)

@@ -1,0 +1,200 @@
+/* thumbnet kernels, int8 networks on Armv8-A without dot product (Cortex-A53, A72), and a portable form that gives the
+ * same bytes on any processor.
+ *
+ * Activations are int8, rows x columns x channels. A network defines the assembly functions it needs with TN_NEON_FN,
+ * and with TN_DEF_NEON_* the functions that walk over its layers with them; where the compiler makes code for something
+ * else, or TN_PORTABLE is defined, the latter do all the work themselves, from the same constants.
+ *
+ * Requantization: out = clamp(zo + ((2 * acc * m + 2^31) >> 32)), one SQRDMULH. Real scales of 0.5 and more: the
+ * accumulators are shifted left first.
+ */
+#ifndef TN_NEON_H
+#define TN_NEON_H
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__aarch64__) && defined(__ARM_NEON) && !defined(TN_PORTABLE)
+#define TN_NEON 1
+#else
+#define TN_NEON 0
+#endif
+#define TN_INLINE static inline __attribute__((always_inline))
+#define TN_LAYER static __attribute__((noinline, unused))
+
+#if TN_NEON
+/* A function in top-level assembly, local to the file: the compiler sees only a declaration, and so assumes the full
+ * calling convention. */
+#define TN_NEON_FN(NAME, BODY)                                                                                         \
+    __asm(".pushsection .text." #NAME ",\"ax\",%progbits\n .p2align 4\n .type " #NAME ",%function\n" #NAME ":\n" BODY  \
+          ".size " #NAME ", . - " #NAME "\n .popsection\n");
+typedef void tn_tile_t(const int8_t *pixels, const int8_t *weights, int8_t *out, long pixel_bytes, long out_bytes,
+                       const void *parameters, long tiles, const void *schedule);
+typedef void tn_depthwise_t(const int8_t *const *rows, int8_t *out, long pixel_bytes, long width, long count,
+                            const void *parameters, long channel, long out_bytes);
+#define TN_NEON_DECLARE(NAME) tn_depthwise_t NAME;
+#else
+#define TN_NEON_FN(NAME, BODY)
+#define TN_NEON_DECLARE(NAME)
+#endif
+/* A list as one argument of a macro. */
+#define TN_LIST(...)                                                                                                   \
+    { __VA_ARGS__ }
+
+/* acc as the reference requantizes it; a record's int32 may stand at any address. */
+TN_INLINE int32_t tn_load32(const int8_t *at) {
+    int32_t value;
+    memcpy(&value, at, 4);
+    return value;
+}
+TN_INLINE int8_t tn_requantize(int32_t acc, int shift, int32_t multiplier, int32_t zero_point, int32_t lowest,
+                               int32_t highest) {
+    int64_t shifted = (int32_t)((uint32_t)acc << shift);
+    int32_t value = zero_point + (int32_t)((2 * shifted * multiplier + INT64_C(0x80000000)) >> 32);
+    return (int8_t)(value < lowest ? lowest : value > highest ? highest : value);
+}
+
+/* Pixels by output channels, four channels a tile: see pointwise_assembly.py. K inputs a pixel, IN and OUT bytes from
+ * one pixel to the next, N output channels, LENGTH entries of a tile's schedule. */
+#if TN_NEON
+#define TN_DEF_NEON_POINTWISE(NAME, THREE, ONE, K, IN, OUT, N, LENGTH, SHIFT, ZP, LO, HI)                              \
+    tn_tile_t THREE, ONE;                                                                                              \
+    TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *weights, const int16_t *schedule,                  \
+                       int32_t pixels) {                                                                               \
+        const int32_t threes = pixels / 3, ones = pixels % 3;                                                          \
+        for (int32_t tile = 0; tile < ((N) + 3) / 4; ++tile) {                                                         \
+            int8_t *to = out + (4 * tile + 4 <= (N) || (N) < 4 ? 4 * tile : (N) - 4);                                  \
+            if (threes)                                                                                                \
+                THREE(in, weights + 64, to, IN, OUT, weights, threes, schedule);                                       \
+            if (ones)                                                                                                  \
+                ONE(in + threes * 3 * (IN), weights + 64, to + threes * 3 * (OUT), IN, OUT, weights, ones,             \
+                    schedule + (LENGTH));                                                                              \
+            weights += 64 + ((K) + 15) / 16 * 64;                                                                      \
+            schedule += 2 * (LENGTH);                                                                                  \
+        }                                                                                                              \
+    }
+#else
+#define TN_DEF_NEON_POINTWISE(NAME, THREE, ONE, K, IN, OUT, N, LENGTH, SHIFT, ZP, LO, HI)                              \
+    TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *weights, const int16_t *schedule,                  \
+                       int32_t pixels) {                                                                               \
+        (void)schedule;                                                                                                \
+        for (int32_t tile = 0; tile < ((N) + 3) / 4; ++tile, weights += 64 + ((K) + 15) / 16 * 64) {                   \
+            const int32_t first = 4 * tile + 4 <= (N) || (N) < 4 ? 4 * tile : (N) - 4;                                 \
+            for (int32_t pixel = 0; pixel < pixels; ++pixel)                                                           \
+                for (int c = 0; c < 4 && c < (N); ++c) {                                                               \
+                    int32_t acc = tn_load32(weights + 4 * c);                                                          \
+                    for (int k = 0; k < (K); ++k)                                                                      \
+                        acc += in[pixel * (IN) + k] * weights[64 + (k / 16 * 4 + c) * 16 + k % 16];                    \
+                    out[pixel * (OUT) + first + c] =                                                                   \
+                        tn_requantize(acc, SHIFT, tn_load32(weights + 16 + 4 * c), ZP, LO, HI);                        \
+                }                                                                                                      \
+        }                                                                                                              \
+    }
+#endif
+
+/* The same for few inputs, a block of N channels: see narrow_assembly.py. */
+#if TN_NEON
+#define TN_DEF_NEON_NARROW(NAME, FUNCTION, K, IN, OUT, N, SHIFT, ZP, LO, HI)                                           \
+    tn_tile_t FUNCTION;                                                                                                \
+    TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *parameters, const int8_t *ends, int32_t pixels) {  \
+        FUNCTION(in, parameters + 8 * (N), out, IN, OUT, parameters, pixels, ends);                                    \
+    }
+#else
+#define TN_DEF_NEON_NARROW(NAME, FUNCTION, K, IN, OUT, N, SHIFT, ZP, LO, HI)                                           \
+    TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *parameters, const int8_t *ends, int32_t pixels) {  \
+        (void)ends;                                                                                                    \
+        for (int32_t pixel = 0; pixel < pixels; ++pixel)                                                               \
+            for (int c = 0; c < (N); ++c) {                                                                            \
+                const int8_t *of = parameters + c / 16 * 128 + c % 16 * 4;                                             \
+                int32_t acc = tn_load32(of);                                                                           \
+                for (int k = 0; k < (K); ++k)                                                                          \
+                    acc += in[pixel * (IN) + k] * parameters[8 * (N) + k * (N) + c];                                   \
+                out[pixel * (OUT) + c] = tn_requantize(acc, SHIFT, tn_load32(of + 64), ZP, LO, HI);                    \
+            }                                                                                                          \
+    }
+#endif
+
+/* Depthwise 3x3, sixteen channels a block: see depthwise_assembly.py. KERNELS are the functions that `parts` counts;
+ * rows of the input from `first` on, of which those outside `height` are the padding's. */
+#define TN_DEPTHWISE_BYTES 336
+#if TN_NEON
+#define TN_DEF_NEON_DEPTHWISE(NAME, KERNELS, S, LEFT, W, C, WIDTH, HEIGHT, OUT, SHIFT, ZP, LO, HI)                     \
+    TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *parameters, const int8_t *parts,                   \
+                       const int8_t *padding, int32_t first, int32_t height, int32_t count) {                          \
+        static tn_depthwise_t *const kernels[] = KERNELS;                                                              \
+        const int8_t *rows[(HEIGHT) * (S) + 3];                                                                        \
+        for (int32_t row = 0; row < count * (S) + 3 - (S); ++row)                                                      \
+            rows[row] = first + row < 0 || first + row >= height ? padding : in + (first + row) * ((W) * (C));         \
+        for (int32_t block = 0; block < ((C) + 15) / 16; ++block, parameters += TN_DEPTHWISE_BYTES) {                  \
+            const int32_t channel = 16 * block + 16 <= (C) || (C) < 16 ? 16 * block : (C) - 16;                        \
+            kernels[parts[block]](rows, out + channel, C, WIDTH, count, parameters, channel, OUT);                     \
+        }                                                                                                              \
+    }
+#else
+#define TN_DEF_NEON_DEPTHWISE(NAME, KERNELS, S, LEFT, W, C, WIDTH, HEIGHT, OUT, SHIFT, ZP, LO, HI)                     \
+    TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *parameters, const int8_t *parts,                   \
+                       const int8_t *padding, int32_t first, int32_t height, int32_t count) {                          \
+        (void)parts;                                                                                                   \
+        for (int32_t block = 0; block < ((C) + 15) / 16; ++block, parameters += TN_DEPTHWISE_BYTES) {                  \
+            const int32_t channel = 16 * block + 16 <= (C) || (C) < 16 ? 16 * block : (C) - 16;                        \
+            for (int32_t pixel = 0; pixel < count * (WIDTH); ++pixel)                                                  \
+                for (int c = 0; c < 16 && c < (C); ++c) {                                                              \
+                    int32_t acc = tn_load32(parameters + 272 + 4 * c);                                                 \
+                    for (int tap = 0; tap < 9; ++tap) {                                                                \
+                        const int32_t y = first + pixel / (WIDTH) * (S) + tap / 3;                                     \
+                        const int32_t x = pixel % (WIDTH) * (S) - (LEFT) + tap % 3;                                    \
+                        const int8_t *row = y < 0 || y >= height ? padding : in + y * ((W) * (C));                     \
+                        acc +=                                                                                         \
+                            parameters[tap * 16 + c] * (x < 0 || x >= (W) ? padding[0] : row[x * (C) + channel + c]);  \
+                    }                                                                                                  \
+                    out[pixel * (OUT) + channel + c] =                                                                 \
+                        tn_requantize(acc, SHIFT, tn_load32(parameters + 144 + 4 * c), ZP, LO, HI);                    \
+                }                                                                                                      \
+        }                                                                                                              \
+    }
+#endif
+
+/* A row of the image's patches, KH x KW x C values a pixel, STRIDE bytes from one to the next. */
+#define TN_DEF_NEON_IM2COL(NAME, H, W, C, KH, KW, SY, SX, TOP, LEFT, WIDTH, STRIDE, ZP)                                \
+    TN_LAYER void NAME(const int8_t *in, int8_t *act, int32_t row) {                                                   \
+        for (int32_t tap = 0; tap < (KH); ++tap) {                                                                     \
+            const int32_t y = row * (SY) - (TOP) + tap;                                                                \
+            int8_t *to = act + tap * (KW) * (C);                                                                       \
+            for (int32_t pixel = 0; pixel < (WIDTH); ++pixel, to += (STRIDE)) {                                        \
+                const int32_t x = pixel * (SX) - (LEFT);                                                               \
+                if (y >= 0 && y < (H) && x >= 0 && x + (KW) <= (W)) {                                                  \
+                    memcpy(to, in + (y * (W) + x) * (C), (KW) * (C));                                                  \
+                    continue;                                                                                          \
+                }                                                                                                      \
+                for (int32_t at = 0; at < (KW) * (C); ++at) {                                                          \
+                    const int32_t column = x + at / (C);                                                               \
+                    const int inside = y >= 0 && y < (H) && column >= 0 && column < (W);                               \
+                    to[at] = inside ? in[(y * (W) + x) * (C) + at] : (ZP);                                             \
+                }                                                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+
+/* clamp((a * MA + b * MB + ADDED) >> SHIFT): a residual add. In place allowed. */
+#define TN_DEF_NEON_ADD(NAME, MA, MB, ADDED, SHIFT, LO, HI)                                                            \
+    TN_LAYER void NAME(int8_t *out, const int8_t *a, const int8_t *b, int32_t count) {                                 \
+        for (int32_t i = 0; i < count; ++i) {                                                                          \
+            const int32_t value = (a[i] * (MA) + b[i] * (MB) + (ADDED)) >> (SHIFT);                                    \
+            out[i] = (int8_t)(value<(LO) ? (LO) : value>(HI) ? (HI) : value);                                          \
+        }                                                                                                              \
+    }
+
+/* The mean of all PIXELS pixels of C channels. */
+#define TN_DEF_NEON_AVERAGE(NAME, PIXELS, C, BIAS, MULTIPLIER, SHIFT, ZP, LO, HI)                                      \
+    TN_LAYER void NAME(const int8_t *in, int8_t *out) {                                                                \
+        for (int32_t first = 0; first < (C); first += 64) {                                                            \
+            const int32_t channels = (C) - first < 64 ? (C) - first : 64;                                              \
+            int32_t sums[64] = {0};                                                                                    \
+            for (int32_t pixel = 0; pixel < (PIXELS); ++pixel)                                                         \
+                for (int32_t c = 0; c < channels; ++c)                                                                 \
+                    sums[c] += in[pixel * (C) + first + c];                                                            \
+            for (int32_t c = 0; c < channels; ++c)                                                                     \
+                out[first + c] = tn_requantize(sums[c] + (BIAS), SHIFT, MULTIPLIER, ZP, LO, HI);                       \
+        }                                                                                                              \
+    }
+
+#endif
