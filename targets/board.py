@@ -21,6 +21,8 @@ CORTEX_M_FLAGS: dict[str, tuple[str, ...]] = {
 
 #: Cores with MVE (Helium).
 MVE_CORES = frozenset({"cortex-m55"})
+#: Cores with Armv8.2-A's dot product.
+DOT_PRODUCT_CORES = frozenset({"cortex-a55", "cortex-a76"})
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,14 @@ class Board:
             raise BoardError(f"{self.name}: a {self.family} board needs its llvm target")
 
     @property
-    def instruction_set(self) -> Literal["dsp", "mve", "neon"] | None:
+    def instruction_set(self) -> Literal["dsp", "mve", "neon", "dotprod"] | None:
         """Which of our int8 kernels suit the core; None where TVM's own schedules are as good (the host)."""
         if self.family == "cortex-m":
             # Both have a portable form, for cores without their extension.
             return "mve" if self.core in MVE_CORES else "dsp"
-        return "neon" if self.family == "cortex-a" else None
+        if self.family == "cortex-a":
+            return "dotprod" if self.core in DOT_PRODUCT_CORES else "neon"
+        return None
 
     @property
     def core_flags(self) -> tuple[str, ...]:

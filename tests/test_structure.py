@@ -30,6 +30,7 @@ LEVELS = {
     ),
     "compile/kernels": (
         {"instruction_sets"},
+        {"dotprod"},
         {"dsp", "mve", "neon"},
         {
             *("chains", "kernel", "layouts", "overlap", "portable", "rolling_rows", "rolling_stage", "stage_code"),

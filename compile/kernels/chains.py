@@ -67,7 +67,9 @@ def chain_lengths(
             if layer.kind in one_pixel_kinds and previous is None:
                 lengths.append(1)
             break
-        if not (_on_kernels(layer, one_pixel_kinds) and takes(layer)) or (previous is not None and layer.sources != (previous.name,)):
+        if not (_on_kernels(layer, one_pixel_kinds) and takes(layer)) or (
+            previous is not None and layer.sources != (previous.name,)
+        ):
             break
         if isinstance(layer, Convolution):
             if previous is not None and (layer.kernel != (1, 1) or not isinstance(previous, DepthwiseConvolution)):

@@ -72,5 +72,8 @@ def fewest_parts(weight: NDArray[np.int8], parts: dict[int, tuple[int, ...]]) ->
 
 def even_parts(total: int, most: int) -> dict[int, tuple[int, ...]]:
     """Return parts of nearly equal sizes for 1 to `most` parts of a sum of `total` products."""
-    bounds = {count: [(2 * index * total + count) // (2 * count) for index in range(count + 1)] for count in range(1, most + 1)}
+    bounds = {
+        count: [(2 * index * total + count) // (2 * count) for index in range(count + 1)]
+        for count in range(1, most + 1)
+    }
     return {count: tuple(np.diff(ends).tolist()) for count, ends in bounds.items()}

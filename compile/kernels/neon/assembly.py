@@ -54,10 +54,10 @@ class Function:
         """Undo `save_vectors` and return."""
         self.emit(*(f"ldp d{i}, d{i + 1}, [sp, #{8 * (i - 8)}]" for i in (14, 12, 10)), "ldp d8, d9, [sp], #64", "ret")
 
-    def definition(self) -> str:
-        """Return the C line that defines the function (`TN_NEON_FN` of thumbnet_neon.h); empty on other processors."""
+    def definition(self, macro: str = "TN_NEON_FN") -> str:
+        """Return the C line that defines the function by a macro of the headers, on a processor that has it."""
         body = "\n".join(f'    "{line}\\n"' for line in self.lines)
-        return f"TN_NEON_FN({self.name},\n{body})"
+        return f"{macro}({self.name},\n{body})"
 
 
 @dataclass(frozen=True)

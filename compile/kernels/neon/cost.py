@@ -5,11 +5,11 @@ The kernels' own instructions are counted along the paths of their assembly; wha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from thumbnet.compile.kernels import stage_cost
-from thumbnet.compile.kernels.neon.packing import CALL, plan_depthwise, plan_pointwise
-from thumbnet.compile.kernels.neon.shapes import narrow_or_none
+from thumbnet.compile.kernels.neon.packing import CALL, plan_depthwise
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.kernels.stage_cost import SurroundingCost
 from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution
@@ -21,12 +21,14 @@ _SURROUNDING = SurroundingCost(fill=0.1, carry_channel=30, carry_byte=1 / 16)
 _DEPTHWISE_OUTPUT = {1: 41, 2: 45, 3: 49, 5: 57}
 
 
-def predict_instructions(stage: RollingStage) -> float:
-    """Return the estimated instructions of one inference."""
-    return stage_cost.predict_instructions(stage, _SURROUNDING, partial(_layer, stage))
+def predict_instructions(stage: RollingStage, convolution: Callable[[Convolution, int], float]) -> float:
+    """Return the estimated instructions of one inference, given those of a convolution of so many pixels."""
+    return stage_cost.predict_instructions(stage, _SURROUNDING, partial(_layer, stage, convolution))
 
 
-def _layer(stage: RollingStage, index: int, blocks: int, rows: int) -> float:
+def _layer(
+    stage: RollingStage, convolution: Callable[[Convolution, int], float], index: int, blocks: int, rows: int
+) -> float:
     layer = stage.layers[index]
     height, width, channels = layer.output_shape
     match layer:
@@ -40,10 +42,7 @@ def _layer(stage: RollingStage, index: int, blocks: int, rows: int) -> float:
             more = 3 * len(plan.parts) * (layer.stride[0] - 1)
             return blocks * len(plan.parts) * (CALL + 24) + rows * (12 * len(plan.parts) + width * (outputs + more))
         case Convolution():
-            pixels = width * rows / blocks
-            narrow = narrow_or_none(layer)
-            count = max(round(pixels), 1)
-            each = plan_pointwise(layer).instructions(count) if narrow is None else narrow.instructions(count)
+            each = convolution(layer, max(round(width * rows / blocks), 1))
             gather = 0 if layer.kernel == (1, 1) else height * width * layer.kernel[0] * 12
             return blocks * each + gather
     raise AssertionError(layer)

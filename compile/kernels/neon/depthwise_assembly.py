@@ -112,7 +112,9 @@ def depthwise_kernel(stride: int, parts: int, *, left: bool, right: bool, epilog
     return function
 
 
-def _output(function: Function, columns: tuple[tuple[int, ...], ...], parts: tuple[int, ...], epilogue: Epilogue) -> None:
+def _output(
+    function: Function, columns: tuple[tuple[int, ...], ...], parts: tuple[int, ...], epilogue: Epilogue
+) -> None:
     """Emit sixteen channels of one output: v0 to v8 are weights, v9 to v12 multipliers, v13 the zero point."""
     emit = function.emit
     taps = [columns[column][row] for row in range(3) for column in range(3)]
@@ -121,7 +123,9 @@ def _output(function: Function, columns: tuple[tuple[int, ...], ...], parts: tup
     for size in parts:
         for index in range(size):
             operation = "smlal" if index else "smull"
-            emit(f"{operation} v23.8h, v{taps[tap]}.8b, v{tap}.8b", f"{operation}2 v24.8h, v{taps[tap]}.16b, v{tap}.16b")
+            emit(
+                f"{operation} v23.8h, v{taps[tap]}.8b, v{tap}.8b", f"{operation}2 v24.8h, v{taps[tap]}.16b, v{tap}.16b"
+            )
             tap += 1
         emit("saddw v25.4s, v25.4s, v23.4h", "saddw2 v26.4s, v26.4s, v23.8h")
         emit("saddw v27.4s, v27.4s, v24.4h", "saddw2 v28.4s, v28.4s, v24.8h")

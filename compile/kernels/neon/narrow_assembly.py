@@ -49,7 +49,9 @@ def narrow_kernel(width: int, parts: tuple[int, ...], epilogue: Epilogue) -> Fun
         operation = "smull" if k in begins else "smlal"
         for vector in range(vectors):
             low, high = sums[part][2 * vector : 2 * vector + 2]
-            emit(f"{operation} v{low}.8h, v{1 + vector}.8b, v0.8b", f"{operation}2 v{high}.8h, v{1 + vector}.16b, v0.16b")
+            emit(
+                f"{operation} v{low}.8h, v{1 + vector}.8b, v0.8b", f"{operation}2 v{high}.8h, v{1 + vector}.16b, v0.16b"
+            )
     for vector in range(vectors):
         _finish(function, [pair[2 * vector : 2 * vector + 2] for pair in sums], epilogue)
     emit("subs x6, x6, #1", f"b.ne {function.local('pixel')}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,6 +33,8 @@ from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvo
 
 #: Inputs of a pixel beyond which a lane for each output channel never pays.
 _NARROW_INPUTS = 32
+#: Bytes of `vector_ends`.
+VECTOR_ENDS_BYTES = 48
 #: Instructions of a call from C with its arguments.
 CALL = 40
 
@@ -40,7 +42,7 @@ Made = TypeVar("Made")
 ConvolutionLayer = TypeVar("ConvolutionLayer", Convolution, DepthwiseConvolution)
 
 
-def _once(make: Callable[[ConvolutionLayer], Made]) -> Callable[[ConvolutionLayer], Made]:
+def kept_by_layer(make: Callable[[ConvolutionLayer], Made]) -> Callable[[ConvolutionLayer], Made]:
     """Keep what is made of a layer as long as the layer lives: a planner asks for it thousands of times."""
     kept: dict[int, tuple[weakref.ref[Any], Made]] = {}
 
@@ -59,13 +61,13 @@ def block_starts(channels: int, block: int) -> list[int]:
     return [min(start, max(channels - block, 0)) for start in range(0, channels, block)]
 
 
-def _matrix(layer: Convolution) -> NDArray[np.int8]:
+def weight_matrix(layer: Convolution) -> NDArray[np.int8]:
     """Return the weights ``[N, K]``."""
     return layer.weight.reshape(layer.weight.shape[0], -1)
 
 
-def _ends(requantization: Requantization, lanes: int) -> bytes:
-    """Return zero point, lowest and highest as vectors."""
+def vector_ends(requantization: Requantization, lanes: int = VECTOR) -> bytes:
+    """Return zero point (int16), lowest and highest (int8) as vectors, the latter of so many lanes."""
     r = requantization
     return b"".join(
         np.full(count, value, dtype).tobytes()
@@ -104,10 +106,10 @@ class PointwisePlan:
         return [pointwise_kernel(pixels, self.epilogue) for pixels in TILE_PIXELS]
 
 
-@_once
+@kept_by_layer
 def plan_pointwise(layer: Convolution) -> PointwisePlan:
     """Return how a convolution is computed on weight-bounded accumulation."""
-    weight = _matrix(layer)
+    weight = weight_matrix(layer)
     padded = np.pad(weight, ((0, 0), (0, -weight.shape[1] % LANES)))
     starts = block_starts(weight.shape[0], CHANNELS)
     runs = tuple(tuple(run_lengths(padded[start : start + CHANNELS])) for start in starts)
@@ -123,7 +125,7 @@ def pack_pointwise(layer: Convolution) -> dict[str, NDArray[Any]]:
         weight: int8, for each tile parameters (64 bytes) and ``[K / 16 rounded up][4][16]``, channels that are not there
         repeating the last; schedule: int16 ``[tile][TILE_PIXELS][plan.schedule_length]``.
     """
-    plan, weight = plan_pointwise(layer), _matrix(layer)
+    plan, weight = plan_pointwise(layer), weight_matrix(layer)
     outputs, inputs = weight.shape
     padded = np.pad(weight, ((0, 0), (0, -inputs % VECTOR)))
     r = layer.requantization
@@ -131,7 +133,7 @@ def pack_pointwise(layer: Convolution) -> dict[str, NDArray[Any]]:
     for start in plan.starts:
         channels = np.minimum(np.arange(start, start + CHANNELS), outputs - 1)
         records.append(layer.bias[channels].astype("<i4").tobytes() + r.multiplier[channels].astype("<i4").tobytes())
-        records.append(_ends(r, LANES))
+        records.append(vector_ends(r, LANES))
         records.append(padded[channels].reshape(CHANNELS, -1, VECTOR).transpose(1, 0, 2).tobytes())
     places = np.zeros((len(plan.runs), len(TILE_PIXELS), plan.schedule_length), np.int16)
     for tile, runs in enumerate(plan.runs):
@@ -154,10 +156,10 @@ class NarrowPlan:
         )
 
 
-@_once
+@kept_by_layer
 def plan_narrow(layer: Convolution) -> NarrowPlan | None:
     """Return how a convolution of few inputs is computed with a lane a channel; None where it can't be."""
-    weight = _matrix(layer)
+    weight = weight_matrix(layer)
     outputs, inputs = weight.shape
     if inputs > _NARROW_INPUTS or outputs < VECTOR:
         return None
@@ -190,8 +192,8 @@ def pack_narrow(layer: Convolution, plan: NarrowPlan) -> dict[str, NDArray[Any]]
     dict
         weight: int8, zero point and clamp (48 bytes), then for each block of the plan its parameters and ``[K][width]``.
     """
-    weight, r = _matrix(layer), layer.requantization
-    records = [_ends(r, VECTOR)]
+    weight, r = weight_matrix(layer), layer.requantization
+    records = [vector_ends(r)]
     for start, width, _ in plan.blocks:
         for first in range(start, start + width, VECTOR):
             channels = slice(first, first + VECTOR)
@@ -202,7 +204,7 @@ def pack_narrow(layer: Convolution, plan: NarrowPlan) -> dict[str, NDArray[Any]]
 
 def narrow_offsets(plan: NarrowPlan, inputs: int) -> list[tuple[int, int]]:
     """Return where in `pack_narrow`'s bytes each block's parameters and weights begin."""
-    offsets, at = [], 48
+    offsets, at = [], VECTOR_ENDS_BYTES
     for _, width, _ in plan.blocks:
         offsets.append((at, at + width * 8))
         at += width * (8 + inputs)
@@ -218,7 +220,7 @@ class DepthwisePlan:
     functions: dict[int, Function]
 
 
-@_once
+@kept_by_layer
 def plan_depthwise(layer: DepthwiseConvolution) -> DepthwisePlan:
     """Return how a depthwise layer is computed."""
     weight = layer.weight.reshape(9, -1)
@@ -253,24 +255,13 @@ def pack_depthwise(layer: DepthwiseConvolution) -> dict[str, NDArray[Any]]:
     records: list[bytes] = []
     for start in plan.starts:
         channels = np.minimum(np.arange(start, start + BLOCK), weight.shape[1] - 1)
-        records += [weight[:, channels].tobytes(), r.multiplier[channels].astype("<i4").tobytes(), _ends(r, BLOCK)]
-        records += [np.full(BLOCK, layer.input_zero_point, np.int8).tobytes(), layer.bias[channels].astype("<i4").tobytes()]
+        records += [weight[:, channels].tobytes(), r.multiplier[channels].astype("<i4").tobytes(), vector_ends(r)]
+        records += [
+            np.full(BLOCK, layer.input_zero_point, np.int8).tobytes(),
+            layer.bias[channels].astype("<i4").tobytes(),
+        ]
     kinds = list(plan.functions)
     return {
         "weight": np.frombuffer(b"".join(records), np.int8),
         "parts": np.array([kinds.index(count) for count in plan.parts], np.int8),
     }
-
-
-#: Bytes of a block in `pack_depthwise`.
-DEPTHWISE_BLOCK_BYTES = 9 * BLOCK + 4 * BLOCK + 16 + 3 * BLOCK + 4 * BLOCK
-
-
-def pointwise_tile_bytes(inputs: int) -> int:
-    """Return the bytes of a tile in `pack_pointwise`."""
-    return 64 + CHANNELS * (-(-inputs // VECTOR) * VECTOR)
-
-
-def kernel_sequence(functions: Sequence[Function]) -> tuple[str, ...]:
-    """Return the C lines that define functions."""
-    return tuple(function.definition() for function in functions)

@@ -7,16 +7,19 @@ reads the chain's input where it lies.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from thumbnet.compile.kernels.kernel import Scratch
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
+from thumbnet.compile.kernels.neon.assembly import Function
 from thumbnet.compile.kernels.neon.cost import predict_instructions
-from thumbnet.compile.kernels.neon.depthwise_assembly import BLOCK
 from thumbnet.compile.kernels.neon.narrow_assembly import narrow_kernel
 from thumbnet.compile.kernels.neon.packing import (
     NarrowPlan,
-    kernel_sequence,
     narrow_offsets,
     pack_depthwise,
     pack_narrow,
@@ -39,6 +42,8 @@ from thumbnet.compile.network.integer_network import (
 
 #: What the kernels may read or write beyond a tensor: a vector.
 _SLACK = 16
+#: Output channels that a kernel writes at least.
+_LEAST_CHANNELS = 4
 
 
 class NeonStage(RollingStage):
@@ -63,7 +68,9 @@ class NeonStage(RollingStage):
     @classmethod
     def target_layouts(cls, shape: Shape, reader: DepthwiseConvolution | None) -> list[Layout]:
         """Return pixels, whoever reads them."""
-        return [nhwc_layout(shape)]
+        pixels = nhwc_layout(shape)
+        # Tiles are four channels wide at least: with fewer, the last pixel's end lies beyond the tensor.
+        return [pixels if shape[2] >= _LEAST_CHANNELS else replace(pixels, size=pixels.size + _LEAST_CHANNELS)]
 
     def _window_layout(self, index: int, layer: DepthwiseConvolution) -> Layout:
         _, width, channels = layer.input_shape
@@ -91,13 +98,16 @@ class NeonStage(RollingStage):
 
     def _pack_constants(self) -> None:
         for index, layer in enumerate(self.layers):
-            packed = {}
+            packed: dict[str, NDArray[Any]] = {}
             if isinstance(layer, Convolution):
-                plan = narrow_or_none(layer)
-                packed = pack_pointwise(layer) if plan is None else pack_narrow(layer, plan)
+                packed = self._pack_convolution(layer)
             elif isinstance(layer, DepthwiseConvolution):
                 packed = pack_depthwise(layer)
             self.constants |= {f"{name}{index}": array for name, array in packed.items()}
+
+    def _pack_convolution(self, layer: Convolution) -> dict[str, NDArray[Any]]:
+        plan = narrow_or_none(layer)
+        return pack_pointwise(layer) if plan is None else pack_narrow(layer, plan)
 
     def _prepare(self) -> None:
         pass
@@ -119,7 +129,12 @@ class NeonStage(RollingStage):
 
     def predicted_instructions(self) -> float:
         """Return the estimate of `cost`."""
-        return predict_instructions(self)
+        return predict_instructions(self, self.convolution_instructions)
+
+    def convolution_instructions(self, layer: Convolution, pixels: int) -> float:
+        """Return the instructions of so many pixels of a convolution."""
+        narrow = narrow_or_none(layer)
+        return (plan_pointwise(layer) if narrow is None else narrow).instructions(pixels)
 
     # ---- the code ------------------------------------------------------------------------------------------------
 
@@ -142,18 +157,17 @@ class NeonStage(RollingStage):
         layer = self.layers[index]
         assert isinstance(layer, DepthwiseConvolution)
         plan = plan_depthwise(layer)
-        self.definitions += kernel_sequence(list(plan.functions.values()))
-        kernels = "{" + ", ".join(function.name for function in plan.functions.values()) + "}"
+        functions = list(plan.functions.values())
+        for function in functions:
+            self.definitions += [function.definition(), f"TN_NEON_DECLARE({function.name})"]
+        kernels = f"TN_LIST({', '.join(function.name for function in functions)})"
         stride, (height, width, channels) = layer.stride[0], layer.output_shape
         shape = (
             *(stride, layer.padding[1], layer.input_shape[1], channels, width, height),
-            *(act_stride(layer), *_requantized(layer.requantization)),
+            *(act_stride(layer), *requantized(layer.requantization)),
         )
         name = _named(f"depthwise_{'_'.join(map(str, plan.functions))}", *shape)
-        for function in plan.functions.values():
-            self.definitions.append(f"TN_NEON_DECLARE({function.name})")
-        self.definitions.append(f"TN_DEF_NEON_DEPTHWISE({name}, TN_LIST{kernels.replace('{', '(').replace('}', ')')}, "
-                                + ", ".join(map(str, shape)) + ")")
+        self._define("NEON_DEPTHWISE", name, kernels, *shape)
         row, rows = first * stride - layer.padding[0], layer.input_shape[0]
         if index > 0:
             row, rows = self._window_position(index, step, row), self.windows[index].shape[0]
@@ -185,40 +199,51 @@ class NeonStage(RollingStage):
             source, stride = "input0", layer.input_shape[2]
             begin = first * (width * stride)
         at, pixels = row * (width * channels), count * width
-        inputs = layer.weight[0].size
-        rest = _requantized(layer.requantization)
+        self._multiply_pixels(index, (source, begin, stride), (buffer, at), pixels)
+
+    def _multiply_pixels(
+        self, index: int, source: tuple[str, Index, int], target: tuple[str, Index], pixels: Index
+    ) -> None:
+        """Emit a convolution of pixels: from buffer, element and bytes a pixel to buffer and element."""
+        layer = self.layers[index]
+        assert isinstance(layer, Convolution)
         narrow = narrow_or_none(layer)
         if narrow is not None:
-            self._multiply_narrow(index, narrow, (source, begin, stride), (buffer, at), pixels)
+            self._multiply_narrow(index, narrow, source, target, pixels)
             return
-        plan = plan_pointwise(layer)
-        three, one = (function.name for function in plan.functions())
-        self.definitions += kernel_sequence(plan.functions())
-        shape = (inputs, stride, channels, channels, plan.schedule_length, *rest)
-        name = self._define("NEON_POINTWISE", _named("pointwise", *shape), three, one, *shape)
+        plan, channels = plan_pointwise(layer), layer.output_shape[2]
+        functions = plan.functions()
+        self.definitions += [function.definition() for function in functions]
+        shape = (
+            *(int(layer.weight[0].size), source[2], channels, channels, plan.schedule_length),
+            *requantized(layer.requantization),
+        )
         self._call(
-            name,
-            self._at(source, begin),
-            self._at(buffer, at),
+            self._define_kernel("NEON_POINTWISE", "pointwise", functions, *shape),
+            self._at(source[0], source[1]),
+            self._at(target[0], target[1]),
             self._at(f"weight{index}", 0),
             self._at(f"schedule{index}", 0),
             pixels,
         )
+
+    def _define_kernel(self, macro: str, stem: str, functions: Sequence[Function], *shape: int) -> str:
+        """Define what walks over a layer with assembly functions."""
+        return self._define(macro, _named(stem, *shape), *(function.name for function in functions), *shape)
 
     def _multiply_narrow(
         self, index: int, plan: NarrowPlan, source: tuple[str, Index, int], target: tuple[str, Index], pixels: Index
     ) -> None:
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
-        inputs, channels = layer.weight[0].size, layer.output_shape[2]
+        inputs, channels = int(layer.weight[0].size), layer.output_shape[2]
         offsets = narrow_offsets(plan, inputs)
         for (start, width, parts), (parameters, _) in zip(plan.blocks, offsets, strict=True):
             function = narrow_kernel(width, parts, plan.epilogue)
             self.definitions.append(function.definition())
-            shape = (inputs, source[2], channels, width, *_requantized(layer.requantization))
-            name = self._define("NEON_NARROW", _named(f"narrow{len(parts)}", *shape), function.name, *shape)
+            shape = (inputs, source[2], channels, width, *requantized(layer.requantization))
             self._call(
-                name,
+                self._define_kernel("NEON_NARROW", f"narrow{len(parts)}", [function], *shape),
                 self._at(source[0], source[1]),
                 self._at(target[0], target[1] + start),
                 self._at(f"weight{index}", parameters),
@@ -243,7 +268,7 @@ class NeonStage(RollingStage):
 
     def _average(self, layer: AveragePool) -> None:
         height, width, channels = layer.input_shape
-        multiplier, (shift, *rest) = int(layer.requantization.multiplier[0]), _requantized(layer.requantization)
+        multiplier, (shift, *rest) = int(layer.requantization.multiplier[0]), requantized(layer.requantization)
         name = self._define_shaped(
             "NEON_AVERAGE", "average", height * width, channels, layer.bias, multiplier, shift, *rest
         )
@@ -257,16 +282,14 @@ class NeonStage(RollingStage):
         shortcut, chain = self._add_multipliers(index)
         name = self._define_shaped("NEON_ADD", "add", shortcut, chain, p.constant, p.shift, p.minimum, p.maximum)
         at = first * (width * channels)
-        self._call(
-            name, self._at("output", at), self._at("input0", at), self._at("sum", 0), count * (width * channels)
-        )
+        self._call(name, self._at("output", at), self._at("input0", at), self._at("sum", 0), count * (width * channels))
 
 
 def _named(stem: str, *shape: int) -> str:
     return "_".join([stem, *(f"m{-value}" if value < 0 else str(value) for value in shape)])
 
 
-def _requantized(requantization: Requantization) -> tuple[int, int, int, int]:
+def requantized(requantization: Requantization) -> tuple[int, int, int, int]:
     """Return the constants of a kernel: shift, zero point, clamp."""
     r = requantization
     return int(r.left_shift[0]), r.zero_point, r.minimum, r.maximum

@@ -37,8 +37,7 @@ typedef void tn_depthwise_t(const int8_t *const *rows, int8_t *out, long pixel_b
 #define TN_NEON_DECLARE(NAME)
 #endif
 /* A list as one argument of a macro. */
-#define TN_LIST(...)                                                                                                   \
-    { __VA_ARGS__ }
+#define TN_LIST(...) {__VA_ARGS__}
 
 /* acc as the reference requantizes it; a record's int32 may stand at any address. */
 TN_INLINE int32_t tn_load32(const int8_t *at) {

@@ -1,0 +1,142 @@
+"""Pixels by output channels on SDOT, which multiplies four times four input channels and adds each four to a lane.
+
+A vector of weights is four output channels by four inputs; of a pixel's vector one lane, four inputs, is multiplied with
+it. Seven pixels by twelve channels take 21 sums, seven vectors of pixels and three of weights: all but one register, and
+no pixel has to be packed. A step of 16 inputs is 84 SDOT and 11 loads.
+
+    void NAME(const int8_t *pixels, const int8_t *weights, int8_t *out, long pixel_bytes, long out_bytes,
+              const void *parameters, long tiles, const void *steps)
+
+computes `tiles` times its number of pixels; `steps`, cast from a number, are the whole steps of 16 inputs. Weights are
+``[K / 4 rounded up][channels][4]``; parameters bias, multiplier (int32 ``[channels]`` each), zero point (int16 ``[8]``),
+lowest and highest (int8 ``[16]`` each).
+"""
+
+from __future__ import annotations
+
+import functools
+
+from thumbnet.compile.kernels.neon.assembly import Epilogue, Function
+
+#: Pixels of a tile: most in sevens, the rest by its binary digits.
+TILE_PIXELS = (7, 4, 2, 1)
+#: Output channels of a tile.
+TILE_CHANNELS = (12, 8, 4)
+#: Inputs of a step, and of an SDOT's lane.
+STEP, LANE = 16, 4
+
+
+@functools.cache
+def sdot_kernel(pixels: int, channels: int, tail: int, epilogue: Epilogue) -> Function:
+    """Return the function for tiles of so many pixels and channels.
+
+    `tail` is the number of lanes, 0 to 3, that the inputs have beyond whole steps.
+    """
+    function = Function(f"sdot_{pixels}x{channels}_{tail}{epilogue.suffix}")
+    emit, local = function.emit, function.local
+    vectors = channels // 4
+    sums = [[32 - pixels * vectors + p * vectors + v for v in range(vectors)] for p in range(pixels)]
+    weights = list(range(vectors))
+    data = [vectors + p for p in range(pixels)]
+    pointers = [8 + p for p in range(pixels)]
+    flat = [register for pixel in sums for register in pixel]
+
+    def lanes(count: int) -> None:
+        emit(*(f"ldr q{value}, [x{at}], #16" for value, at in zip(data, pointers, strict=True)))
+        for lane in range(count):
+            emit(f"ld1 {{{_registers(weights, '16b')}}}, [x15], #{16 * vectors}")
+            for p in range(pixels):
+                for v in range(vectors):
+                    emit(f"sdot v{sums[p][v]}.4s, v{weights[v]}.16b, v{data[p]}.4b[{lane}]")
+
+    function.save_vectors()
+    # The sums begin with the biases: a copy for each pixel, so that four registers are one load.
+    room = 16 * len(flat)
+    emit(f"sub sp, sp, #{room}", f"ld1 {{{_registers(weights, '4s')}}}, [x5], #{16 * vectors}")
+    emit(*(f"str q{weights[index % vectors]}, [sp, #{16 * index}]" for index in range(len(flat))))
+    function.label("tile")
+    emit(f"mov x{pointers[0]}, x0", *(f"add x{at}, x{at - 1}, x3" for at in pointers[1:]))
+    emit(f"add x0, x{pointers[-1]}, x3", "mov x15, x1", "mov x17, sp", "mov x16, x7")
+    for begin in range(0, len(flat), 4):
+        part = flat[begin : begin + 4]
+        emit(f"ld1 {{{_registers(part, '4s')}}}, [x17], #{16 * len(part)}")
+    emit(f"cbz x16, {local('rest')}")
+    function.label("step")
+    lanes(STEP // LANE)
+    emit("subs x16, x16, #1", f"b.ne {local('step')}")
+    function.label("rest")
+    if tail:
+        lanes(tail)
+    _finish(function, sums, epilogue)
+    emit("subs x6, x6, #1", f"b.ne {local('tile')}", f"add sp, sp, #{room}")
+    function.restore_and_return()
+    return function
+
+
+def _registers(registers: list[int], lanes: str) -> str:
+    return ", ".join(f"v{register}.{lanes}" for register in registers)
+
+
+def _finish(function: Function, sums: list[list[int]], epilogue: Epilogue) -> None:
+    """Emit requantization and stores; what held weights and pixels is free, v0 to v2 at least."""
+    emit = function.emit
+    vectors = len(sums[0])
+    free = min(min(pixel) for pixel in sums)
+    emit("mov x17, x5", f"ld1 {{{_registers(list(range(vectors)), '4s')}}}, [x17], #{16 * vectors}")
+    flat = [register for pixel in sums for register in pixel]
+    emit(*epilogue.shifts(flat))
+    emit(*(f"sqrdmulh v{sums[p][v]}.4s, v{sums[p][v]}.4s, v{v}.4s" for p in range(len(sums)) for v in range(vectors)))
+    assert free >= 3, "zero point and clamp need three registers"
+    emit("ld1 {v0.16b-v2.16b}, [x17]")
+    for first in range(0, len(sums), 2):
+        _store(function, sums[first : first + 2], epilogue)
+
+
+def _store(function: Function, sums: list[list[int]], epilogue: Epilogue) -> None:
+    """Emit the narrowing of one or two pixels' sums, zero point, clamp, and their stores."""
+    emit = function.emit
+    a, b = sums[0], sums[-1]
+    two, vectors = len(sums) == 2, len(a)
+    wide: list[int] = []  # vectors of int16
+    if vectors >= 2:
+        for pixel in sums:
+            emit(f"sqxtn v{pixel[0]}.4h, v{pixel[0]}.4s", f"sqxtn2 v{pixel[0]}.8h, v{pixel[1]}.4s")
+            wide.append(pixel[0])
+    if vectors != 2:
+        last = vectors - 1
+        emit(f"sqxtn v{a[last]}.4h, v{a[last]}.4s")
+        if two:
+            emit(f"sqxtn2 v{a[last]}.8h, v{b[last]}.4s")
+        wide.append(a[last])
+    emit(*(f"sqadd v{register}.8h, v{register}.8h, v0.8h" for register in wide))
+    results = []
+    if vectors >= 2:
+        emit(f"sqxtn v{a[0]}.8b, v{a[0]}.8h")
+        if two:
+            emit(f"sqxtn2 v{a[0]}.16b, v{b[0]}.8h")
+        results.append(a[0])
+    if vectors != 2:
+        emit(f"sqxtn v{a[-1]}.8b, v{a[-1]}.8h")
+        results.append(a[-1])
+    if epilogue.clamped:
+        for register in results:
+            emit(f"smax v{register}.16b, v{register}.16b, v1.16b", f"smin v{register}.16b, v{register}.16b, v2.16b")
+    if vectors == 3:
+        emit("add x17, x2, #8")
+    for pixel in range(len(sums)):
+        if vectors >= 2:
+            emit(f"st1 {{v{a[0]}.d}}[{pixel}], [x2], x4")
+        if vectors == 3:
+            emit(f"st1 {{v{a[-1]}.s}}[{pixel}], [x17], x4")
+        if vectors == 1:
+            emit(f"st1 {{v{a[-1]}.s}}[{pixel}], [x2], x4")
+
+
+def tile_instructions(pixels: int, channels: int, inputs: int, epilogue: Epilogue) -> int:
+    """Return the instructions of one tile."""
+    lanes = -(-inputs // LANE)
+    steps, tail = divmod(lanes, STEP // LANE)
+    function = sdot_kernel(pixels, channels, tail, epilogue)
+    step = function.labels["rest"] - function.labels["step"]
+    # Behind the last tile stand the stack's release, four loads of vectors kept and the return.
+    return function.count - 6 - function.labels["tile"] + (steps - 1) * step

@@ -1,0 +1,140 @@
+"""Constants in the order in which the kernels of `assembly` read them, and which tiles a layer is computed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thumbnet.compile.kernels.dotprod.assembly import (
+    LANE,
+    STEP,
+    TILE_CHANNELS,
+    TILE_PIXELS,
+    sdot_kernel,
+    tile_instructions,
+)
+from thumbnet.compile.kernels.neon.assembly import Epilogue, Function
+from thumbnet.compile.kernels.neon.packing import CALL, VECTOR_ENDS_BYTES, kept_by_layer, vector_ends, weight_matrix
+from thumbnet.compile.network.integer_network import Convolution
+
+
+@dataclass(frozen=True)
+class TileGroup:
+    """Tiles of one width beside each other.
+
+    Parameters
+    ----------
+    first : int
+        First output channel.
+    channels : int
+        Of a tile.
+    tiles : int
+        How many.
+    """
+
+    first: int
+    channels: int
+    tiles: int
+
+
+@dataclass(frozen=True)
+class SdotPlan:
+    """How a convolution is computed: its groups of tiles, its inputs, the end of its kernels."""
+
+    groups: tuple[TileGroup, ...]
+    inputs: int
+    epilogue: Epilogue
+
+    @property
+    def lanes(self) -> int:
+        """SDOT lanes of a pixel."""
+        return -(-self.inputs // LANE)
+
+    def tile_bytes(self, channels: int) -> int:
+        """Return the bytes of a tile in `pack_sdot`."""
+        return channels * 8 + VECTOR_ENDS_BYTES + self.lanes * channels * LANE
+
+    def functions(self, channels: int) -> list[Function]:
+        """Return the kernels of a width, for the sizes of `TILE_PIXELS`."""
+        tail = self.lanes % (STEP // LANE)
+        return [sdot_kernel(pixels, channels, tail, self.epilogue) for pixels in TILE_PIXELS]
+
+    def instructions(self, pixels: int) -> float:
+        """Return the instructions for so many pixels."""
+        counts = tile_counts(pixels)
+        return sum(
+            group.tiles
+            * sum(
+                CALL + 3 * size + count * tile_instructions(size, group.channels, self.inputs, self.epilogue)
+                for size, count in counts.items()
+                if count
+            )
+            for group in self.groups
+        )
+
+
+def tile_counts(pixels: int) -> dict[int, int]:
+    """Return how many tiles of each size so many pixels are."""
+    counts, rest = {}, pixels
+    for size in TILE_PIXELS:
+        counts[size], rest = divmod(rest, size)
+    return counts
+
+
+@kept_by_layer
+def plan_sdot(layer: Convolution) -> SdotPlan:
+    """Return how a convolution is computed: as many tiles of twelve channels as go, eights and a four for the rest."""
+    outputs, inputs = weight_matrix(layer).shape
+    widest, middle, least = TILE_CHANNELS
+    groups: list[TileGroup] = []
+    at = 0
+    # Of the ways to make up the outputs from twelves and eights the one with the fewest tiles; what is left reaches back.
+    best = min(
+        (
+            (twelves + eights + (rest > 0) * (0.9 if rest <= least else 1), twelves, eights, rest)
+            for eights in range(3)
+            for twelves in {max(outputs - middle * eights, 0) // widest}
+            for rest in [outputs - widest * twelves - middle * eights]
+            if rest >= 0
+        ),
+    )
+    _, twelves, eights, rest = best
+    for channels, tiles in ((widest, twelves), (middle, eights)):
+        if tiles:
+            groups.append(TileGroup(at, channels, tiles))
+            at += channels * tiles
+    while at < outputs:
+        # The narrowest tile that ends with the outputs, reaching back over channels that are done; where there aren't as
+        # many, the widest that fits, and again.
+        rest = outputs - at
+        ending = [width for width in TILE_CHANNELS if rest <= width <= outputs]
+        channels = min(ending) if ending else max(width for width in TILE_CHANNELS if width <= max(rest, least))
+        first = max(min(at, outputs - channels), 0)
+        groups.append(TileGroup(first, channels, 1))
+        at = first + channels
+    return SdotPlan(tuple(groups), inputs, Epilogue.of(layer.requantization))
+
+
+def pack_sdot(layer: Convolution) -> dict[str, NDArray[Any]]:
+    """Pack a convolution.
+
+    Returns
+    -------
+    dict
+        weight: int8, for each tile its parameters and weights as `assembly` says, channels that are not there repeating
+        the last.
+    """
+    plan, weight, r = plan_sdot(layer), weight_matrix(layer), layer.requantization
+    outputs, inputs = weight.shape
+    padded = np.pad(weight, ((0, 0), (0, -inputs % LANE)))
+    records: list[bytes] = []
+    for group in plan.groups:
+        for first in range(group.first, group.first + group.tiles * group.channels, group.channels):
+            channels = np.minimum(np.arange(first, first + group.channels), outputs - 1)
+            records += [values[channels].astype("<i4").tobytes() for values in (layer.bias, r.multiplier)]
+            records.append(vector_ends(r))
+            records.append(padded[channels].reshape(group.channels, -1, LANE).transpose(1, 0, 2).tobytes())
+    return {"weight": np.frombuffer(b"".join(records), np.int8)}

@@ -1,0 +1,47 @@
+"""A chain of layers on the kernels of `thumbnet_dotprod.h` and `thumbnet_neon.h`, as one TIR function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from thumbnet.compile.kernels.dotprod.packing import pack_sdot, plan_sdot
+from thumbnet.compile.kernels.neon.stage import NeonStage, requantized
+from thumbnet.compile.kernels.stage_code import Index
+from thumbnet.compile.network.integer_network import Convolution
+
+
+class DotprodStage(NeonStage):
+    """Emits the kernel of one chain; parameters as in `RollingStage`, `window_bytes` being 1."""
+
+    instruction_set = "dotprod"
+    headers = (Path(__file__).with_name("thumbnet_dotprod.h"), *NeonStage.headers)
+
+    def _pack_convolution(self, layer: Convolution) -> dict[str, NDArray[Any]]:
+        return pack_sdot(layer)
+
+    def convolution_instructions(self, layer: Convolution, pixels: int) -> float:
+        """Return the instructions of so many pixels of a convolution."""
+        return plan_sdot(layer).instructions(pixels)
+
+    def _multiply_pixels(
+        self, index: int, source: tuple[str, Index, int], target: tuple[str, Index], pixels: Index
+    ) -> None:
+        layer = self.layers[index]
+        assert isinstance(layer, Convolution)
+        plan, at = plan_sdot(layer), 0
+        for group in plan.groups:
+            functions = plan.functions(group.channels)
+            self.definitions += [function.definition("TN_DOTPROD_FN") for function in functions]
+            shape = (plan.inputs, source[2], layer.output_shape[2], group.channels, *requantized(layer.requantization))
+            name = self._define_kernel("DOTPROD_POINTWISE", "pointwise", functions, *shape)
+            self._call(
+                name,
+                self._at(source[0], source[1]),
+                self._at(target[0], target[1] + group.first),
+                self._at(f"weight{index}", at),
+                *(pixels, group.tiles),
+            )
+            at += group.tiles * plan.tile_bytes(group.channels)

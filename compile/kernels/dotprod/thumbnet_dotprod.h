@@ -1,0 +1,52 @@
+/* thumbnet kernels, int8 networks on Armv8.2-A with dot product (Cortex-A55, A76): what multiplies pixels by weights.
+ * All else is thumbnet_neon.h's, which says how both are built.
+ */
+#ifndef TN_DOTPROD_H
+#define TN_DOTPROD_H
+#include "thumbnet_neon.h"
+
+/* Pixels by TILES tiles of N output channels: see assembly.py. K inputs a pixel, IN and OUT bytes from one pixel to the
+ * next. */
+#if TN_NEON && defined(__ARM_FEATURE_DOTPROD)
+#define TN_DOTPROD_FN TN_NEON_FN
+#define TN_DEF_DOTPROD_POINTWISE(NAME, SEVEN, FOUR, TWO, ONE, K, IN, OUT, N, SHIFT, ZP, LO, HI)                        \
+    tn_tile_t SEVEN, FOUR, TWO, ONE;                                                                                   \
+    TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *weights, int32_t pixels, int32_t tiles) {          \
+        const void *const steps = (const void *)(intptr_t)(((K) + 3) / 4 / 4);                                         \
+        for (; tiles > 0; --tiles, out += (N), weights += 8 * (N) + 48 + ((K) + 3) / 4 * 4 * (N)) {                    \
+            const int8_t *const matrix = weights + 8 * (N) + 48, *from = in;                                           \
+            int8_t *to = out;                                                                                          \
+            const int32_t sevens = pixels / 7, rest = pixels % 7;                                                      \
+            if (sevens) {                                                                                              \
+                SEVEN(from, matrix, to, IN, OUT, weights, sevens, steps);                                              \
+                from += sevens * 7 * (IN), to += sevens * 7 * (OUT);                                                   \
+            }                                                                                                          \
+            if (rest & 4) {                                                                                            \
+                FOUR(from, matrix, to, IN, OUT, weights, 1, steps);                                                    \
+                from += 4 * (IN), to += 4 * (OUT);                                                                     \
+            }                                                                                                          \
+            if (rest & 2) {                                                                                            \
+                TWO(from, matrix, to, IN, OUT, weights, 1, steps);                                                     \
+                from += 2 * (IN), to += 2 * (OUT);                                                                     \
+            }                                                                                                          \
+            if (rest & 1)                                                                                              \
+                ONE(from, matrix, to, IN, OUT, weights, 1, steps);                                                     \
+        }                                                                                                              \
+    }
+#else
+#define TN_DOTPROD_FN(NAME, BODY)
+#define TN_DEF_DOTPROD_POINTWISE(NAME, SEVEN, FOUR, TWO, ONE, K, IN, OUT, N, SHIFT, ZP, LO, HI)                        \
+    TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *weights, int32_t pixels, int32_t tiles) {          \
+        for (; tiles > 0; --tiles, out += (N), weights += 8 * (N) + 48 + ((K) + 3) / 4 * 4 * (N))                      \
+            for (int32_t pixel = 0; pixel < pixels; ++pixel)                                                           \
+                for (int c = 0; c < (N); ++c) {                                                                        \
+                    int32_t acc = tn_load32(weights + 4 * c);                                                          \
+                    for (int k = 0; k < (K); ++k)                                                                      \
+                        acc += in[pixel * (IN) + k] * weights[8 * (N) + 48 + (k / 4 * (N) + c) * 4 + k % 4];           \
+                    out[pixel * (OUT) + c] =                                                                           \
+                        tn_requantize(acc, SHIFT, tn_load32(weights + 4 * (N) + 4 * c), ZP, LO, HI);                   \
+                }                                                                                                      \
+    }
+#endif
+
+#endif
