@@ -108,6 +108,6 @@ def check_options(options: CompileOptions, board: Board) -> None:
         raise CompileError(f"{board.name}: --stream-input is for microcontrollers; leave it out")
     if options.ram_limit and (board.instruction_set is None or options.quantize == "none" or options.tuning):
         raise CompileError(
-            f"{board.name}: --ram-limit plans int8 networks on our own kernels, which this board or request does without;"
-            " leave it out"
+            f"{board.name}: --ram-limit plans int8 networks on our own kernels, which this board or request does"
+            " without; leave it out"
         )

@@ -74,7 +74,8 @@ class Layout:
 
 def read_layout(fields: Mapping[str, Any]) -> Layout:
     """Return a layout from its fields as JSON has them."""
-    return Layout(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return Layout(**plain)
 
 
 def nhwc_layout(shape: Shape) -> Layout:

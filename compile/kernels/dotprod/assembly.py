@@ -1,15 +1,15 @@
 """Pixels by output channels on SDOT, which multiplies four times four input channels and adds each four to a lane.
 
-A vector of weights is four output channels by four inputs; of a pixel's vector one lane, four inputs, is multiplied with
-it. Seven pixels by twelve channels take 21 sums, seven vectors of pixels and three of weights: all but one register, and
-no pixel has to be packed. A step of 16 inputs is 84 SDOT and 11 loads.
+A vector of weights is four output channels by four inputs; of a pixel's vector one lane, four inputs, is multiplied
+with it. Seven pixels by twelve channels take 21 sums, seven vectors of pixels and three of weights: all but one
+register, and no pixel has to be packed. A step of 16 inputs is 84 SDOT and 11 loads.
 
     void NAME(const int8_t *pixels, const int8_t *weights, int8_t *out, long pixel_bytes, long out_bytes,
               const void *parameters, long tiles, const void *steps)
 
 computes `tiles` times its number of pixels; `steps`, cast from a number, are the whole steps of 16 inputs. Weights are
-``[K / 4 rounded up][channels][4]``; parameters bias, multiplier (int32 ``[channels]`` each), zero point (int16 ``[8]``),
-lowest and highest (int8 ``[16]`` each).
+``[K / 4 rounded up][channels][4]``; parameters bias, multiplier (int32 ``[channels]`` each), zero point (int16
+``[8]``), lowest and highest (int8 ``[16]`` each).
 """
 
 from __future__ import annotations
@@ -93,43 +93,32 @@ def _finish(function: Function, sums: list[list[int]], epilogue: Epilogue) -> No
 
 
 def _store(function: Function, sums: list[list[int]], epilogue: Epilogue) -> None:
-    """Emit the narrowing of one or two pixels' sums, zero point, clamp, and their stores."""
+    """Emit the narrowing of one or two pixels' sums, zero point, clamp, and their stores.
+
+    Eight channels of a pixel make a vector of int16; four of each of the two pixels make one together.
+    """
     emit = function.emit
     a, b = sums[0], sums[-1]
     two, vectors = len(sums) == 2, len(a)
-    wide: list[int] = []  # vectors of int16
-    if vectors >= 2:
-        for pixel in sums:
-            emit(f"sqxtn v{pixel[0]}.4h, v{pixel[0]}.4s", f"sqxtn2 v{pixel[0]}.8h, v{pixel[1]}.4s")
-            wide.append(pixel[0])
-    if vectors != 2:
-        last = vectors - 1
-        emit(f"sqxtn v{a[last]}.4h, v{a[last]}.4s")
-        if two:
-            emit(f"sqxtn2 v{a[last]}.8h, v{b[last]}.4s")
-        wide.append(a[last])
-    emit(*(f"sqadd v{register}.8h, v{register}.8h, v0.8h" for register in wide))
-    results = []
-    if vectors >= 2:
-        emit(f"sqxtn v{a[0]}.8b, v{a[0]}.8h")
-        if two:
-            emit(f"sqxtn2 v{a[0]}.16b, v{b[0]}.8h")
-        results.append(a[0])
-    if vectors != 2:
-        emit(f"sqxtn v{a[-1]}.8b, v{a[-1]}.8h")
-        results.append(a[-1])
+    eights = [pixel[0] for pixel in sums] if vectors >= 2 else []
+    fours = [a[-1]] if vectors != 2 else []
+    for pixel in sums[: len(eights)]:
+        emit(f"sqxtn v{pixel[0]}.4h, v{pixel[0]}.4s", f"sqxtn2 v{pixel[0]}.8h, v{pixel[1]}.4s")
+    for four in fours:
+        emit(f"sqxtn v{four}.4h, v{four}.4s", *([f"sqxtn2 v{four}.8h, v{b[-1]}.4s"] if two else []))
+    emit(*(f"sqadd v{register}.8h, v{register}.8h, v0.8h" for register in (*eights, *fours)))
+    results = [*eights[:1], *fours]
+    emit(*(f"sqxtn v{register}.8b, v{register}.8h" for register in results))
+    if eights and two:
+        emit(f"sqxtn2 v{a[0]}.16b, v{b[0]}.8h")
     if epilogue.clamped:
         for register in results:
             emit(f"smax v{register}.16b, v{register}.16b, v1.16b", f"smin v{register}.16b, v{register}.16b, v2.16b")
     if vectors == 3:
         emit("add x17, x2, #8")
-    for pixel in range(len(sums)):
-        if vectors >= 2:
-            emit(f"st1 {{v{a[0]}.d}}[{pixel}], [x2], x4")
-        if vectors == 3:
-            emit(f"st1 {{v{a[-1]}.s}}[{pixel}], [x17], x4")
-        if vectors == 1:
-            emit(f"st1 {{v{a[-1]}.s}}[{pixel}], [x2], x4")
+    for index in range(len(sums)):
+        emit(*(f"st1 {{v{register}.d}}[{index}], [x2], x4" for register in eights[:1]))
+        emit(*(f"st1 {{v{register}.s}}[{index}], [{'x17' if eights else 'x2'}], x4" for register in fours))
 
 
 def tile_instructions(pixels: int, channels: int, inputs: int, epilogue: Epilogue) -> int:

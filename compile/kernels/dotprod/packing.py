@@ -91,7 +91,7 @@ def plan_sdot(layer: Convolution) -> SdotPlan:
     widest, middle, least = TILE_CHANNELS
     groups: list[TileGroup] = []
     at = 0
-    # Of the ways to make up the outputs from twelves and eights the one with the fewest tiles; what is left reaches back.
+    # Of the ways to make up the outputs from twelves and eights the one with the fewest tiles.
     best = min(
         (
             (twelves + eights + (rest > 0) * (0.9 if rest <= least else 1), twelves, eights, rest)
@@ -107,8 +107,8 @@ def plan_sdot(layer: Convolution) -> SdotPlan:
             groups.append(TileGroup(at, channels, tiles))
             at += channels * tiles
     while at < outputs:
-        # The narrowest tile that ends with the outputs, reaching back over channels that are done; where there aren't as
-        # many, the widest that fits, and again.
+        # The narrowest tile that ends with the outputs, reaching back over channels that are done; where there aren't
+        # as many, the widest that fits, and again.
         rest = outputs - at
         ending = [width for width in TILE_CHANNELS if rest <= width <= outputs]
         channels = min(ending) if ending else max(width for width in TILE_CHANNELS if width <= max(rest, least))

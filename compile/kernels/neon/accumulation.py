@@ -1,8 +1,8 @@
 """How many products of int8 fit int16: known from the weights, so that sums are widened to int32 as rarely as can be.
 
 Two products surely fit, which is what kernels that don't know the weights rely on. The compiler knows them: over all
-inputs in [-128, 127], products with weights w sum to between ``-(128 * P + 127 * M)`` and ``127 * P + 128 * M``, where P
-and -M are the sums of the positive and of the negative weights. As long as that lies in int16, no input overflows.
+inputs in [-128, 127], products with weights w sum to between ``-(128 * P + 127 * M)`` and ``127 * P + 128 * M``, where
+P and -M are the sums of the positive and of the negative weights. As long as that lies in int16, no input overflows.
 """
 
 from __future__ import annotations

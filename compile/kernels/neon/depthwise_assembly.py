@@ -1,20 +1,21 @@
 """Depthwise 3x3 kernels: sixteen channels, a row of outputs from three columns that move along in registers.
 
-The nine products of a channel are added up in int16, in as few parts as the weights allow (`accumulation.fewest_parts`),
-and each part in int32.
+The nine products of a channel are added up in int16, in as few parts as the weights allow
+(`accumulation.fewest_parts`), and each part in int32.
 
     void NAME(const int8_t *const *rows, int8_t *out, long pixel_bytes, long width, long count, const void *parameters,
               long channel, long out_bytes)
 
-computes `count` rows of `width` outputs. `rows` are the input's rows, three for the first output row and as many more as
-the stride for each further one; `channel` is the first channel's offset in a pixel. Parameters: weights int8
-``[9][16]``, multipliers int32 ``[16]``, zero point int16 ``[8]``, lowest, highest, input's zero point int8 ``[16]`` each,
-bias int32 ``[16]``.
+computes `count` rows of `width` outputs. `rows` are the input's rows, three for the first output row and as many more
+as the stride for each further one; `channel` is the first channel's offset in a pixel. Parameters: weights int8
+``[9][16]``, multipliers int32 ``[16]``, zero point int16 ``[8]``, lowest, highest, input's zero point int8 ``[16]``
+each, bias int32 ``[16]``.
 """
 
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 from thumbnet.compile.kernels.neon.accumulation import DEPTHWISE_PARTS
 from thumbnet.compile.kernels.neon.assembly import Epilogue, Function
@@ -24,14 +25,14 @@ BLOCK = 16
 _COLUMNS = ((14, 15, 16), (17, 18, 19), (20, 21, 22))
 
 
-@functools.cache
-def depthwise_kernel(stride: int, parts: int, *, left: bool, right: bool, epilogue: Epilogue) -> Function:
-    """Return the function for a stride of 1 or 2.
+@dataclass(frozen=True)
+class DepthwiseShape:
+    """What a depthwise function is made for.
 
     Parameters
     ----------
     stride : int
-        Of rows and columns.
+        Of rows and columns, 1 or 2.
     parts : int
         A key of `DEPTHWISE_PARTS`.
     left, right : bool
@@ -39,77 +40,107 @@ def depthwise_kernel(stride: int, parts: int, *, left: bool, right: bool, epilog
     epilogue : Epilogue
         Of its requantization.
     """
-    edges = ("l" if left else "") + ("r" if right else "")
-    function = Function(f"depthwise3x3s{stride}_{parts}{edges}{epilogue.suffix}")
-    emit, label, local = function.emit, function.label, function.local
-    a, b, c = _COLUMNS
 
-    def load(column: tuple[int, ...]) -> None:
-        emit(*(f"ld1 {{v{register}.16b}}, [x{8 + row}], x2" for row, register in enumerate(column)))
+    stride: int
+    parts: int
+    left: bool
+    right: bool
+    epilogue: Epilogue
 
-    def pad(column: tuple[int, ...]) -> None:
-        emit(*(f"mov v{register}.16b, v31.16b" for register in column))
 
-    def output(*columns: tuple[int, ...]) -> None:
-        _output(function, columns, DEPTHWISE_PARTS[parts], epilogue)
+class _Depthwise(Function):
+    """A depthwise function while it is written; a column is the registers of its three rows."""
 
+    def __init__(self, shape: DepthwiseShape) -> None:
+        edges = ("l" if shape.left else "") + ("r" if shape.right else "")
+        super().__init__(f"depthwise3x3s{shape.stride}_{shape.parts}{edges}{shape.epilogue.suffix}")
+        self.shape = shape
+
+    def load(self, *columns: tuple[int, ...]) -> None:
+        """Emit the loads of the next columns."""
+        for column in columns:
+            self.emit(*(f"ld1 {{v{register}.16b}}, [x{8 + row}], x2" for row, register in enumerate(column)))
+
+    def pad(self, column: tuple[int, ...]) -> None:
+        """Emit a column of padding."""
+        self.emit(*(f"mov v{register}.16b, v31.16b" for register in column))
+
+    def output(self, *columns: tuple[int, ...]) -> None:
+        """Emit an output of three columns."""
+        _output(self, columns, DEPTHWISE_PARTS[self.shape.parts], self.shape.epilogue)
+
+
+@functools.cache
+def depthwise_kernel(shape: DepthwiseShape) -> Function:
+    """Return the function for a shape."""
+    function = _Depthwise(shape)
+    emit = function.emit
     function.save_vectors()
     emit("ld1 {v0.16b-v3.16b}, [x5], #64", "ld1 {v4.16b-v7.16b}, [x5], #64", "ld1 {v8.16b}, [x5], #16")
     emit("ld1 {v9.4s-v12.4s}, [x5], #64", "ld1 {v13.16b}, [x5], #16", "ld1 {v29.16b-v31.16b}, [x5], #48")
-    label("row")
-    emit("ldp x8, x9, [x0]", "ldr x10, [x0, #16]", f"add x0, x0, #{8 * stride}")
+    function.label("row")
+    emit("ldp x8, x9, [x0]", "ldr x10, [x0, #16]", f"add x0, x0, #{8 * shape.stride}")
     emit(*(f"add x{8 + row}, x{8 + row}, x6" for row in range(3)))
     # Outputs whose right column is in the image; one more where the last one's isn't.
-    whole = "sub x11, x3, #1" if right else "mov x11, x3"
-    pad(a) if left else load(a)
-    if stride == 1:
-        load(b)
-        emit(whole, "subs x11, x11, #3", f"b.lt {local('rest')}")
-        label("three")
-        for columns in ((a, b, c), (b, c, a), (c, a, b)):
-            load(columns[2])
-            output(*columns)
-        emit("subs x11, x11, #3", f"b.ge {local('three')}")
-        label("rest")
-        emit("adds x11, x11, #2", f"b.eq {local('one')}", f"b.gt {local('two')}")
-        turns = {"none": (a, b, c), "one": (b, c, a), "two": (c, a, b)}
-        for name, before in (("none", ()), ("one", ((a, b, c),)), ("two", ((a, b, c), (b, c, a)))):
-            label(name)
-            for columns in before:
-                load(columns[2])
-                output(*columns)
-            if right:
-                pad(turns[name][2])
-                output(*turns[name])
-            if name != "two":
-                emit(f"b {local('done')}")
-    else:
-        emit(whole, "subs x11, x11, #2", f"b.lt {local('rest')}")
-        label("two")
-        for columns in ((a, b, c), (c, b, a)):
-            load(columns[1])
-            load(columns[2])
-            output(*columns)
-        emit("subs x11, x11, #2", f"b.ge {local('two')}")
-        label("rest")
-        emit(f"tbz x11, #0, {local('even')}")
-        load(b)
-        load(c)
-        output(a, b, c)
-        if right:
-            load(b)
-            pad(a)
-            output(c, b, a)
-        emit(f"b {local('done')}")
-        label("even")
-        if right:
-            load(b)
-            pad(c)
-            output(a, b, c)
-    label("done")
-    emit("subs x4, x4, #1", f"b.ne {local('row')}")
+    emit("sub x11, x3, #1" if shape.right else "mov x11, x3")
+    (function.pad if shape.left else function.load)(_COLUMNS[0])
+    (_row_of_stride_1 if shape.stride == 1 else _row_of_stride_2)(function)
+    function.label("done")
+    emit("subs x4, x4, #1", f"b.ne {function.local('row')}")
     function.restore_and_return()
     return function
+
+
+def _row_of_stride_1(function: _Depthwise) -> None:
+    """Emit a row: three outputs a turn, after which the columns stand where they stood; then none, one or two."""
+    emit, local = function.emit, function.local
+    a, b, c = _COLUMNS
+    turns = ((a, b, c), (b, c, a), (c, a, b))
+    function.load(b)
+    emit("subs x11, x11, #3", f"b.lt {local('rest')}")
+    function.label("three")
+    for columns in turns:
+        function.load(columns[2])
+        function.output(*columns)
+    emit("subs x11, x11, #3", f"b.ge {local('three')}")
+    function.label("rest")
+    emit("adds x11, x11, #2", f"b.eq {local('one')}", f"b.gt {local('two')}")
+    for name, count in (("none", 0), ("one", 1), ("two", 2)):
+        function.label(name)
+        for columns in turns[:count]:
+            function.load(columns[2])
+            function.output(*columns)
+        if function.shape.right:
+            function.pad(turns[count][2])
+            function.output(*turns[count])
+        if name != "two":
+            emit(f"b {local('done')}")
+
+
+def _row_of_stride_2(function: _Depthwise) -> None:
+    """Emit a row: two outputs a turn, then none or one."""
+    emit, local = function.emit, function.local
+    a, b, c = _COLUMNS
+    emit("subs x11, x11, #2", f"b.lt {local('rest')}")
+    function.label("two")
+    for columns in ((a, b, c), (c, b, a)):
+        function.load(*columns[1:])
+        function.output(*columns)
+    emit("subs x11, x11, #2", f"b.ge {local('two')}")
+    function.label("rest")
+    emit(f"tbz x11, #0, {local('even')}")
+    function.load(b, c)
+    function.output(a, b, c)
+    if function.shape.right:
+        function.load(b)
+        function.pad(a)
+        function.output(c, b, a)
+    emit(f"b {local('done')}")
+    function.label("even")
+    if function.shape.right:
+        function.load(b)
+        function.pad(c)
+        function.output(a, b, c)
 
 
 def _output(

@@ -19,7 +19,7 @@ from thumbnet.compile.kernels.neon.accumulation import (
     run_lengths,
 )
 from thumbnet.compile.kernels.neon.assembly import Epilogue, Function
-from thumbnet.compile.kernels.neon.depthwise_assembly import BLOCK, depthwise_kernel
+from thumbnet.compile.kernels.neon.depthwise_assembly import BLOCK, DepthwiseShape, depthwise_kernel
 from thumbnet.compile.kernels.neon.narrow_assembly import VECTOR, WIDTHS, fits_registers, narrow_kernel
 from thumbnet.compile.kernels.neon.pointwise_assembly import (
     CHANNELS,
@@ -57,7 +57,7 @@ def kept_by_layer(make: Callable[[ConvolutionLayer], Made]) -> Callable[[Convolu
 
 
 def block_starts(channels: int, block: int) -> list[int]:
-    """Return the first channel of each block; the last one reaches back over channels that are done rather than beyond."""
+    """Return the first channel of each block; the last one reaches back over channels that are done."""
     return [min(start, max(channels - block, 0)) for start in range(0, channels, block)]
 
 
@@ -122,8 +122,8 @@ def pack_pointwise(layer: Convolution) -> dict[str, NDArray[Any]]:
     Returns
     -------
     dict
-        weight: int8, for each tile parameters (64 bytes) and ``[K / 16 rounded up][4][16]``, channels that are not there
-        repeating the last; schedule: int16 ``[tile][TILE_PIXELS][plan.schedule_length]``.
+        weight: int8, for each tile parameters (64 bytes) and ``[K / 16 rounded up][4][16]``, channels that are not
+        there repeating the last; schedule: int16 ``[tile][TILE_PIXELS][plan.schedule_length]``.
     """
     plan, weight = plan_pointwise(layer), weight_matrix(layer)
     outputs, inputs = weight.shape
@@ -190,7 +190,8 @@ def pack_narrow(layer: Convolution, plan: NarrowPlan) -> dict[str, NDArray[Any]]
     Returns
     -------
     dict
-        weight: int8, zero point and clamp (48 bytes), then for each block of the plan its parameters and ``[K][width]``.
+        weight: int8, zero point and clamp (48 bytes), then for each block of the plan its parameters and
+        ``[K][width]``.
     """
     weight, r = weight_matrix(layer), layer.requantization
     records = [vector_ends(r)]
@@ -235,7 +236,7 @@ def plan_depthwise(layer: DepthwiseConvolution) -> DepthwisePlan:
     right = (width - 1) * layer.stride[1] - left + 3 > layer.input_shape[1]
     epilogue = Epilogue.of(layer.requantization)
     functions = {
-        count: depthwise_kernel(layer.stride[0], count, left=bool(left), right=right, epilogue=epilogue)
+        count: depthwise_kernel(DepthwiseShape(layer.stride[0], count, bool(left), right, epilogue))
         for count in sorted(set(parts))
     }
     return DepthwisePlan(tuple(starts), parts, functions)

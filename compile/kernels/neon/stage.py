@@ -50,7 +50,7 @@ class NeonStage(RollingStage):
     """Emits the kernel of one chain; parameters as in `RollingStage`, `window_bytes` being 1."""
 
     instruction_set = "neon"
-    headers = (Path(__file__).with_name("thumbnet_neon.h"),)
+    headers: tuple[Path, ...] = (Path(__file__).with_name("thumbnet_neon.h"),)
     one_pixel_kinds = frozenset({"fully_connected", "average_pool"})
     bytes_read_beyond = _SLACK
     window_sizes = (1,)

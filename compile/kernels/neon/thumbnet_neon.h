@@ -22,6 +22,7 @@
 #define TN_LAYER static __attribute__((noinline, unused))
 
 #if TN_NEON
+#include <arm_neon.h>
 /* A function in top-level assembly, local to the file: the compiler sees only a declaration, and so assumes the full
  * calling convention. */
 #define TN_NEON_FN(NAME, BODY)                                                                                         \
@@ -176,11 +177,34 @@ TN_INLINE int8_t tn_requantize(int32_t acc, int shift, int32_t multiplier, int32
 /* clamp((a * MA + b * MB + ADDED) >> SHIFT): a residual add. In place allowed. */
 #define TN_DEF_NEON_ADD(NAME, MA, MB, ADDED, SHIFT, LO, HI)                                                            \
     TN_LAYER void NAME(int8_t *out, const int8_t *a, const int8_t *b, int32_t count) {                                 \
-        for (int32_t i = 0; i < count; ++i) {                                                                          \
+        int32_t i = 0;                                                                                                 \
+        TN_NEON_ADD16(MA, MB, ADDED, SHIFT, LO, HI)                                                                    \
+        for (; i < count; ++i) {                                                                                       \
             const int32_t value = (a[i] * (MA) + b[i] * (MB) + (ADDED)) >> (SHIFT);                                    \
             out[i] = (int8_t)(value<(LO) ? (LO) : value>(HI) ? (HI) : value);                                          \
         }                                                                                                              \
     }
+#if TN_NEON
+/* Four sums in int32, shifted and narrowed: what saturates the clamp would change anyway. */
+TN_INLINE int16x4_t tn_add4(int16x4_t a, int16x4_t b, int16_t ma, int16_t mb, int32_t added, const int shift) {
+    const int32x4_t sum = vmlal_n_s16(vmlal_n_s16(vdupq_n_s32(added), a, ma), b, mb);
+    return vqmovn_s32(vshlq_s32(sum, vdupq_n_s32(-shift)));
+}
+#define TN_NEON_ADD16(MA, MB, ADDED, SHIFT, LO, HI)                                                                    \
+    for (; i + 16 <= count; i += 16) {                                                                                 \
+        const int8x16_t x = vld1q_s8(a + i), y = vld1q_s8(b + i);                                                      \
+        const int16x8_t x0 = vmovl_s8(vget_low_s8(x)), x1 = vmovl_high_s8(x);                                          \
+        const int16x8_t y0 = vmovl_s8(vget_low_s8(y)), y1 = vmovl_high_s8(y);                                          \
+        const int16x8_t low = vcombine_s16(tn_add4(vget_low_s16(x0), vget_low_s16(y0), MA, MB, ADDED, SHIFT),          \
+                                           tn_add4(vget_high_s16(x0), vget_high_s16(y0), MA, MB, ADDED, SHIFT));       \
+        const int16x8_t high = vcombine_s16(tn_add4(vget_low_s16(x1), vget_low_s16(y1), MA, MB, ADDED, SHIFT),         \
+                                            tn_add4(vget_high_s16(x1), vget_high_s16(y1), MA, MB, ADDED, SHIFT));      \
+        const int8x16_t sum = vqmovn_high_s16(vqmovn_s16(low), high);                                                  \
+        vst1q_s8(out + i, vminq_s8(vmaxq_s8(sum, vdupq_n_s8(LO)), vdupq_n_s8(HI)));                                    \
+    }
+#else
+#define TN_NEON_ADD16(MA, MB, ADDED, SHIFT, LO, HI)
+#endif
 
 /* The mean of all PIXELS pixels of C channels. */
 #define TN_DEF_NEON_AVERAGE(NAME, PIXELS, C, BIAS, MULTIPLIER, SHIFT, ZP, LO, HI)                                      \
