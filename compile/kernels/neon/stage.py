@@ -254,13 +254,17 @@ class NeonStage(RollingStage):
     def _im2col(self, layer: Convolution, row: Index) -> None:
         height, width, channels = layer.input_shape
         top, left, _, _ = layer.padding
+        self._read_rows(layer, row)
+        if self.streamed:
+            # Just the rows under the kernel are there, those beyond the image filled.
+            height, top, row = layer.kernel[0], 0, 0
         name = self._define_shaped(
             "NEON_IM2COL",
             "im2col",
             *(height, width, channels, *layer.kernel, *layer.stride, top, left),
             *(layer.output_shape[1], act_stride(layer), layer.input_zero_point),
         )
-        self._call(name, self._at("input0", 0), self._at("act", 0), row)
+        self._call(name, self._at("image" if self.streamed else "input0", 0), self._at("act", 0), row)
 
     def _carry(self, window: str, *sizes: int) -> None:
         move, kept, _, _ = sizes

@@ -1,0 +1,154 @@
+"""Chains of layers on the kernels for Cortex-A: every size of step gives the reference's bytes.
+
+On the host under sanitizers these are the kernels' portable twins; the assembly of the same C runs in QEMU's user mode.
+"""
+
+import subprocess
+
+import numpy as np
+import pytest
+
+from thumbnet.compile.kernels.dotprod.stage import DotprodStage
+from thumbnet.compile.kernels.layouts import nhwc_layout
+from thumbnet.compile.kernels.neon.stage import NeonStage
+from thumbnet.compile.kernels.overlap import overlap_distance
+from thumbnet.compile.network.reference import run_reference_layers
+from thumbnet.compile.plan.choose_plan import PlacedPlan
+from thumbnet.compile.plan.lowered_network import build_stages, lower_network
+from thumbnet.compile.plan.place_tensors import place_tensors
+from thumbnet.compile.plan.stage_graph import StagePlan
+
+from ..c_harness import MAIN, build, emit_lowered, run_stages
+from ..networks import EDGE_NETWORKS, chain_network, make_convolution, make_image, one_layer_network
+from ..plan.test_stage_graph import small_mobilenet
+from .test_dsp_chains import CHAINS
+
+SETS = {"neon": (NeonStage, "cortex-a72"), "dotprod": (DotprodStage, "cortex-a76")}
+GCC = "aarch64-linux-gnu-gcc"
+#: One wrong instruction each, and the kernels whose bytes it must change.
+PLANTED = {
+    "a product": ("neon", "smlal v8.8h, v0.8b, v4.8b", "smlal v8.8h, v1.8b, v4.8b"),
+    "a widened sum": ("neon", "sadalp v20.4s", "saddlp v20.4s"),
+    "a column": ("neon", "ld1 {v20.16b}, [x8], x2", "ld1 {v20.16b}, [x9], x2"),
+    "a dot product": ("dotprod", "v3.4b[1]", "v3.4b[2]"),
+    "a bias": ("dotprod", "mov x17, sp", "add x17, sp, #16"),
+}
+
+
+def _lower(network, stage_class, *, rows, block_bytes=None, over=True):
+    chain, source, target = network.layers, nhwc_layout(network.input_shape), nhwc_layout(network.output.output_shape)
+    stage = stage_class(chain, source, target, rows=rows, window_bytes=1, block_bytes=block_bytes)
+    plan = StagePlan(chain, stage, source, target, overlap_distance(stage) if over else None, 0, 0, 0.0)
+    return build_stages(network, PlacedPlan([plan], place_tensors(network, [plan])))
+
+
+def _build_a64(folder, core):
+    (folder / "main.c").write_text(MAIN.format(name="net", NAME="NET"))
+    sources = ["net.c", "net_layers.c", "net_weights.c", "main.c"]
+    flags = ("-std=gnu11", "-O2", f"-mcpu={core}", "-Wall", "-Wextra", "-Werror", "-static")
+    done = subprocess.run([GCC, *flags, *sources, "-o", "a64"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    runner = folder / "run_a64"
+    runner.write_text(f'#!/bin/sh\nexec qemu-aarch64 -cpu {core} "$(dirname "$0")/a64"\n')
+    runner.chmod(0o755)
+    return runner
+
+
+def _check(network, lowered, folder, *, core=None):
+    emit_lowered(lowered, folder)
+    image = make_image(network)
+    [found] = run_stages(build(folder) if core is None else _build_a64(folder, core), lowered, [image])
+    expected = run_reference_layers(network, image)[network.output.name]
+    assert expected.std() > 1
+    np.testing.assert_array_equal(found[network.output.name], expected)
+
+
+@pytest.mark.parametrize("rows", [1, 100])
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("kernels", SETS)
+def test_twins(kernels, name, rows, tmp_path):
+    network = chain_network(*CHAINS[name])
+    _check(network, _lower(network, SETS[kernels][0], rows=rows, block_bytes=(None, 200)[rows % 2]), tmp_path)
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools(GCC, "qemu-aarch64")
+@pytest.mark.parametrize("rows", [2, 100])
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("kernels", SETS)
+def test_assembly(kernels, name, rows, tmp_path):
+    stage_class, core = SETS[kernels]
+    network = chain_network(*CHAINS[name])
+    _check(network, _lower(network, stage_class, rows=rows, block_bytes=(None, 200)[rows % 2]), tmp_path, core=core)
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools(GCC, "qemu-aarch64")
+@pytest.mark.parametrize("size", [(12, 12), (7, 9)])
+@pytest.mark.parametrize("kernels", SETS)
+def test_an_inverted_residual(kernels, size, tmp_path):
+    stage_class, core = SETS[kernels]
+    network = chain_network(size, (8, 24, 8), "residual")
+    _check(network, _lower(network, stage_class, rows=2), tmp_path, core=core)
+    _check(network, _lower(network, stage_class, rows=100, over=False), tmp_path / "twins")
+
+
+@pytest.mark.parametrize("name", EDGE_NETWORKS)
+@pytest.mark.parametrize("kernels", SETS)
+def test_shapes_at_the_edges(kernels, name, tmp_path):
+    network = EDGE_NETWORKS[name]()
+    _check(network, _lower(network, SETS[kernels][0], rows=2), tmp_path)
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools(GCC, "qemu-aarch64")
+@pytest.mark.parametrize("kernels", SETS)
+@pytest.mark.parametrize(
+    ("size", "inputs", "outputs"),
+    [((3, 3), 1, 1), ((2, 7), 3, 2), ((5, 5), 17, 13), ((1, 8), 40, 5), ((4, 4), 24, 100), ((1, 1), 60, 3)],
+)
+def test_any_number_of_channels(kernels, size, inputs, outputs, tmp_path):
+    stage_class, core = SETS[kernels]
+    network = one_layer_network(make_convolution(np.random.default_rng(0), (*size, inputs), outputs=outputs))
+    lowered = lower_network(network, 1 << 20, kernels=stage_class)
+    _check(network, lowered, tmp_path, core=core)
+    _check(network, lowered, tmp_path / "twins")
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools(GCC, "qemu-aarch64")
+@pytest.mark.parametrize("bug", PLANTED)
+def test_planted_bugs_are_seen(bug, tmp_path):
+    kernels, right, wrong = PLANTED[bug]
+    stage_class, core = SETS[kernels]
+    network = chain_network((16, 16), (16, 36, 40), "same")
+    lowered = _lower(network, stage_class, rows=100)
+    emit_lowered(lowered, tmp_path)
+    layers = tmp_path / "net_layers.c"
+    text = layers.read_text()
+    assert right in text
+    layers.write_text(text.replace(right, wrong))
+    image = make_image(network)
+    [found] = run_stages(_build_a64(tmp_path, core), lowered, [image])
+    expected = run_reference_layers(network, image)[network.output.name]
+    assert not np.array_equal(found[network.output.name], expected)
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools(GCC, "qemu-aarch64")
+@pytest.mark.parametrize("kernels", SETS)
+def test_every_plan_gives_the_references_bytes(kernels, tmp_path):
+    stage_class, core = SETS[kernels]
+    network = small_mobilenet()
+    choices = lower_network(network, kernels=stage_class, spent_on_ram=0.0).choices
+    assert len(choices) > 3
+    image = make_image(network)
+    expected = run_reference_layers(network, image)
+    for index, limit in enumerate(
+        {choice.arena_bytes for choice in (choices[0], choices[len(choices) // 2], choices[-1])}
+    ):
+        lowered = lower_network(network, limit, kernels=stage_class)
+        emit_lowered(lowered, tmp_path / str(index))
+        [found] = run_stages(_build_a64(tmp_path / str(index), core), lowered, [image])
+        for layer, output in found.items():
+            np.testing.assert_array_equal(output, expected[layer], err_msg=f"{layer}, plan {index}")
