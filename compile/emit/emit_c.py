@@ -18,6 +18,8 @@ from thumbnet.compile.plan.lowered_network import LoweredNetwork, Stage
 from thumbnet.compile.plan.place_tensors import scratch_name
 
 _FOLDER = Path(__file__).parent
+#: The header of kernels that share their work among threads.
+THREADS_HEADER = "thumbnet_threads.h"
 _CTYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
 
 
@@ -70,6 +72,7 @@ def emit_c(
         "stages": [
             _stage_context(symbol, stage, lowered) for symbol, stage in zip(symbols, lowered.stages, strict=True)
         ],
+        "threads": any(header.name == THREADS_HEADER for header in lowered.headers),
         "kernels_header": lowered.headers[0].name if lowered.headers else None,
         "definitions": list(dict.fromkeys(line for stage in lowered.stages for line in stage.kernel.definitions)),
     }

@@ -35,13 +35,17 @@ class DotprodStage(NeonStage):
         for group in plan.groups:
             functions = plan.functions(group.channels)
             self.definitions += [function.definition("TN_DOTPROD_FN") for function in functions]
-            shape = (plan.inputs, source[2], layer.output_shape[2], group.channels, *requantized(layer.requantization))
-            name = self._define_kernel("DOTPROD_POINTWISE", "pointwise", functions, *shape)
+            channels = layer.output_shape[2]
+            shape = (
+                *(plan.inputs, source[2], channels, group.channels, group.tiles),
+                *requantized(layer.requantization),
+            )
+            kernel = self._define_kernel("DOTPROD_POINTWISE", "pointwise", functions, *shape)
+            weight = self._at(f"weight{index}", at)
             self._call(
-                name,
+                self._shared_pixels(kernel, layer, source[2]),
                 self._at(source[0], source[1]),
                 self._at(target[0], target[1] + group.first),
-                self._at(f"weight{index}", at),
-                *(pixels, group.tiles),
+                *(weight, weight, pixels),
             )
             at += group.tiles * plan.tile_bytes(group.channels)

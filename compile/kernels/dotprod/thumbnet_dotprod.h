@@ -9,11 +9,13 @@
  * next. */
 #if TN_NEON && defined(__ARM_FEATURE_DOTPROD)
 #define TN_DOTPROD_FN TN_NEON_FN
-#define TN_DEF_DOTPROD_POINTWISE(NAME, SEVEN, FOUR, TWO, ONE, K, IN, OUT, N, SHIFT, ZP, LO, HI)                        \
+#define TN_DEF_DOTPROD_POINTWISE(NAME, SEVEN, FOUR, TWO, ONE, K, IN, OUT, N, TILES, SHIFT, ZP, LO, HI)                 \
     tn_tile_t SEVEN, FOUR, TWO, ONE;                                                                                   \
-    TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *weights, int32_t pixels, int32_t tiles) {          \
+    TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *weights, const void *more, int32_t pixels) {       \
+        (void)more;                                                                                                    \
         const void *const steps = (const void *)(intptr_t)(((K) + 3) / 4 / 4);                                         \
-        for (; tiles > 0; --tiles, out += (N), weights += 8 * (N) + 48 + ((K) + 3) / 4 * 4 * (N)) {                    \
+        for (int32_t tile = 0; tile < (TILES);                                                                         \
+             ++tile, out += (N), weights += 8 * (N) + 48 + ((K) + 3) / 4 * 4 * (N)) {                                  \
             const int8_t *const matrix = weights + 8 * (N) + 48, *from = in;                                           \
             int8_t *to = out;                                                                                          \
             const int32_t sevens = pixels / 7, rest = pixels % 7;                                                      \
@@ -35,9 +37,10 @@
     }
 #else
 #define TN_DOTPROD_FN(NAME, BODY)
-#define TN_DEF_DOTPROD_POINTWISE(NAME, SEVEN, FOUR, TWO, ONE, K, IN, OUT, N, SHIFT, ZP, LO, HI)                        \
-    TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *weights, int32_t pixels, int32_t tiles) {          \
-        for (; tiles > 0; --tiles, out += (N), weights += 8 * (N) + 48 + ((K) + 3) / 4 * 4 * (N))                      \
+#define TN_DEF_DOTPROD_POINTWISE(NAME, SEVEN, FOUR, TWO, ONE, K, IN, OUT, N, TILES, SHIFT, ZP, LO, HI)                 \
+    TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *weights, const void *more, int32_t pixels) {       \
+        (void)more;                                                                                                    \
+        for (int32_t tile = 0; tile < (TILES); ++tile, out += (N), weights += 8 * (N) + 48 + ((K) + 3) / 4 * 4 * (N))  \
             for (int32_t pixel = 0; pixel < pixels; ++pixel)                                                           \
                 for (int c = 0; c < (N); ++c) {                                                                        \
                     int32_t acc = tn_load32(weights + 4 * c);                                                          \

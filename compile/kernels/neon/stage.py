@@ -42,6 +42,8 @@ from thumbnet.compile.network.integer_network import (
 
 #: What the kernels may read or write beyond a tensor: a vector.
 _SLACK = 16
+#: Multiply-accumulates that are worth the waking of a thread.
+_SHARED_MACS = 100_000
 #: Output channels that a kernel writes at least.
 _LEAST_CHANNELS = 4
 
@@ -50,7 +52,7 @@ class NeonStage(RollingStage):
     """Emits the kernel of one chain; parameters as in `RollingStage`, `window_bytes` being 1."""
 
     instruction_set = "neon"
-    headers: tuple[Path, ...] = (Path(__file__).with_name("thumbnet_neon.h"),)
+    headers: tuple[Path, ...] = tuple(Path(__file__).with_name(f"thumbnet_{part}.h") for part in ("neon", "threads"))
     one_pixel_kinds = frozenset({"fully_connected", "average_pool"})
     bytes_read_beyond = _SLACK
     window_sizes = (1,)
@@ -168,13 +170,15 @@ class NeonStage(RollingStage):
         )
         name = _named(f"depthwise_{'_'.join(map(str, plan.functions))}", *shape)
         self._define("NEON_DEPTHWISE", name, kernels, *shape)
+        grain = max(_SHARED_MACS // (9 * width * channels), 1)
+        shared = self._define("SHARED_ROWS", f"shared_{name}", name, stride, width * act_stride(layer), grain)
         row, rows = first * stride - layer.padding[0], layer.input_shape[0]
         if index > 0:
             row, rows = self._window_position(index, step, row), self.windows[index].shape[0]
         # A few instructions a step; the columns beyond the image are the kernel's.
         self._call("memset", self._at("padding", 0), layer.input_zero_point, layer.input_shape[1] * channels)
         self._call(
-            name,
+            shared,
             self._at("input0" if index == 0 else f"window{index}", 0),
             self._at("act", 0),
             self._at(f"weight{index}", 0),
@@ -218,14 +222,24 @@ class NeonStage(RollingStage):
             *(int(layer.weight[0].size), source[2], channels, channels, plan.schedule_length),
             *requantized(layer.requantization),
         )
+        kernel = self._define_kernel("NEON_POINTWISE", "pointwise", functions, *shape)
         self._call(
-            self._define_kernel("NEON_POINTWISE", "pointwise", functions, *shape),
+            self._shared_pixels(kernel, layer, source[2]),
             self._at(source[0], source[1]),
             self._at(target[0], target[1]),
             self._at(f"weight{index}", 0),
             self._at(f"schedule{index}", 0),
             pixels,
         )
+
+    def _shared_pixels(self, kernel: str, layer: Convolution, pixel_bytes: int) -> str:
+        """Define the function that shares a convolution's pixels among threads, where that does no harm."""
+        channels = layer.output_shape[2]
+        if channels < _LEAST_CHANNELS:
+            # A pixel's tile is written over the next ones, which may be another thread's.
+            return kernel
+        grain = max(_SHARED_MACS // layer.weight.size, 1)
+        return self._define("SHARED_PIXELS", f"shared_{kernel}", kernel, pixel_bytes, channels, grain)
 
     def _define_kernel(self, macro: str, stem: str, functions: Sequence[Function], *shape: int) -> str:
         """Define what walks over a layer with assembly functions."""
@@ -242,8 +256,9 @@ class NeonStage(RollingStage):
             function = narrow_kernel(width, parts, plan.epilogue)
             self.definitions.append(function.definition())
             shape = (inputs, source[2], channels, width, *requantized(layer.requantization))
+            kernel = self._define_kernel("NEON_NARROW", f"narrow{len(parts)}", [function], *shape)
             self._call(
-                self._define_kernel("NEON_NARROW", f"narrow{len(parts)}", [function], *shape),
+                self._shared_pixels(kernel, layer, source[2]),
                 self._at(source[0], source[1]),
                 self._at(target[0], target[1] + start),
                 self._at(f"weight{index}", parameters),

@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "thumbnet_threads.h"
+
 #if defined(__aarch64__) && defined(__ARM_NEON) && !defined(TN_PORTABLE)
 #define TN_NEON 1
 #else

@@ -152,3 +152,59 @@ def test_every_plan_gives_the_references_bytes(kernels, tmp_path):
         [found] = run_stages(_build_a64(tmp_path / str(index), core), lowered, [image])
         for layer, output in found.items():
             np.testing.assert_array_equal(output, expected[layer], err_msg=f"{layer}, plan {index}")
+
+
+#: Runs a network with a parallel-for of real threads, and says how many pieces there were.
+THREADED = """
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "net.h"
+typedef struct { net_task_t *task; void *context; int32_t piece; } job_t;
+static int32_t most;
+static void *do_job(void *of) { job_t *job = of; job->task(job->context, job->piece); return NULL; }
+static void parallel_for(net_task_t *task, void *context, int32_t pieces, void *user) {
+    pthread_t threads[16];
+    job_t jobs[16];
+    if (pieces > 16 || user != &most)
+        abort();
+    most = pieces > most ? pieces : most;
+    for (int32_t i = 0; i < pieces; ++i) {
+        jobs[i] = (job_t){task, context, i};
+        pthread_create(&threads[i], NULL, do_job, &jobs[i]);
+    }
+    for (int32_t i = 0; i < pieces; ++i)
+        pthread_join(threads[i], NULL);
+}
+int main(int count, char **arguments) {
+    if (count > 1)
+        net_set_threads(atoi(arguments[1]), parallel_for, &most);
+    if (fread(net_input(), 1, NET_INPUT_BYTES, stdin) != NET_INPUT_BYTES)
+        return 1;
+    net_run();
+    fwrite(net_output(), 1, NET_OUTPUT_BYTES, stdout);
+    fprintf(stderr, "%d", (int)most);
+    return 0;
+}
+"""
+
+
+@pytest.mark.needs_tools("gcc")
+@pytest.mark.parametrize("kernels", SETS)
+def test_any_number_of_threads_gives_the_same_bytes(kernels, tmp_path):
+    network = chain_network((48, 40), (16, 64, 48), "same")
+    lowered = lower_network(network, 1 << 22, kernels=SETS[kernels][0])
+    emit_lowered(lowered, tmp_path)
+    (tmp_path / "threads.c").write_text(THREADED)
+    sources = ["net.c", "net_layers.c", "net_weights.c", "threads.c"]
+    flags = ("-std=gnu11", "-O1", "-fsanitize=thread", "-pthread")
+    subprocess.run(["gcc", *flags, *sources, "-o", "threads"], cwd=tmp_path, check=True, capture_output=True)
+    image = make_image(network)
+    expected = run_reference_layers(network, image)[network.output.name]
+    assert expected.std() > 1
+    for threads, pieces in (((), 0), (("1",), 0), (("2",), 2), (("4",), 4)):
+        done = subprocess.run(
+            [tmp_path / "threads", *threads], input=image.tobytes(), capture_output=True, check=True, text=False
+        )
+        assert done.stdout == expected.tobytes()
+        assert done.stderr == str(pieces).encode(), done.stderr.decode()
