@@ -41,7 +41,7 @@ def compile_network(
 
 def make_request(files: NetworkFiles, board: Board, options: CompileOptions = DEFAULT_OPTIONS) -> CompileRequest:
     """Return what the compiler takes."""
-    trained = load_model(files.model, files.weights, files.classes)
+    trained = load_model(files.model, files.weights, files.classes, weights_key=files.weights_key)
     images = [] if files.calibration is None else load_labels(files.calibration)[: files.calibration_limit]
     spec, preprocessing = trained.spec, trained.preprocessing
     ranges = trained.activation_quant if files.calibration is None else None
