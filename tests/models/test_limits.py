@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tflite
 import torch
 
 from thumbnet.models import weights_file
@@ -255,3 +256,31 @@ def test_vectors_of_a_tflite_file_that_reach_beyond_it(shared_data, tmp_path):
         except pytest.fail.Exception:
             continue
         assert str(path) in line
+
+
+def _patch(whole, place, form, value):
+    changed = bytearray(whole)
+    struct.pack_into(form, changed, place, value)
+    return bytes(changed)
+
+
+def test_fields_of_a_tflite_file(shared_data, tmp_path):
+    whole = (shared_data / "models" / "vww_96_int8.tflite").read_bytes()
+    path = tmp_path / "x.tflite"
+    graph = tflite.Model.GetRootAsModel(whole, 0).Subgraphs(0)
+    operator = graph.Operators(4)
+    weight = graph.Tensors(operator.Inputs(1))
+    inputs = operator._tab.Vector(operator._tab.Offset(6))
+    shape = weight._tab.Vector(weight._tab.Offset(4))
+    quantization = weight.Quantization()
+    scale = quantization._tab.Vector(quantization._tab.Offset(8))
+    # The image in place of what the layer before gives; a tensor beyond the last one; weights and bias exchanged.
+    patches = [(inputs, "<i", graph.Inputs(0)), (inputs + 4, "<i", graph.TensorsLength()), (inputs, "<i", -1)]
+    patches += [(inputs + 4, "<i", operator.Inputs(2)), (inputs + 8, "<i", operator.Inputs(1))]
+    patches += [(shape, "<i", value) for value in (-1, 0, 1 << 30)]
+    patches += [(scale, "<f", value) for value in (0.0, -1.0, float("nan"), float("inf"), 1e30)]
+    assert struct.unpack_from("<i", whole, inputs)[0] == graph.Operators(3).Outputs(0)
+    for place, form, value in patches:
+        path.write_bytes(_patch(whole, place, form, value))
+        line = assert_refused(path, "vww_96")
+        assert "damaged" in line or "not quantized" in line, (place, value)
