@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,8 @@ from thumbnet.compile.errors import ArtifactError, DoesNotFitError
 from thumbnet.compile.request import DEFAULT_OPTIONS, CompileOptions, CompileRequest
 from thumbnet.models.preprocessing import LabelledImage, input_quant, load_labels
 from thumbnet.models.state_dict import write_checkpoint
+from thumbnet.models.stored import list_units
+from thumbnet.models.variants import get_spec
 from thumbnet.models.weights import TrainedModel, find_bundled, load_model
 from thumbnet.targets.board import Board
 from thumbnet.targets.device import Device
@@ -33,15 +36,18 @@ def compile_network(
     ModelError, CompileError
         Of the specific type for what is wrong.
     """
+    request = make_request(files, board, options)
     try:
-        return compile_model(make_request(files, board, options), output)
+        return compile_model(request, output)
     except DoesNotFitError as error:
-        raise DoesNotFitError(f"{error}: {suggest_variant(files.model, error)}") from error
+        classes = list_units(request.module)[-1].module.weight.shape[0]
+        spec = replace(get_spec(files.model), classes=classes, input_channels=request.input_shape[0])
+        raise DoesNotFitError(f"{error}: {suggest_variant(spec, error)}") from error
 
 
 def make_request(files: NetworkFiles, board: Board, options: CompileOptions = DEFAULT_OPTIONS) -> CompileRequest:
     """Return what the compiler takes."""
-    trained = load_model(files.model, files.weights, files.classes)
+    trained = load_model(files.model, files.weights, files.classes, weights_key=files.weights_key)
     images = [] if files.calibration is None else load_labels(files.calibration)[: files.calibration_limit]
     spec, preprocessing = trained.spec, trained.preprocessing
     ranges = trained.activation_quant if files.calibration is None else None

@@ -31,6 +31,8 @@ class NetworkFiles:
         Images of it at most.
     classes : int, optional
         Number of classes the weights must have.
+    weights_key : str, optional
+        Which of several sets of weights in the file.
     """
 
     model: str
@@ -38,6 +40,7 @@ class NetworkFiles:
     calibration: Path | None = None
     calibration_limit: int = 32
     classes: int | None = None
+    weights_key: str | None = None
 
 
 #: By the field of `NetworkFiles` and `CompileOptions` that they give.
@@ -54,6 +57,9 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--calibration-limit", type=click.IntRange(min=1), default=32, show_default=True, help="Images at most."
     ),
     "classes": click.option("--classes", type=click.IntRange(min=1), help="Number of classes the weights must have."),
+    "weights_key": click.option(
+        "--weights-key", help="Which set of weights to take from a file that holds several, such as model_ema."
+    ),
     "quantize": click.option("--quantize", type=click.Choice(["int8", "none"]), default="int8", show_default=True),
     "tuning": click.option(
         "--tuning", type=click.Path(path_type=Path, file_okay=False), help="Records of `thumbnet tune`."

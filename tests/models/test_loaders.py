@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from thumbnet.models.conventions import Conventions
 from thumbnet.models.errors import ClassCountError, ModelError, WeightsFileError, WrongVariantError
 from thumbnet.models.preprocessing import load_labels, torchvision_preprocessing, unit_preprocessing
 from thumbnet.models.state_dict import write_checkpoint
@@ -46,7 +47,9 @@ def test_torchvision_state_dict(v2):
     assert (model.activation_quant, model.weight_scales) == (None, None)
     assert not model.module.training
     # The other padding is another network.
-    assert not torch.allclose(load_model("mobilenet_v2_0.35_96", path, padding="same").module(image), network(image))
+    assert not torch.allclose(
+        load_model("mobilenet_v2_0.35_96", path, conventions=Conventions(padding="same")).module(image), network(image)
+    )
 
 
 def test_state_dict_in_the_old_format(v2, tmp_path):
@@ -90,9 +93,15 @@ def test_checkpoint_carries_what_a_name_can_not(tmp_path):
 
 def test_other_variants_are_named(v2):
     _, path = v2
-    with pytest.raises(WrongVariantError, match=r"holds a MobileNet V2 of width 0\.35, not mobilenet_v2_1\.0_96"):
+    with pytest.raises(
+        WrongVariantError,
+        match=r"holds mobilenet_v2_0\.35 with 1000 classes at any resolution, not mobilenet_v2_1\.0_96",
+    ):
         load_model("mobilenet_v2_1.0_96", path)
-    with pytest.raises(WrongVariantError, match=r"holds a MobileNet V2 of width 0\.35, not mobilenet_v1_0\.25_96"):
+    with pytest.raises(
+        WrongVariantError,
+        match=r"holds mobilenet_v2_0\.35 with 1000 classes at any resolution, not mobilenet_v1_0\.25_96",
+    ):
         load_model("mobilenet_v1_0.25_96", path)
 
 
