@@ -14,6 +14,7 @@ from thumbnet.compile.artifact import Artifact, write_manifest
 from thumbnet.models.variants import build_model, get_spec
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
 from thumbnet.runtime_tests.mcu import emulator
+from thumbnet.targets.board import Board
 from thumbnet.targets.registry import get_board
 from thumbnet.tools.network import compile_network
 from thumbnet.tools.network_options import NetworkFiles
@@ -163,7 +164,9 @@ def test_an_arena_that_is_too_small_is_told_with_the_stage(refused, compiled, tm
 @pytest.mark.emulated
 @pytest.mark.slow
 @pytest.mark.needs_tools("aarch64-linux-gnu-gcc", "qemu-aarch64")
-def test_tuning_gives_fewer_instructions_and_the_same_bytes(thumbnet, tmp_path):
+def test_tuning_gives_fewer_instructions_and_the_same_bytes(thumbnet, tmp_path, monkeypatch):
+    # What is tuned are TVM's schedules: the untuned ones, not our own kernels, are what there is to improve on.
+    monkeypatch.setattr(Board, "instruction_set", None)
     common = (DIGITS, "--calibration", CALIBRATION)
     code, _, err = thumbnet("tune", *common, "--device", "qemu_raspberry_pi_4", "--trials", 24, "-o", tmp_path / "db")
     assert code == 0, err
