@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from thumbnet.models.conventions import Conventions
 from thumbnet.models.errors import ClassCountError, WeightsFileError
 from thumbnet.models.keras_file import read_keras
-from thumbnet.models.layers import Padding
 from thumbnet.models.preprocessing import Preprocessing, hosted_preprocessing, torchvision_preprocessing
 from thumbnet.models.state_dict import Checkpoint, fill_from_checkpoint, read_checkpoint
 from thumbnet.models.stored import StoredNetwork, fill_network, list_residuals, list_units
@@ -21,6 +21,8 @@ from thumbnet.models.variants import BUNDLED, ModelSpec, build_model, get_spec
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 #: Held-out digits with labels, for trying the bundled networks.
 BUNDLED_IMAGES = BUNDLED_FOLDER / "digits"
+#: Digits of the training part, to calibrate them with.
+BUNDLED_CALIBRATION = BUNDLED_FOLDER / "calibration"
 
 _TFLITE_MAGIC = b"TFL3"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -48,6 +50,10 @@ class TrainedModel:
         float32 ``[out_channels]`` by the path of each convolution or linear module: the scales of symmetric int8
         weights. Those of a per-channel file are the file's. A hosted uint8 file has asymmetric weights: a channel
         whose values do not reach beyond 127 steps keeps the file's scale, so is exact, the others get a larger one.
+    assumptions : tuple of str
+        One line for each thing that the file does not say and that was taken as given or as usual.
+    stated : frozenset of str
+        The fields of the preprocessing that the file says; the others are as usual for such files.
     """
 
     spec: ModelSpec
@@ -55,13 +61,17 @@ class TrainedModel:
     preprocessing: Preprocessing
     activation_quant: dict[str, tuple[float, int]] | None = None
     weight_scales: dict[str, NDArray[np.float32]] | None = None
+    assumptions: tuple[str, ...] = ()
+    stated: frozenset[str] = frozenset()
 
 
 def load_model(
     spec_or_name: ModelSpec | str,
     weights: Path | None = None,
     classes: int | None = None,
-    padding: Padding | None = None,
+    *,
+    conventions: Conventions = Conventions(),  # noqa: B008 - frozen
+    weights_key: str | None = None,
 ) -> TrainedModel:
     """Build a network and fill it from a file, whose format is told by its content.
 
@@ -77,8 +87,10 @@ def load_model(
         The file; None takes the bundled weights of the named network.
     classes : int or None
         Number of classes the file must have; None takes any.
-    padding : {"same", "symmetric"} or None
-        None takes the file's: SAME for TensorFlow's files, symmetric for a plain state dict of a V2 (torchvision).
+    conventions : Conventions
+        What the person says of padding, batch norm epsilon and activation; what is left open follows from the file.
+    weights_key : str or None
+        Which of several sets of weights in the file; None takes the one that `TrainedModel.assumptions` then names.
 
     Raises
     ------
@@ -101,8 +113,8 @@ def load_model(
         )
     spec = replace(spec, classes=content.classes, input_channels=content.input_channels)
     if isinstance(content, Checkpoint):
-        return _load_checkpoint(spec, file, content, padding)
-    return _load_stored(spec, file, content, padding)
+        return _load_checkpoint(spec, file, content, conventions)
+    return _load_stored(spec, file, content, conventions)
 
 
 def find_bundled(spec: ModelSpec) -> Path:
@@ -138,13 +150,15 @@ def _read_file(file: Path) -> StoredNetwork | Checkpoint:
     )
 
 
-def _load_checkpoint(spec: ModelSpec, file: Path, checkpoint: Checkpoint, padding: Padding | None) -> TrainedModel:
+def _load_checkpoint(spec: ModelSpec, file: Path, checkpoint: Checkpoint, conventions: Conventions) -> TrainedModel:
     own = checkpoint.spec
     if own is not None:
         # A checkpoint knows what a name can't say.
-        spec = replace(spec, activation=own.activation, padding=padding or own.padding, bn_epsilon=own.bn_epsilon)
+        spec = replace(
+            spec, activation=own.activation, padding=conventions.padding or own.padding, bn_epsilon=own.bn_epsilon
+        )
     else:
-        spec = replace(spec, padding=padding or ("symmetric" if spec.version == "v2" else spec.padding))
+        spec = replace(spec, padding=conventions.padding or ("symmetric" if spec.version == "v2" else spec.padding))
     network = build_model(spec)
     fill_from_checkpoint(network, checkpoint, spec, file)
     preprocessing = checkpoint.preprocessing
@@ -153,15 +167,23 @@ def _load_checkpoint(spec: ModelSpec, file: Path, checkpoint: Checkpoint, paddin
             preprocessing = torchvision_preprocessing(spec.resolution, spec.input_channels)
         else:
             preprocessing = hosted_preprocessing(spec.resolution, spec.classes, spec.input_channels)
-    return TrainedModel(spec, network.eval(), preprocessing)
+    # A checkpoint's preprocessing is what it was trained with, or what a person has said.
+    stated = frozenset() if checkpoint.preprocessing is None else frozenset(vars(checkpoint.preprocessing))
+    return TrainedModel(spec, network.eval(), preprocessing, stated=stated)
 
 
-def _load_stored(spec: ModelSpec, file: Path, stored: StoredNetwork, padding: Padding | None) -> TrainedModel:
-    spec = replace(spec, activation=stored.activation, padding=padding or "same")
+def _load_stored(spec: ModelSpec, file: Path, stored: StoredNetwork, conventions: Conventions) -> TrainedModel:
+    spec = replace(spec, activation=stored.activation, padding=conventions.padding or "same")
     network = build_model(spec)
     fill_network(network, stored, spec, file)
     return TrainedModel(
-        spec, network.eval(), stored.preprocessing, _name_quants(network, stored, file), _name_scales(network, stored)
+        spec,
+        network.eval(),
+        stored.preprocessing,
+        _name_quants(network, stored, file),
+        _name_scales(network, stored),
+        # From the quantization of its input.
+        stated=frozenset() if stored.input_quant is None else frozenset({"mean", "std"}),
     )
 
 

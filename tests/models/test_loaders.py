@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from thumbnet.models.conventions import Conventions
 from thumbnet.models.errors import ClassCountError, ModelError, WeightsFileError, WrongVariantError
-from thumbnet.models.preprocessing import load_labels, torchvision_preprocessing, unit_preprocessing
+from thumbnet.models.image_folder import list_images
+from thumbnet.models.preprocessing import torchvision_preprocessing, unit_preprocessing
 from thumbnet.models.state_dict import write_checkpoint
 from thumbnet.models.stored import list_residuals, list_units
 from thumbnet.models.variants import ModelSpec, build_model, get_spec
@@ -46,7 +48,9 @@ def test_torchvision_state_dict(v2):
     assert (model.activation_quant, model.weight_scales) == (None, None)
     assert not model.module.training
     # The other padding is another network.
-    assert not torch.allclose(load_model("mobilenet_v2_0.35_96", path, padding="same").module(image), network(image))
+    assert not torch.allclose(
+        load_model("mobilenet_v2_0.35_96", path, conventions=Conventions("same")).module(image), network(image)
+    )
 
 
 def test_state_dict_in_the_old_format(v2, tmp_path):
@@ -192,7 +196,7 @@ def test_units_and_residuals_are_in_the_order_of_execution():
 def test_bundled_networks_know_the_bundled_digits(name):
     assert find_bundled(get_spec(name)).stat().st_size < 1_000_000
     model = load_model(name)
-    images = load_labels(BUNDLED_IMAGES)
+    images = list_images(BUNDLED_IMAGES).images
     assert len(images) == 100
     pixels = np.stack([model.preprocessing.pixels(image.path) for image in images])
     with torch.no_grad():
