@@ -92,7 +92,7 @@ def read_preprocessing_file(path: Path) -> dict[str, Any]:
         if name not in _CHECKS:
             near = difflib.get_close_matches(name, _CHECKS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(_CHECKS)}"
-            raise PreprocessingError(f"{path}: {name} is not known; {hint}")
+            raise PreprocessingError(f"{path}: {name!r:.60} is not known; {hint}")
         if name in ("mean", "std"):
             table[name] = tuple(table[name]) if isinstance(table[name], list) else (table[name],)
         try:
@@ -104,35 +104,36 @@ def read_preprocessing_file(path: Path) -> dict[str, Any]:
 
 def _check_colours(name: str, values: object) -> None:
     if not isinstance(values, tuple) or not values:
-        raise PreprocessingError(f"{name} {values!r}: must be one number, or one a channel")
+        raise PreprocessingError(f"{name} {values!r:.60}: must be one number, or one a channel")
     for value in values:
-        if not _is_number(value) or not 0 <= value <= 1 or (name == "std" and value == 0):
-            hint = f": {value:g} / 255 is {value / 255:.4g}" if _is_number(value) and 1 < value <= 255 else ""
+        if not is_number(value) or not 0 <= value <= 1 or (name == "std" and value == 0):
+            hint = f": {value:g} / 255 is {value / 255:.4g}" if is_number(value) and 1 < value <= 255 else ""
             least = "above 0" if name == "std" else "at least 0"
             raise PreprocessingError(
-                f"{name} {value!r}: must be a number, {least} and at most 1, for pixels scaled to 0..1{hint}"
+                f"{name} {value!r:.60}: must be a number, {least} and at most 1, for pixels scaled to 0..1{hint}"
             )
 
 
 def _check_fraction(name: str, value: float) -> None:
-    if not _is_number(value) or not 0 < value <= 1:
-        raise PreprocessingError(f"{name} {value!r}: must be a number above 0 and at most 1")
+    if not is_number(value) or not 0 < value <= 1:
+        raise PreprocessingError(f"{name} {value!r:.60}: must be a number above 0 and at most 1")
 
 
 def _check_offset(name: str, value: object) -> None:
     if type(value) is not int or value not in (0, 1):
-        raise PreprocessingError(f"{name} {value!r}: must be 0, or 1 where class 0 is the background")
+        raise PreprocessingError(f"{name} {value!r:.60}: must be 0, or 1 where class 0 is the background")
 
 
 def _one_of(choices: Sequence[str]) -> Callable[[str, object], None]:
     def check(name: str, value: object) -> None:
-        if value not in choices:
-            raise PreprocessingError(f"{name} {value!r}: must be one of {', '.join(choices)}")
+        if not isinstance(value, str) or value not in choices:
+            raise PreprocessingError(f"{name} {value!r:.60}: must be one of {', '.join(choices)}")
 
     return check
 
 
-def _is_number(value: Any) -> bool:  # noqa: ANN401 - whatever TOML holds
+def is_number(value: Any) -> bool:  # noqa: ANN401 - whatever a file holds
+    """Say whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

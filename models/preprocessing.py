@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from thumbnet.models.errors import ImageError, PreprocessingError
-from thumbnet.models.given_preprocessing import GivenPreprocessing, Interpolation, ResizeMode, check_value
+from thumbnet.models.given_preprocessing import GivenPreprocessing, Interpolation, ResizeMode, check_value, is_number
 from thumbnet.models.image_file import LARGEST_IMAGE, read_image
 
 #: Part of the image's height and width that evaluation on ImageNet keeps, by Inception's, torchvision's and timm's
@@ -64,17 +64,17 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         """Refuse what no image can be brought to."""
-        if not (len(self.mean) == len(self.std) == self.channels):
-            raise PreprocessingError(
-                f"{len(self.mean)} means and {len(self.std)} standard deviations for {self.channels} channels; give one"
-                " of each a channel"
-            )
+        for name in ("resolution", "channels"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise PreprocessingError(f"{name} {value!r:.60}: must be a whole number above 0")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if not isinstance(values, tuple) or len(values) != self.channels or not all(map(is_number, values)):
+                raise PreprocessingError(f"{name} {values!r:.60}: must be {self.channels} numbers, one a channel")
+        if min(self.std) <= 0:
+            raise PreprocessingError(f"std {self.std!r:.60}: must be above 0")
         for name in ("crop_fraction", "resize_mode", "interpolation", "label_offset"):
             check_value(name, getattr(self, name))
-        if not all(math.isfinite(mean) for mean in self.mean) or not all(0 < std < math.inf for std in self.std):
-            raise PreprocessingError(
-                f"mean {self.mean}, standard deviation {self.std}: must be finite, the latter above 0"
-            )
 
     @property
     def short_side(self) -> int:

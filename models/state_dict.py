@@ -1,4 +1,4 @@
-"""Reads and writes PyTorch weights: plain state dicts (torchvision's too), and thumbnet's own checkpoints."""
+"""Reads and writes PyTorch weights: state dicts of others, and thumbnet's own checkpoints."""
 
 from __future__ import annotations
 
@@ -6,27 +6,35 @@ import contextlib
 import dataclasses
 import io
 import os
-import pickle
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import nn
 
 from thumbnet.models.errors import ModelError, WeightsFileError, WrongVariantError
+from thumbnet.models.key_names import CLASSIFIER, NamedWeights, name_weights
+from thumbnet.models.nearest_variant import check_shapes
 from thumbnet.models.preprocessing import Preprocessing
-from thumbnet.models.stored import USUAL_WIDTHS
-from thumbnet.models.variants import ModelSpec, Version, build_model
+from thumbnet.models.pytorch_file import read_pytorch
+from thumbnet.models.stored import check_folding
+from thumbnet.models.variants import ModelSpec, build_model
+from thumbnet.models.weight_sets import FIRST_WEIGHTS, WeightSet, choose_weights
+from thumbnet.models.weights_file import shorten
 
 FORMAT = "thumbnet-checkpoint"
 FORMAT_VERSION = 1
 #: Counts training batches; no part of the network.
 _COUNTER = "num_batches_tracked"
-_FIRST_WEIGHT = "features.0.0.weight"
+_LONGEST_NAME = 100
+_CONVOLUTION_DIMS = 4
+#: Mean and deviation are in units of a pixel, 0 to 255.
+_LARGEST_PIXEL_MEAN = 1e6
 
 
 @dataclass(frozen=True)
@@ -35,55 +43,82 @@ class Checkpoint:
 
     Parameters
     ----------
-    state : dict
-        Parameters and batch norm statistics by name, float32.
+    weights : NamedWeights
+        As stored: nothing of their values is known yet.
     spec : ModelSpec or None
         The network, None in a plain state dict.
     preprocessing : Preprocessing or None
         What its input expects, None in a plain state dict.
+    assumptions : tuple of str
+        What was assumed in reading it, a line each.
     """
 
-    state: dict[str, torch.Tensor]
+    weights: NamedWeights
     spec: ModelSpec | None = None
     preprocessing: Preprocessing | None = None
+    assumptions: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
         """Outputs of the classifier."""
-        return int(self._classifier().shape[0])
+        return int(self.weights.tensors[f"{CLASSIFIER[self.weights.version]}.weight"].shape[0])
 
     @property
     def input_channels(self) -> int:
         """Channels of the image."""
-        return int(self.state[_FIRST_WEIGHT].shape[1])
+        shape = self.weights.tensors[FIRST_WEIGHTS[0]].shape
+        return int(shape[1]) if len(shape) == _CONVOLUTION_DIMS else 0
 
-    def _classifier(self) -> torch.Tensor:
-        return self.state.get("classifier.1.weight", self.state.get("classifier.weight", torch.empty(0)))
-
-    def is_mobilenet(self) -> bool:
-        """Say whether the first convolution and the classifier are there, in the shapes they have to have."""
-        first = self.state.get(_FIRST_WEIGHT)
-        return first is not None and first.ndim == 4 and self._classifier().ndim == 2
+    @property
+    def first_weight(self) -> str:
+        """What the file calls the weight that takes the image."""
+        return self.weights.file_names[FIRST_WEIGHTS[0]]
 
 
-def read_checkpoint(file: Path, data: bytes) -> Checkpoint:
+def read_checkpoint(file: Path, data: bytes, weights_key: str | None = None) -> Checkpoint:
     """Read a PyTorch file as data only: nothing in it is run.
 
     Raises
     ------
     WeightsFileError
-        The file is damaged, holds more than weights, is no state dict, or has values that are not finite.
+        The file is damaged, holds no float weights, or has none or several under `weights_key`.
+    WrongVariantError
+        It is of another network than a MobileNet.
+    """
+    content = read_pytorch(file, data)
+    if isinstance(content, Mapping) and content.get("format") == FORMAT:
+        if weights_key is not None:
+            raise WeightsFileError(f"{file}: a thumbnet checkpoint has one set of weights; leave --weights-key out")
+        return _read_own(file, content)
+    return _read_set(file, *choose_weights(file, content, weights_key))
+
+
+def is_safetensors(data: bytes) -> bool:
+    """Say whether a file begins as safetensors do: the header's length in 8 bytes, then the header in JSON."""
+    return data[8:9] == b"{" and 2 <= int.from_bytes(data[:8], "little") <= len(data) - 8
+
+
+def read_safetensors(file: Path, data: bytes, weights_key: str | None = None) -> Checkpoint:
+    """Read a safetensors file.
+
+    Raises
+    ------
+    WeightsFileError
+        As of `read_checkpoint`.
+    WrongVariantError
+        It is of another network than a MobileNet.
     """
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
-        raise WeightsFileError(f"{file}: damaged, or a PyTorch file with more than weights in it") from error
-    # A pickle of bytes that were never one can fail in any way inside the unpickler.
-    except (AttributeError, IndexError, TypeError, OverflowError, MemoryError) as error:
-        raise WeightsFileError(f"{file}: damaged, or no PyTorch file") from error
-    if isinstance(content, Mapping) and content.get("format") == FORMAT:
-        return _read_own(file, content)
-    return _checked(file, Checkpoint(_read_state(file, content)))
+        content = safetensors.torch.load(data)
+    # KeyError: a number type that PyTorch doesn't have.
+    except (safetensors.SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
+        raise WeightsFileError(f"{file}: a damaged safetensors file; get it again") from error
+    return _read_set(file, *choose_weights(file, content, weights_key))
+
+
+def _read_set(file: Path, weights: WeightSet, assumptions: tuple[str, ...]) -> Checkpoint:
+    _check_tensors(file, weights.tensors)
+    return Checkpoint(name_weights(file, weights), assumptions=assumptions)
 
 
 def write_checkpoint(
@@ -140,13 +175,15 @@ def write_checkpoint(
             Path(aside).unlink()
 
 
-def fill_from_checkpoint(network: nn.Module, checkpoint: Checkpoint, spec: ModelSpec, file: Path) -> None:
-    """Put a checkpoint's weights into the network of a spec.
+def fill_from_checkpoint(checkpoint: Checkpoint, spec: ModelSpec, file: Path) -> nn.Module:
+    """Return the network of a spec with a checkpoint's weights.
 
     Raises
     ------
     WrongVariantError
         Names or shapes differ from the spec's.
+    WeightsFileError
+        A weight is not a finite number, or a variance is negative.
     """
     own = checkpoint.spec
     if own is not None and (own.version, own.width_multiplier, own.resolution) != (
@@ -155,64 +192,119 @@ def fill_from_checkpoint(network: nn.Module, checkpoint: Checkpoint, spec: Model
         spec.resolution,
     ):
         raise WrongVariantError(
-            f"{file}: holds {own.name}, not {spec.name}; name that model or give the weights of this"
+            f"{file}: holds {shorten(own.name)}, not {spec.name}; name that model or give the weights of this"
         )
-    if _shapes(network.state_dict()) != _shapes(checkpoint.state):
-        found = name_checkpoint(checkpoint)
-        raise WrongVariantError(
-            f"{file}: holds {found or 'no MobileNet known here'}, not {spec.name};"
-            " name that model or give the weights of this"
+    check_shapes(checkpoint.weights, spec, file)
+    names = checkpoint.weights.file_names
+    state = {name: _read_values(file, names[name], tensor) for name, tensor in checkpoint.weights.tensors.items()}
+    bias = f"{CLASSIFIER[spec.version]}.bias"
+    state.setdefault(bias, torch.zeros(spec.classes))
+    network = build_model(spec)
+    network.load_state_dict(state, strict=False)
+    check_folding(network, file, {path.rpartition(".")[0]: name.rpartition(".")[0] for path, name in names.items()})
+    return network
+
+
+def _check_tensors(file: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Refuse what is no plain tensor of floats, before anything is computed with it."""
+    if names := [name for name in tensors if "fake_quant" in name or "activation_post_process" in name]:
+        raise WeightsFileError(
+            f"{file}: weights in quantization-aware training with torch.ao (observers such as {shorten(names[0])}),"
+            " whose ranges are not read; save the state dict of the float model, and compile it with --calibration"
         )
-    network.load_state_dict(checkpoint.state, strict=False)
+    if any(tensor.is_quantized for tensor in tensors.values()) or any("_packed_params" in name for name in tensors):
+        raise WeightsFileError(
+            f"{file}: a network that torch.ao quantized and converted, which is not read; save the state dict of the"
+            " float model, and compile it with --calibration"
+        )
+    for name, tensor in tensors.items():
+        if problem := _find_problem(tensor):
+            raise WeightsFileError(f"{file}: {shorten(name)} {problem}; save the model's float weights on the CPU")
 
 
-def name_checkpoint(checkpoint: Checkpoint) -> str | None:
-    """Return the version and width a state dict belongs to, or None (a resolution is not in it)."""
-    shapes = _shapes(checkpoint.state)
-    versions: tuple[Version, ...] = ("v1", "v2")
-    for version in versions:
-        for width in USUAL_WIDTHS:
-            spec = ModelSpec("", version, width, 224, checkpoint.classes, checkpoint.input_channels)
-            with torch.device("meta"):
-                if _shapes(build_model(spec).state_dict()) == shapes:
-                    return f"a MobileNet {version.upper()} of width {width:g}"
-    return None
+def _find_problem(tensor: torch.Tensor) -> str | None:
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "is a sparse or nested tensor"
+    if tensor.device.type != "cpu":
+        return f"has no values (device {tensor.device.type})"
+    if not tensor.is_floating_point() and tensor.ndim:
+        return f"holds {str(tensor.dtype).removeprefix('torch.')}, not floats"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return (
+            f"is {'x'.join(map(str, tensor.shape))} of {tensor.untyped_storage().nbytes():,} bytes (an expanded view)"
+        )
+    return "is empty" if not tensor.numel() else None
 
 
-def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith(_COUNTER)}
+def _read_values(file: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    values = tensor.detach().to(torch.float32)
+    if not bool(torch.isfinite(values).all()):
+        raise WeightsFileError(
+            f"{file}: {shorten(name)} holds values that are no finite numbers in float32; get the file again"
+        )
+    if name.endswith("running_var") and bool((values < 0).any()):
+        raise WeightsFileError(
+            f"{file}: {shorten(name)} holds a variance of {float(values.min()):g}, below 0; get the file again"
+        )
+    return values
 
 
 def _read_own(file: Path, content: Mapping[str, Any]) -> Checkpoint:
     if content.get("version") != FORMAT_VERSION:
         raise WeightsFileError(
-            f"{file}: checkpoint version {content.get('version')}, this thumbnet reads {FORMAT_VERSION}; train it again"
+            f"{file}: checkpoint version {shorten(content.get('version'))}, this thumbnet reads {FORMAT_VERSION};"
+            " train it again"
         )
     try:
+        name = content["spec"]["name"]
+        if not isinstance(name, str) or len(name) > _LONGEST_NAME:
+            raise TypeError("no name of a network")
         spec = ModelSpec(**content["spec"])
         preprocessing = Preprocessing(**content["preprocessing"])
         state = content["state_dict"]
-    except (KeyError, TypeError, ModelError) as error:
+        tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+    except ModelError as error:
+        raise WeightsFileError(f"{file}: a damaged thumbnet checkpoint ({error}); train it again") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise WeightsFileError(f"{file}: a damaged thumbnet checkpoint; train it again") from error
-    return _checked(file, Checkpoint(_read_state(file, state), spec, preprocessing))
-
-
-def _read_state(file: Path, content: object) -> dict[str, torch.Tensor]:
-    if not isinstance(content, Mapping) or not content:
-        raise WeightsFileError(f"{file}: holds a {type(content).__name__}, not a state dict")
-    state: dict[str, torch.Tensor] = {}
-    for name, tensor in content.items():
-        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise WeightsFileError(
-                f"{file}: {name!r} is a {type(tensor).__name__}, not a weight; save model.state_dict()"
-            )
-        if not bool(torch.isfinite(tensor).all()):
-            raise WeightsFileError(f"{file}: {name} holds values that are no finite numbers; get the file again")
-        state[name] = tensor if name.endswith(_COUNTER) else tensor.to(torch.float32)
-    return state
-
-
-def _checked(file: Path, checkpoint: Checkpoint) -> Checkpoint:
-    if not checkpoint.is_mobilenet():
-        raise WrongVariantError(f"{file}: a state dict of another network: no {_FIRST_WEIGHT} or classifier as here")
+    if FIRST_WEIGHTS[0] not in tensors:
+        raise WeightsFileError(f"{file}: a damaged thumbnet checkpoint, without {FIRST_WEIGHTS[0]}; train it again")
+    _check_tensors(file, tensors)
+    checkpoint = Checkpoint(name_weights(file, WeightSet("", tensors, {})), spec, preprocessing)
+    _check_preprocessing(file, checkpoint)
     return checkpoint
+
+
+def _check_preprocessing(file: Path, checkpoint: Checkpoint) -> None:
+    """Refuse a preprocessing that gives another input than the network takes."""
+    spec, preprocessing, channels = checkpoint.spec, checkpoint.preprocessing, checkpoint.input_channels
+    assert spec is not None and preprocessing is not None
+    if not all(_is_plain(value) for value in vars(preprocessing).values()):
+        raise WeightsFileError(f"{file}: its preprocessing has values that are no numbers or words; train it again")
+    if (preprocessing.resolution, preprocessing.channels) != (spec.resolution, channels):
+        raise WeightsFileError(
+            f"{file}: its preprocessing gives {shorten(preprocessing.resolution)} pixels of"
+            f" {shorten(preprocessing.channels)} channels, the network takes {spec.resolution} of {channels};"
+            " train it again"
+        )
+    if not all(_are_numbers(values, channels) for values in (preprocessing.mean, preprocessing.std)):
+        raise WeightsFileError(f"{file}: mean and std of its preprocessing are not {channels} numbers; train it again")
+    if min(preprocessing.std) <= 0 or not _are_numbers((preprocessing.crop_fraction,), 1):
+        raise WeightsFileError(f"{file}: its preprocessing has a std of 0 or below, or no crop; train it again")
+    if not 0 < preprocessing.crop_fraction <= 1 or preprocessing.label_offset not in (0, 1):
+        raise WeightsFileError(
+            f"{file}: its preprocessing keeps {shorten(preprocessing.crop_fraction)} of an image (0 to 1) and counts"
+            f" classes from {shorten(preprocessing.label_offset)} (0 or 1); train it again"
+        )
+
+
+def _is_plain(value: object) -> bool:
+    return all(isinstance(part, str | int | float | None) for part in (value if isinstance(value, tuple) else (value,)))
+
+
+def _are_numbers(values: object, count: int) -> bool:
+    return (
+        isinstance(values, tuple)
+        and len(values) == count
+        and all(isinstance(value, int | float) and abs(value) < _LARGEST_PIXEL_MEAN for value in values)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from thumbnet.models.layers import Activation
 from thumbnet.models.mobilenet_v2 import InvertedResidual
 from thumbnet.models.preprocessing import Preprocessing
 from thumbnet.models.variants import ModelSpec, Version, build_model, format_name
+from thumbnet.models.weights_file import shorten
 
 LayerKind = Literal["conv", "depthwise", "linear"]
 
@@ -106,6 +108,17 @@ class StoredNetwork:
         """Channels of the image."""
         return int(self.layers[0].weight.shape[1])
 
+    @property
+    def first_weight(self) -> str:
+        """What the file calls the layer that takes the image."""
+        return self.layers[0].name
+
+    @property
+    def bn_epsilon(self) -> float | None:
+        """Added to the variance in every batch norm, None where they are folded or differ."""
+        epsilons = {layer.batch_norm.epsilon for layer in self.layers if layer.batch_norm is not None}
+        return epsilons.pop() if len(epsilons) == 1 else None
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -154,14 +167,21 @@ def fill_network(network: nn.Module, stored: StoredNetwork, spec: ModelSpec, fil
     WrongVariantError
         Resolution, number, kind, stride or shape of the layers differ from the spec's.
     WeightsFileError
-        A weight is not a finite number.
+        A weight is not a finite number, or a variance is negative.
     """
     units = list_units(network)
     check_variant(stored, spec, file)
     for unit, layer in zip(units, stored.layers, strict=True):
         parts = (layer.weight, layer.bias, *(vars(layer.batch_norm).values() if layer.batch_norm else ()))
         if not all(np.isfinite(part).all() for part in parts):
-            raise WeightsFileError(f"{file}: {layer.name} holds values that are no finite numbers; get the file again")
+            raise WeightsFileError(
+                f"{file}: {shorten(layer.name)} holds values that are no finite numbers; get the file again"
+            )
+        if layer.batch_norm is not None and (layer.batch_norm.variance < 0).any():
+            raise WeightsFileError(
+                f"{file}: the batch norm after {shorten(layer.name)} holds a variance of"
+                f" {layer.batch_norm.variance.min():g}, below 0; get the file again"
+            )
         with torch.no_grad():
             unit.module.weight.copy_(torch.from_numpy(layer.weight))
             if unit.batch_norm is None:
@@ -169,6 +189,40 @@ def fill_network(network: nn.Module, stored: StoredNetwork, spec: ModelSpec, fil
                 unit.module.bias.copy_(torch.from_numpy(layer.bias))
             else:
                 _fill_batch_norm(unit.batch_norm, layer)
+    check_folding(network, file, {unit.path: layer.name for unit, layer in zip(units, stored.layers, strict=True)})
+
+
+def check_folding(network: nn.Module, file: Path, names: Mapping[str, str]) -> None:
+    """Check that each batch norm can be folded into its convolution.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        A MobileNet with its weights.
+    file : Path
+        Where they are from.
+    names : dict
+        From the paths of its convolutions to the file's names.
+
+    Raises
+    ------
+    WeightsFileError
+        A folded weight or bias is no finite number in float32.
+    """
+    for unit in list_units(network):
+        norm = unit.batch_norm
+        if norm is None:
+            continue
+        assert norm.running_var is not None and norm.running_mean is not None
+        with torch.no_grad():
+            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+            folded = unit.module.weight * scale.reshape(-1, 1, 1, 1)
+            bias = norm.bias - norm.running_mean * scale
+        if not bool(torch.isfinite(folded).all() and torch.isfinite(bias).all()):
+            raise WeightsFileError(
+                f"{file}: {shorten(names[unit.path])} with its batch norm folded in holds values that are no finite"
+                " numbers; get the file again"
+            )
 
 
 def _fill_batch_norm(module: nn.BatchNorm2d, layer: StoredLayer) -> None:

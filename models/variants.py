@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch import nn
 
+from thumbnet.models.conventions import Conventions
 from thumbnet.models.errors import ModelError, UnknownModelError
 from thumbnet.models.layers import Activation, Padding
 from thumbnet.models.mobilenet_v1 import MobileNetV1
@@ -61,22 +62,26 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         """Refuse what no network can be made of."""
-        if self.version not in BUILDERS:
-            raise ModelError(f"{self.name}: MobileNet version {self.version} is not known; known: v1, v2")
-        if not 0 < self.width_multiplier <= LARGEST_WIDTH:
+        if not isinstance(self.version, str) or self.version not in BUILDERS:
+            raise ModelError(f"{self.name}: MobileNet version {self.version!r:.40} is not known; known: v1, v2")
+        if not isinstance(self.width_multiplier, float | int) or not 0 < self.width_multiplier <= LARGEST_WIDTH:
             raise ModelError(
-                f"{self.name}: width multiplier {self.width_multiplier} is not in 0 to {LARGEST_WIDTH:g};"
+                f"{self.name}: width multiplier {self.width_multiplier!r:.40} is not in 0 to {LARGEST_WIDTH:g};"
                 " 0.25 to 1.4 are usual"
             )
-        if self.resolution not in RESOLUTIONS:
+        if not isinstance(self.resolution, int) or self.resolution not in RESOLUTIONS:
             raise ModelError(
-                f"{self.name}: resolution {self.resolution} is not in {RESOLUTIONS[0]} to {RESOLUTIONS[-1]};"
+                f"{self.name}: resolution {self.resolution!r:.40} is not in {RESOLUTIONS[0]} to {RESOLUTIONS[-1]};"
                 " 96 to 224 are usual"
             )
-        if self.classes < 1 or self.input_channels < 1:
+        counts = (self.classes, self.input_channels)
+        if not all(isinstance(count, int) and count >= 1 for count in counts):
             raise ModelError(
-                f"{self.name}: {self.classes} classes of {self.input_channels}-channel images; both must be at least 1"
+                f"{self.name}: {counts[0]!r:.40} classes of {counts[1]!r:.40}-channel images; both must be at least 1"
             )
+        conventions = Conventions(self.padding, self.bn_epsilon, self.activation)
+        if None in vars(conventions).values():
+            raise ModelError(f"{self.name}: has no padding, batch norm epsilon or activation; all three must be given")
 
 
 BUILDERS: dict[Version, type[MobileNetV1] | type[MobileNetV2]] = {"v1": MobileNetV1, "v2": MobileNetV2}

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from thumbnet.models.conventions import Conventions
+from thumbnet.models import pytorch_file
+from thumbnet.models.conventions import UNSAID, Conventions
 from thumbnet.models.errors import ClassCountError, WeightsFileError
 from thumbnet.models.keras_file import read_keras
-from thumbnet.models.preprocessing import Preprocessing, hosted_preprocessing, torchvision_preprocessing
-from thumbnet.models.state_dict import Checkpoint, fill_from_checkpoint, read_checkpoint
+from thumbnet.models.key_names import IMPLIED
+from thumbnet.models.preprocessing import (
+    Preprocessing,
+    hosted_preprocessing,
+    timm_preprocessing,
+    torchvision_preprocessing,
+)
+from thumbnet.models.state_dict import (
+    Checkpoint,
+    fill_from_checkpoint,
+    is_safetensors,
+    read_checkpoint,
+    read_safetensors,
+)
 from thumbnet.models.stored import StoredNetwork, fill_network, list_residuals, list_units
 from thumbnet.models.tflite_file import read_tflite
 from thumbnet.models.variants import BUNDLED, ModelSpec, build_model, get_spec
+from thumbnet.models.weights_file import read_weights_file, shorten
 
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 #: Held-out digits with labels, for trying the bundled networks.
@@ -26,8 +41,8 @@ BUNDLED_CALIBRATION = BUNDLED_FOLDER / "calibration"
 
 _TFLITE_MAGIC = b"TFL3"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-#: A zip (torch.save since 1.6), or a bare pickle (before).
-_TORCH_MAGICS = (b"PK\x03\x04", b"\x80\x02")
+#: Gray and RGB: what an image file becomes.
+IMAGE_CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True)
@@ -51,9 +66,9 @@ class TrainedModel:
         weights. Those of a per-channel file are the file's. A hosted uint8 file has asymmetric weights: a channel
         whose values do not reach beyond 127 steps keeps the file's scale, so is exact, the others get a larger one.
     assumptions : tuple of str
-        One line for each thing that the file does not say and that was taken as given or as usual.
+        One line for each thing that the file does not say and that was taken as given or as usual, preprocessing apart.
     stated : frozenset of str
-        The fields of the preprocessing that the file says; the others are as usual for such files.
+        The fields of conventions and preprocessing that the file says; the others are as usual for such files.
     """
 
     spec: ModelSpec
@@ -70,7 +85,7 @@ def load_model(
     weights: Path | None = None,
     classes: int | None = None,
     *,
-    conventions: Conventions = Conventions(),  # noqa: B008 - frozen
+    conventions: Conventions = UNSAID,
     weights_key: str | None = None,
 ) -> TrainedModel:
     """Build a network and fill it from a file, whose format is told by its content.
@@ -105,11 +120,16 @@ def load_model(
     """
     spec = get_spec(spec_or_name) if isinstance(spec_or_name, str) else spec_or_name
     file = find_bundled(spec) if weights is None else weights
-    content = _read_file(file)
+    content = _read_file(file, weights_key)
     if classes is not None and classes != content.classes:
         raise ClassCountError(
             f"{file}: has {content.classes} classes, {classes} were asked for; ask for {content.classes} or"
             " give other weights"
+        )
+    if content.input_channels not in IMAGE_CHANNELS:
+        raise WeightsFileError(
+            f"{file}: {shorten(content.first_weight)} takes images of {content.input_channels} channels; networks of"
+            " 1 (gray) and 3 (RGB) are read"
         )
     spec = replace(spec, classes=content.classes, input_channels=content.input_channels)
     if isinstance(content, Checkpoint):
@@ -131,49 +151,46 @@ def find_bundled(spec: ModelSpec) -> Path:
     return BUNDLED_FOLDER / f"{spec.name}.pt"
 
 
-def _read_file(file: Path) -> StoredNetwork | Checkpoint:
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError as error:
-        raise WeightsFileError(f"{file}: no such weights file") from error
-    except OSError as error:
-        raise WeightsFileError(f"{file}: can't be read ({error.strerror})") from error
+def _read_file(file: Path, weights_key: str | None) -> StoredNetwork | Checkpoint:
+    data = read_weights_file(file)
+    if is_safetensors(data):
+        return read_safetensors(file, data, weights_key)
+    if data.startswith(pytorch_file.MAGICS):
+        return read_checkpoint(file, data, weights_key)
+    if weights_key is not None:
+        raise WeightsFileError(f"{file}: no PyTorch file, so it has no sets of weights by key; leave --weights-key out")
     if data[4:8] == _TFLITE_MAGIC:
         return read_tflite(file, data)
     if data.startswith(_HDF5_MAGIC):
         return read_keras(file, data)
-    if data.startswith(_TORCH_MAGICS):
-        return read_checkpoint(file, data)
     size = f"{len(data)} bytes" if data else "empty"
     raise WeightsFileError(
-        f"{file}: no weights file known here ({size}); read are PyTorch, quantized TFLite, Keras .h5"
+        f"{file}: no weights file known here ({size}); read are PyTorch, safetensors, quantized TFLite, Keras .h5"
     )
 
 
-def _load_checkpoint(spec: ModelSpec, file: Path, checkpoint: Checkpoint, conventions: Conventions) -> TrainedModel:
-    own = checkpoint.spec
-    if own is not None:
-        # A checkpoint knows what a name can't say.
-        spec = replace(
-            spec, activation=own.activation, padding=conventions.padding or own.padding, bn_epsilon=own.bn_epsilon
-        )
+def _load_checkpoint(spec: ModelSpec, file: Path, checkpoint: Checkpoint, said: Conventions) -> TrainedModel:
+    assumptions = checkpoint.assumptions
+    own, preprocessing = checkpoint.spec, checkpoint.preprocessing
+    if own is not None and preprocessing is not None:
+        spec = _follow_file(spec, file, Conventions(own.padding, own.bn_epsilon, own.activation), said)
+        network = fill_from_checkpoint(checkpoint, spec, file).eval()
+        return TrainedModel(spec, network, preprocessing, stated=frozenset((*vars(preprocessing), *vars(said))))
+    origin, implied = IMPLIED[checkpoint.weights.origin]
+    # The names are those of the file's version, which may be another than the spec's: that is found out by its shapes.
+    spec = replace(spec, **{**vars(implied), **_list_said(said)})
+    network = fill_from_checkpoint(checkpoint, spec, file)
+    assumptions += _describe_conventions(spec, origin, said)
+    if checkpoint.weights.origin == "thumbnet":
+        preprocessing = hosted_preprocessing(spec.resolution, spec.classes, spec.input_channels)
     else:
-        spec = replace(spec, padding=conventions.padding or ("symmetric" if spec.version == "v2" else spec.padding))
-    network = build_model(spec)
-    fill_from_checkpoint(network, checkpoint, spec, file)
-    preprocessing = checkpoint.preprocessing
-    if preprocessing is None:
-        if spec.version == "v2":
-            preprocessing = torchvision_preprocessing(spec.resolution, spec.input_channels)
-        else:
-            preprocessing = hosted_preprocessing(spec.resolution, spec.classes, spec.input_channels)
-    # A checkpoint's preprocessing is what it was trained with, or what a person has said.
-    stated = frozenset() if checkpoint.preprocessing is None else frozenset(vars(checkpoint.preprocessing))
-    return TrainedModel(spec, network.eval(), preprocessing, stated=stated)
+        make = timm_preprocessing if checkpoint.weights.origin == "timm" else torchvision_preprocessing
+        preprocessing = make(spec.resolution, spec.input_channels)
+    return TrainedModel(spec, network.eval(), preprocessing, assumptions=assumptions)
 
 
-def _load_stored(spec: ModelSpec, file: Path, stored: StoredNetwork, conventions: Conventions) -> TrainedModel:
-    spec = replace(spec, activation=stored.activation, padding=conventions.padding or "same")
+def _load_stored(spec: ModelSpec, file: Path, stored: StoredNetwork, said: Conventions) -> TrainedModel:
+    spec = _follow_file(spec, file, Conventions("same", stored.bn_epsilon, stored.activation), said)
     network = build_model(spec)
     fill_network(network, stored, spec, file)
     return TrainedModel(
@@ -182,9 +199,48 @@ def _load_stored(spec: ModelSpec, file: Path, stored: StoredNetwork, conventions
         stored.preprocessing,
         _name_quants(network, stored, file),
         _name_scales(network, stored),
-        # From the quantization of its input.
-        stated=frozenset() if stored.input_quant is None else frozenset({"mean", "std"}),
+        # The quantization of the input tells what a pixel becomes.
+        stated=frozenset((*vars(said), *(() if stored.input_quant is None else ("mean", "std")))),
     )
+
+
+def _list_said(said: Conventions) -> dict[str, Any]:
+    return {name: value for name, value in vars(said).items() if value is not None}
+
+
+def _name_option(convention: str) -> str:
+    return f"--{convention.replace('_', '-')}"
+
+
+def _follow_file(spec: ModelSpec, file: Path, known: Conventions, said: Conventions) -> ModelSpec:
+    """Return a spec with what a file says, which nobody may contradict."""
+    for name, value in _list_said(said).items():
+        if value != getattr(known, name):
+            raise WeightsFileError(
+                f"{file}: has {name.replace('_', ' ')} {getattr(known, name)}, not {value}; leave"
+                f" {_name_option(name)} out"
+            )
+    return replace(spec, **_list_said(known))
+
+
+def _describe_conventions(spec: ModelSpec, origin: str, said: Conventions) -> tuple[str, ...]:
+    """Return a line for what was taken as usual where the weights come from, and one for what the person said."""
+    words = {
+        "padding": f"padding {spec.padding}",
+        "bn_epsilon": f"batch norm epsilon {spec.bn_epsilon:g}",
+        "activation": f"activation {spec.activation}",
+    }
+    told = _list_said(said)
+    taken = [name for name in words if name not in told]
+    lines = []
+    if taken:
+        options = ", ".join(map(_name_option, taken))
+        lines.append(
+            f"{', '.join(words[name] for name in taken)}: as of {origin}; the file doesn't say, {options} would"
+        )
+    if told:
+        lines.append(f"{', '.join(words[name] for name in told)}: as told")
+    return tuple(lines)
 
 
 def _name_quants(network: nn.Module, stored: StoredNetwork, file: Path) -> dict[str, tuple[float, int]] | None:

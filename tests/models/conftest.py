@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from .state_dicts import make_torchvision
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():
@@ -9,3 +11,13 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return make_torchvision()
+
+
+@pytest.fixture(scope="module")
+def state(network):
+    return network.state_dict()

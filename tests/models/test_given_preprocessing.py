@@ -39,9 +39,9 @@ def test_a_file_says_all(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("means = 0.5", "means is not known; did you mean mean?"),
-        ("colour = 'RGB'", "colour is not known; known are mean, std,"),
-        ("[preprocessing]\nmean = 0.5", "preprocessing is not known"),
+        ("means = 0.5", "'means' is not known; did you mean mean?"),
+        ("colour = 'RGB'", "'colour' is not known; known are mean, std,"),
+        ("[preprocessing]\nmean = 0.5", "'preprocessing' is not known"),
         ("mean = 'half'\nstd = 1.0", "mean 'half': must be a number"),
         ("mean = []\nstd = 1.0", "mean (): must be one number, or one a channel"),
         ("mean = [0.5, true]\nstd = 1.0", "mean True: must be a number"),

@@ -49,7 +49,7 @@ def test_torchvision_state_dict(v2):
     assert not model.module.training
     # The other padding is another network.
     assert not torch.allclose(
-        load_model("mobilenet_v2_0.35_96", path, conventions=Conventions("same")).module(image), network(image)
+        load_model("mobilenet_v2_0.35_96", path, conventions=Conventions(padding="same")).module(image), network(image)
     )
 
 
@@ -94,9 +94,15 @@ def test_checkpoint_carries_what_a_name_can_not(tmp_path):
 
 def test_other_variants_are_named(v2):
     _, path = v2
-    with pytest.raises(WrongVariantError, match=r"holds a MobileNet V2 of width 0\.35, not mobilenet_v2_1\.0_96"):
+    with pytest.raises(
+        WrongVariantError,
+        match=r"holds mobilenet_v2_0\.35 with 1000 classes at any resolution, not mobilenet_v2_1\.0_96",
+    ):
         load_model("mobilenet_v2_1.0_96", path)
-    with pytest.raises(WrongVariantError, match=r"holds a MobileNet V2 of width 0\.35, not mobilenet_v1_0\.25_96"):
+    with pytest.raises(
+        WrongVariantError,
+        match=r"holds mobilenet_v2_0\.35 with 1000 classes at any resolution, not mobilenet_v1_0\.25_96",
+    ):
         load_model("mobilenet_v1_0.25_96", path)
 
 

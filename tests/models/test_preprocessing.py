@@ -172,7 +172,11 @@ def test_preprocessing_in_words():
 @pytest.mark.parametrize(
     "change",
     [
+        {"resolution": 32.0},
+        {"channels": 0},
         {"mean": (1.0,)},
+        {"mean": [1.0, 1.0, 1.0]},
+        {"std": torch.ones(3)},
         {"std": (1.0, 0.0, 1.0)},
         {"mean": (1.0, float("nan"), 1.0)},
         {"crop_fraction": 1.5},
