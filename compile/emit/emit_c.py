@@ -176,7 +176,7 @@ def _c_float(value: float) -> str:
 def _c_comment(text: str) -> str:
     """Print words in a comment, wrapped at 120 columns; names of files among them must not end it."""
     harmless = " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *")
-    return "\n *   ".join(textwrap.wrap(harmless, 100))
+    return "\n *   ".join(textwrap.wrap(harmless, 100, break_long_words=False, break_on_hyphens=False))
 
 
 def _c_values(array: NDArray[Any]) -> str:
