@@ -39,7 +39,8 @@ def test_lost_preprocessing_is_found_and_its_options_work(thumbnet, bare, tmp_pa
     assert tops == sorted(tops, reverse=True)
     options = re.search(r"The best's options: (.+)\.", out.replace("\n", " "))[1]
     assert options == found["options"]
-    assert "--mean 0 --std 1" in options and "--crop-fraction 1.0" in options
+    # Of digits of 8 x 8 pixels a crop of 0.875 takes nothing off.
+    assert options == "--mean 0 --std 1"
     # With these it is loaded as it was trained.
     code, out, err = thumbnet(*arguments, *options.split())
     assert code == 0, err

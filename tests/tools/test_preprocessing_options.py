@@ -90,7 +90,7 @@ def test_what_is_assumed_is_said_with_the_options_that_would_say_it(thumbnet, ba
     ):
         assert sum(options in line for line in assumptions) == 1, options
         assert options in header
-    assert out.count("assumed") == len(assumptions) == 4
+    assert out.count("│ assumed ") == len(assumptions) == 4
     partly, _ = _compile(
         *(thumbnet, tmp_path / "b", "--weights", bare, "--calibration", BUNDLED_CALIBRATION),
         *("--mean", "0", "--std", "1", "--crop-fraction", "1"),
@@ -102,7 +102,7 @@ def test_what_is_assumed_is_said_with_the_options_that_would_say_it(thumbnet, ba
 def test_of_a_bundled_network_nothing_is_assumed(thumbnet, tmp_path):
     artifact, out = _compile(thumbnet, tmp_path / "a")
     assert artifact.manifest["assumptions"] == []
-    assert "assumed" not in out
+    assert "│ assumed " not in out
     header = (artifact.folder / f"{artifact.name}.h").read_text()
     assert "becomes pixel - 128." in header and "Assumed" not in header
 
