@@ -19,8 +19,10 @@ import torch
 from thumbnet.models.errors import WeightsFileError
 from thumbnet.models.weights_file import check_size, shorten
 
-#: A zip (torch.save since 1.6), or a bare pickle (before).
-MAGICS = (b"PK\x03\x04", b"\x80\x02")
+#: A zip (torch.save since 1.6), or a bare pickle (before), of whatever protocol.
+MAGICS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+#: Of pickle, which is torch.save's own and the only one that PyTorch reads as weights.
+_PROTOCOL = 2
 #: An old file begins with a pickle each of its magic number, its protocol, the machine's word sizes, and its content.
 _OLD_PICKLES = 4
 #: Of the pickle, which holds everything but the weights: a trainer's whole state takes a tenth.
@@ -83,7 +85,7 @@ def read_pytorch(file: Path, data: bytes) -> object:
         The file is damaged or none of torch.save; the message says what it is where that is known.
     """
     try:
-        names = _list_names(_open_archive(file, data) if data.startswith(b"PK") else _cut(data))
+        names = _list_names(file, _open_archive(file, data) if data.startswith(b"PK") else _cut(data))
         attempts = [_stand_for(names, kind) for kind in (Inert, InertMapping)]
     except _DAMAGE as error:
         raise WeightsFileError(f"{file}: a damaged PyTorch file; get it again") from error
@@ -130,11 +132,16 @@ def _cut(data: bytes) -> list[io.BytesIO]:
     return [io.BytesIO(data[:_LARGEST_PICKLE])] * _OLD_PICKLES
 
 
-def _list_names(pickles: list[io.BytesIO]) -> set[str]:
+def _list_names(file: Path, pickles: list[io.BytesIO]) -> set[str]:
     """Return the classes and functions that pickles name."""
     names: set[str] = set()
     for stream in pickles:
         for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name == "PROTO" and argument is not None and argument > _PROTOCOL:
+                raise WeightsFileError(
+                    f"{file}: a pickle of protocol {argument}, of weights only {_PROTOCOL} is read; save them with"
+                    " torch.save(model.state_dict(), NEW_FILE)"
+                )
             if opcode.name == "GLOBAL":
                 names.add(_modernize(str(argument)))
                 if len(names) > _MOST_NAMES:

@@ -17,6 +17,8 @@ from thumbnet.models.conventions import Conventions
 from thumbnet.models.image_folder import ImageSet, LabelledImage, hash_image, load_images
 from thumbnet.models.preprocessing import input_quant
 from thumbnet.models.state_dict import write_checkpoint
+from thumbnet.models.stored import list_units
+from thumbnet.models.variants import get_spec
 from thumbnet.models.weights import BUNDLED_CALIBRATION, TrainedModel, find_bundled, load_model
 from thumbnet.targets.board import Board
 from thumbnet.targets.device import Device
@@ -37,10 +39,13 @@ def compile_network(
     ModelError, CompileError
         Of the specific type for what is wrong.
     """
+    request = make_request(files, board, options)
     try:
-        return compile_model(make_request(files, board, options), output)
+        return compile_model(request, output)
     except DoesNotFitError as error:
-        raise DoesNotFitError(f"{error}: {suggest_variant(files.model, error)}") from error
+        classes = list_units(request.module)[-1].module.weight.shape[0]
+        spec = replace(get_spec(files.model), classes=classes, input_channels=request.input_shape[0])
+        raise DoesNotFitError(f"{error}: {suggest_variant(spec, error)}") from error
 
 
 def make_request(files: NetworkFiles, board: Board, options: CompileOptions = DEFAULT_OPTIONS) -> CompileRequest:

@@ -1,6 +1,7 @@
 """PyTorch files that are no weights: each gets one line that says what it is, or which tensor."""
 
 import collections
+import pickle
 import warnings
 
 import numpy as np
@@ -81,6 +82,13 @@ def test_whole_models_are_named_and_not_run(tmp_path, old):
     assert "state_dict()" in line
     inside = save(tmp_path, {"epoch": 1, "model": _TwoLayers()})
     assert "an object at model (" in assert_refused(inside)
+
+
+def test_pickles_of_another_protocol(tmp_path, state):
+    assert "a pickle of protocol 4" in assert_refused(save(tmp_path, state, pickle_protocol=4))
+    path = tmp_path / "plain.pkl"
+    path.write_bytes(pickle.dumps(state))
+    assert "a pickle of protocol" in assert_refused(path)
 
 
 def test_programs_are_named(tmp_path):
