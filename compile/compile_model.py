@@ -95,11 +95,7 @@ def import_network(request: CompileRequest) -> tvm.IRModule:
 
 def quantize_input(network: IntegerNetwork, image: torch.Tensor) -> NDArray[np.int8]:
     """Bring a float32 input ``[1, C, H, W]`` to the network's int8 ``[H, W, C]``."""
-    scale, zero_point = network.input_quant
-    # float64, so that a pixel that lies exactly on a step is not moved by the division.
-    steps = np.rint(image[0].permute(1, 2, 0).numpy().astype(np.float64) / scale) + zero_point
-    clamped: NDArray[np.float64] = np.clip(steps, -128, 127)
-    return clamped.astype(np.int8)
+    return network.input_quant.quantize(image[0].permute(1, 2, 0).numpy())
 
 
 def c_name(name: str) -> str:
@@ -125,7 +121,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
     name = c_name(request.name)
     check_fit(request.name, MemoryNeed.least(lowered), board)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
-    emit_c(lowered, name, folder, title=_title(request), generator=_generator())
+    emit_c(lowered, name, folder, title=_title(request), generator=_generator(), pixel_rule=request.pixel_rule)
     built, unknown_because = None, None
     try:
         built = measure_footprint(folder, name, board, streamed=lowered.streamed)
@@ -148,7 +144,9 @@ def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path)
     lowered = lower_network(network, options.ram_limit, kernels=kernels_of(board), spent_on_ram=0.0)
     name = c_name(request.name)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
-    build_stage_library(lowered, name, board, folder, title=_title(request), generator=_generator())
+    build_stage_library(
+        lowered, name, board, folder, title=_title(request), generator=_generator(), pixel_rule=request.pixel_rule
+    )
     return {
         "kind": "library",
         "tuned": False,

@@ -50,6 +50,26 @@ DEFAULT_OPTIONS = CompileOptions()
 
 
 @dataclass(frozen=True)
+class PixelRule:
+    """From an image to a network's input, as the program on the board has to do it too.
+
+    Parameters
+    ----------
+    mean, std : tuple of float
+        One value a channel, in units of a pixel (0 to 255): the real value is ``(pixel - mean) / std``.
+    geometry : str
+        How an image is cropped and resized, in words, one line.
+    assumptions : tuple of str
+        What of this and of the network nobody has said, one line each.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    geometry: str
+    assumptions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class CompileRequest:
     """What to compile, and how.
 
@@ -71,6 +91,8 @@ class CompileRequest:
         Known quantization, see `thumbnet.compile.frontend.quantizer.MobileNetQuantizer`.
     golden_images : sequence of torch.Tensor
         Inputs ``[1, C, H, W]`` for the golden vectors; the calibration's first ones by default.
+    pixel_rule : PixelRule, optional
+        For the generated header.
     manifest : mapping
         What the caller wants to be in the manifest too.
     write_extra : callable
@@ -86,6 +108,7 @@ class CompileRequest:
     activation_quant: Mapping[str, tuple[float, int]] | None = None
     weight_scales: Mapping[str, NDArray[np.float32]] | None = None
     golden_images: Sequence[torch.Tensor] = ()
+    pixel_rule: PixelRule | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
     write_extra: Callable[[Path], None] = lambda _: None
 

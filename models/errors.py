@@ -25,5 +25,9 @@ class ImageError(ModelError):
     """A file is no image, or a folder of images or its labels can't be read."""
 
 
+class PreprocessingError(ModelError):
+    """Preprocessing is described wrongly, or for other images than the network takes."""
+
+
 class TrainingError(ModelError):
     """A network can't be trained as asked, or its training missed the accuracy it has to reach."""

@@ -1,22 +1,28 @@
-"""From an image file to the numbers a network takes, and the labels of a folder of images."""
+"""From an image file to the numbers a network takes."""
 
 from __future__ import annotations
 
-import csv
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from thumbnet.models.errors import ImageError
+from thumbnet.models.errors import ImageError, PreprocessingError
+from thumbnet.models.given_preprocessing import GivenPreprocessing, Interpolation, ResizeMode, check_value, is_number
+from thumbnet.models.image_file import LARGEST_IMAGE, read_image
 
-#: Fraction of the height and of the width that evaluation on ImageNet keeps (Inception preprocessing).
+#: Part of the image's height and width that evaluation on ImageNet keeps, by Inception's, torchvision's and timm's
+#: rules; torchvision and timm take it as the part of the resized short side.
 IMAGENET_CROP = 0.875
-LABELS_FILE = "labels.csv"
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+#: ImageNet's mean and standard deviation in units of a pixel: torchvision's 0.485, ... and 0.229, ..., times 255.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,21 @@ class Preprocessing:
     channels : int
         3 for RGB, 1 for gray.
     crop_fraction : float
-        Part of height and width kept around the centre before resizing; 1.0 keeps all.
+        Part of height and width kept around the centre; 1.0 keeps all.
     mean, std : tuple of float
         One value a channel, in units of a pixel (0 to 255): the input is ``(pixel - mean) / std``.
     label_offset : int
         The network's class index minus the label's class index; 1 where class 0 is the background.
+    resize_mode : {"squash", "short-side"}
+        "squash" cuts the centre out of both axes and stretches it to a square, as TensorFlow does. "short-side" resizes
+        the short side to ``resolution / crop_fraction`` and keeps the central square, as torchvision and timm do.
+    interpolation : {"nearest", "bilinear", "bicubic", "lanczos"}
+        Pillow's filter of that name, which averages over what becomes one pixel.
+
+    Raises
+    ------
+    PreprocessingError
+        No image can be brought to that.
     """
 
     resolution: int
@@ -43,26 +59,44 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     label_offset: int = 0
+    resize_mode: ResizeMode = "squash"
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        """Refuse what no image can be brought to."""
+        for name in ("resolution", "channels"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise PreprocessingError(f"{name} {value!r:.60}: must be a whole number above 0")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if not isinstance(values, tuple) or len(values) != self.channels or not all(map(is_number, values)):
+                raise PreprocessingError(f"{name} {values!r:.60}: must be {self.channels} numbers, one a channel")
+        if min(self.std) <= 0:
+            raise PreprocessingError(f"std {self.std!r:.60}: must be above 0")
+        for name in ("crop_fraction", "resize_mode", "interpolation", "label_offset"):
+            check_value(name, getattr(self, name))
+
+    @property
+    def short_side(self) -> int:
+        """What the short side is resized to in mode "short-side", in pixels (rounded down, as timm does)."""
+        # 224 / (224 / 232) is a trifle below 232.
+        return math.floor(self.resolution / self.crop_fraction + 1e-6)
 
     def pixels(self, path: Path) -> NDArray[np.uint8]:
-        """Read, crop and resize (bilinear) an image: uint8 ``[resolution, resolution, channels]``.
+        """Read, crop and resize an image: uint8 ``[resolution, resolution, channels]``.
 
         Raises
         ------
         ImageError
-            The file is missing or no image that can be read whole.
+            The file is missing, no image that can be read whole, or too large, see
+            `thumbnet.models.image_file.read_image`.
         """
-        try:
-            with Image.open(path) as file:
-                image = file.convert("RGB" if self.channels == 3 else "L")
-        except FileNotFoundError as error:
-            raise ImageError(f"{path}: no such image") from error
-        # Pillow's decoders raise SyntaxError and ValueError too where a file is damaged past its header.
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ImageError(f"{path}: not an image that can be read ({_one_line(error)})") from error
-        if self.crop_fraction != 1.0:
-            image = _crop_centre(image, self.crop_fraction)
-        image = image.resize((self.resolution, self.resolution), Image.Resampling.BILINEAR)
+        image = read_image(path, self.channels)
+        resample = Image.Resampling[self.interpolation.upper()]
+        if self.resize_mode == "squash":
+            image = _crop_part(image, self.crop_fraction).resize((self.resolution, self.resolution), resample)
+        else:
+            image = _crop_square(_resize_short_side(path, image, self.short_side, resample), self.resolution)
         return np.array(image, dtype=np.uint8).reshape(self.resolution, self.resolution, self.channels)
 
     def to_float(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
@@ -71,19 +105,67 @@ class Preprocessing:
         scaled = (batch.to(torch.float32) - torch.tensor(self.mean)) / torch.tensor(self.std)
         return scaled.permute(0, 3, 1, 2).contiguous()
 
+    def changed(self, given: GivenPreprocessing) -> Preprocessing:
+        """Return this with what a person says in place of what it has.
+
+        Raises
+        ------
+        PreprocessingError
+            The network takes another number of channels.
+        """
+        changes: dict[str, Any] = {name: value for name, value in vars(given).items() if value is not None}
+        for name in changes.keys() & {"mean", "std"}:
+            values = changes[name] * (self.channels if len(changes[name]) == 1 else 1)
+            if len(values) != self.channels:
+                raise PreprocessingError(
+                    f"{name} has {len(values)} values, the network takes {self.channels} channels; give 1 or"
+                    f" {self.channels}"
+                )
+            # To a millionth of a pixel value: 0.501960784 is meant to be 128 / 255.
+            changes[name] = tuple(round(255 * value, 6) for value in values)
+        return replace(self, **changes)
+
+    def describe_geometry(self) -> str:
+        """Return how the image is cropped and resized, in words."""
+        size = f"{self.resolution} x {self.resolution}"
+        colours = "RGB" if self.channels == 3 else "gray"
+        if self.resize_mode == "short-side":
+            return f"short side to {self.short_side} ({self.interpolation}), centre {size}, {colours}"
+        part = "" if self.crop_fraction == 1 else f"central {self.crop_fraction:.4g} of height and width, "
+        return f"{part}stretched to {size} ({self.interpolation}), {colours}"
+
+    def describe_scaling(self) -> str:
+        """Return how a pixel becomes a number, in words."""
+        return f"(pixel / 255 - {_spell(self.mean)}) / {_spell(self.std)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return every number, and the rule in words; mean and std for pixels scaled to 0..1, as options take them."""
+        return {
+            "geometry": self.describe_geometry(),
+            "scaling": self.describe_scaling(),
+            "resolution": self.resolution,
+            "channels": self.channels,
+            "resize_mode": self.resize_mode,
+            "crop_fraction": self.crop_fraction,
+            "short_side": self.short_side if self.resize_mode == "short-side" else None,
+            "interpolation": self.interpolation,
+            "mean": _scale_to_one(self.mean),
+            "std": _scale_to_one(self.std),
+            "label_offset": self.label_offset,
+        }
+
 
 def input_quant(preprocessing: Preprocessing) -> tuple[float, int] | None:
     """Return the input's (scale, zero point) under which the int8 value is just ``pixel - 128``, or None.
 
-    From ``(p - mean) / std = scale * (p - 128 - zero_point)``: ``scale = 1 / std``, ``zero_point = mean - 128``. None
-    where channels differ or the mean is no whole pixel value, for then no such per-tensor quantization exists.
+    From ``(p - mean) / std = scale * (p - 128 - zero_point)``: ``scale = 1 / std``, ``zero_point = mean - 128``;
+    where the mean is no whole pixel value it is rounded half down, which rounding the int8 value half up makes good.
+    None where channels differ, for then no such per-tensor quantization exists, or the mean is no value of a pixel.
     """
     mean, std = preprocessing.mean[0], preprocessing.std[0]
-    if any(m != mean for m in preprocessing.mean) or any(s != std for s in preprocessing.std):
+    if len({*preprocessing.mean}) > 1 or len({*preprocessing.std}) > 1 or not 0 <= mean <= 255:
         return None
-    if mean != int(mean) or not 0 <= mean <= 255:
-        return None
-    return 1.0 / std, int(mean) - 128
+    return 1.0 / std, math.ceil(mean - 0.5) - 128
 
 
 def hosted_preprocessing(resolution: int, classes: int, channels: int = 3) -> Preprocessing:
@@ -94,10 +176,15 @@ def hosted_preprocessing(resolution: int, classes: int, channels: int = 3) -> Pr
 
 
 def torchvision_preprocessing(resolution: int, channels: int = 3) -> Preprocessing:
-    """Return the preprocessing of torchvision's ImageNet networks (its mean and deviation, times 255)."""
+    """Return the preprocessing of torchvision's ImageNet networks; gray images, which it has none for, are 0..1."""
     if channels != 3:
         return unit_preprocessing(resolution, channels)
-    return Preprocessing(resolution, 3, IMAGENET_CROP, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+    return Preprocessing(resolution, 3, IMAGENET_CROP, IMAGENET_MEAN, IMAGENET_STD, resize_mode="short-side")
+
+
+def timm_preprocessing(resolution: int, channels: int = 3) -> Preprocessing:
+    """Return the preprocessing of timm's MobileNets: torchvision's, but bicubic."""
+    return replace(torchvision_preprocessing(resolution, channels), interpolation="bicubic")
 
 
 def unit_preprocessing(resolution: int, channels: int) -> Preprocessing:
@@ -105,74 +192,36 @@ def unit_preprocessing(resolution: int, channels: int) -> Preprocessing:
     return Preprocessing(resolution, channels, 1.0, (0.0,) * channels, (255.0,) * channels)
 
 
-@dataclass(frozen=True)
-class LabelledImage:
-    """An image file, and what it shows where that is known.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    class_index : int or None
-        Index of its class, without a background class; None in a folder without labels.
-    class_name : str or None
-        The class in words.
-    """
-
-    path: Path
-    class_index: int | None
-    class_name: str | None
-
-
-def load_labels(folder: Path) -> list[LabelledImage]:
-    """Return the images of a folder in the order of its labels.csv, or by name and unlabelled where it has none.
-
-    labels.csv has the columns ``file``, ``class_index`` and, if wanted, ``class_name``.
-
-    Raises
-    ------
-    ImageError
-        No such folder, no images in it, or a labels.csv that can't be read or names a file that isn't there.
-    """
-    if not folder.is_dir():
-        raise ImageError(f"{folder}: no such folder of images")
-    table = folder / LABELS_FILE
-    if table.is_file():
-        images = _read_labels(table)
-    else:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        images = [LabelledImage(path, None, None) for path in paths]
-    if not images:
-        raise ImageError(f"{folder}: no images there; jpg, png and the like are read")
-    return images
-
-
-def _read_labels(table: Path) -> list[LabelledImage]:
-    images = []
-    try:
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            if not {"file", "class_index"} <= set(rows.fieldnames or ()):
-                raise ImageError(f"{table}: needs the columns file and class_index, has {rows.fieldnames or 'none'}")
-            for row in rows:
-                path = table.parent / (row["file"] or "")
-                index = row["class_index"] or ""
-                if not index.isdecimal():
-                    raise ImageError(f"{table}, line {rows.line_num}: class_index {index!r} is not a whole number")
-                if not path.is_file():
-                    raise ImageError(f"{table}, line {rows.line_num}: {row['file']!r} is not in the folder")
-                images.append(LabelledImage(path, int(index), row.get("class_name")))
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise ImageError(f"{table}: can't be read ({_one_line(error)})") from error
-    return images
-
-
-def _crop_centre(image: Image.Image, fraction: float) -> Image.Image:
+def _crop_part(image: Image.Image, fraction: float) -> Image.Image:
+    if fraction == 1:
+        return image
     # The margins are cut to whole pixels, not the kept part: as tf.image.central_crop does.
     width, height = image.size
     left, top = int((width - width * fraction) / 2), int((height - height * fraction) / 2)
     return image.crop((left, top, width - left, height - top))
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _resize_short_side(path: Path, image: Image.Image, side: int, resample: Image.Resampling) -> Image.Image:
+    # Rounded down, as torchvision.transforms.Resize does.
+    width, height = (int(side * length / min(image.size)) for length in image.size)
+    if width * height > LARGEST_IMAGE:
+        raise ImageError(
+            f"{path}: {image.width} x {image.height} pixels would be {width} x {height} with a short side of {side};"
+            " cut it to a part that is less narrow"
+        )
+    return image.resize((width, height), resample)
+
+
+def _crop_square(image: Image.Image, side: int) -> Image.Image:
+    # Rounded half to even, as torchvision.transforms.CenterCrop does.
+    left, top = (round((length - side) / 2) for length in image.size)
+    return image.crop((left, top, left + side, top + side))
+
+
+def _scale_to_one(pixels: Sequence[float]) -> list[float]:
+    return [float(f"{value / 255:.9g}") for value in pixels]
+
+
+def _spell(pixels: Sequence[float]) -> str:
+    words = [f"{value / 255:.4g}" for value in pixels]
+    return words[0] if len(set(words)) == 1 else f"[{', '.join(words)}]"

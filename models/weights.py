@@ -15,7 +15,12 @@ from thumbnet.models.conventions import UNSAID, Conventions
 from thumbnet.models.errors import ClassCountError, WeightsFileError
 from thumbnet.models.keras_file import read_keras
 from thumbnet.models.key_names import IMPLIED
-from thumbnet.models.preprocessing import Preprocessing, hosted_preprocessing, torchvision_preprocessing
+from thumbnet.models.preprocessing import (
+    Preprocessing,
+    hosted_preprocessing,
+    timm_preprocessing,
+    torchvision_preprocessing,
+)
 from thumbnet.models.state_dict import (
     Checkpoint,
     fill_from_checkpoint,
@@ -31,6 +36,8 @@ from thumbnet.models.weights_file import read_weights_file, shorten
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 #: Held-out digits with labels, for trying the bundled networks.
 BUNDLED_IMAGES = BUNDLED_FOLDER / "digits"
+#: Digits of the training part, to calibrate them with.
+BUNDLED_CALIBRATION = BUNDLED_FOLDER / "calibration"
 
 _TFLITE_MAGIC = b"TFL3"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -59,7 +66,9 @@ class TrainedModel:
         weights. Those of a per-channel file are the file's. A hosted uint8 file has asymmetric weights: a channel
         whose values do not reach beyond 127 steps keeps the file's scale, so is exact, the others get a larger one.
     assumptions : tuple of str
-        One line for each thing that the file does not say and that was taken as given or as usual.
+        One line for each thing that the file does not say and that was taken as given or as usual, preprocessing apart.
+    stated : frozenset of str
+        The fields of conventions and preprocessing that the file says; the others are as usual for such files.
     """
 
     spec: ModelSpec
@@ -68,6 +77,7 @@ class TrainedModel:
     activation_quant: dict[str, tuple[float, int]] | None = None
     weight_scales: dict[str, NDArray[np.float32]] | None = None
     assumptions: tuple[str, ...] = ()
+    stated: frozenset[str] = frozenset()
 
 
 def load_model(
@@ -164,7 +174,8 @@ def _load_checkpoint(spec: ModelSpec, file: Path, checkpoint: Checkpoint, said: 
     own, preprocessing = checkpoint.spec, checkpoint.preprocessing
     if own is not None and preprocessing is not None:
         spec = _follow_file(spec, file, Conventions(own.padding, own.bn_epsilon, own.activation), said)
-        return TrainedModel(spec, fill_from_checkpoint(checkpoint, spec, file).eval(), preprocessing)
+        network = fill_from_checkpoint(checkpoint, spec, file).eval()
+        return TrainedModel(spec, network, preprocessing, stated=frozenset((*vars(preprocessing), *vars(said))))
     origin, implied = IMPLIED[checkpoint.weights.origin]
     # The names are those of the file's version, which may be another than the spec's: that is found out by its shapes.
     spec = replace(spec, **{**vars(implied), **_list_said(said)})
@@ -172,10 +183,9 @@ def _load_checkpoint(spec: ModelSpec, file: Path, checkpoint: Checkpoint, said: 
     assumptions += _describe_conventions(spec, origin, said)
     if checkpoint.weights.origin == "thumbnet":
         preprocessing = hosted_preprocessing(spec.resolution, spec.classes, spec.input_channels)
-        assumptions += ("preprocessing: as of TensorFlow's ImageNet networks, for the file has none",)
     else:
-        preprocessing = torchvision_preprocessing(spec.resolution, spec.input_channels)
-        assumptions += (f"preprocessing: as of {checkpoint.weights.origin}'s ImageNet networks, for the file has none",)
+        make = timm_preprocessing if checkpoint.weights.origin == "timm" else torchvision_preprocessing
+        preprocessing = make(spec.resolution, spec.input_channels)
     return TrainedModel(spec, network.eval(), preprocessing, assumptions=assumptions)
 
 
@@ -184,7 +194,13 @@ def _load_stored(spec: ModelSpec, file: Path, stored: StoredNetwork, said: Conve
     network = build_model(spec)
     fill_network(network, stored, spec, file)
     return TrainedModel(
-        spec, network.eval(), stored.preprocessing, _name_quants(network, stored, file), _name_scales(network, stored)
+        spec,
+        network.eval(),
+        stored.preprocessing,
+        _name_quants(network, stored, file),
+        _name_scales(network, stored),
+        # The quantization of the input tells what a pixel becomes.
+        stated=frozenset((*vars(said), *(() if stored.input_quant is None else ("mean", "std")))),
     )
 
 

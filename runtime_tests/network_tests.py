@@ -15,7 +15,7 @@ from thumbnet.compile.compile_model import REFERENCE_FILE, quantize_input
 from thumbnet.compile.emit.stack_usage import STACK_KIND
 from thumbnet.compile.network.network_file import load_network
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
-from thumbnet.models.preprocessing import LabelledImage
+from thumbnet.models.image_folder import LabelledImage
 from thumbnet.models.weights import TrainedModel
 from thumbnet.runtime_tests.report import Report, Status
 from thumbnet.runtime_tests.session import DeviceSession, MemoryUse

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "train": "thumbnet.tools.commands.train:train",
     "tune": "thumbnet.tools.commands.tune:tune",
     "compile": "thumbnet.tools.commands.compile:compile",
+    "check": "thumbnet.tools.commands.check:check",
     "demo": "thumbnet.tools.commands.demo:demo",
     "test": "thumbnet.tools.commands.test:test",
     "profile": "thumbnet.tools.commands.profile:profile",

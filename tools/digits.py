@@ -13,7 +13,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from thumbnet.models.preprocessing import LABELS_FILE, Preprocessing, unit_preprocessing
+from thumbnet.models.image_folder import LABELS_FILE
+from thumbnet.models.preprocessing import Preprocessing, unit_preprocessing
 from thumbnet.tools.output import replace_file
 
 #: Part of the 1797 digits that training never sees, and the seed of the split: never to change, for the bundled

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.compile_model import compile_model
 from thumbnet.compile.errors import ArtifactError, DoesNotFitError
-from thumbnet.compile.request import DEFAULT_OPTIONS, CompileOptions, CompileRequest
-from thumbnet.models.preprocessing import LabelledImage, input_quant, load_labels
+from thumbnet.compile.request import DEFAULT_OPTIONS, CompileOptions, CompileRequest, PixelRule
+from thumbnet.models.conventions import Conventions
+from thumbnet.models.image_folder import ImageSet, LabelledImage, hash_image, load_images
+from thumbnet.models.preprocessing import input_quant
 from thumbnet.models.state_dict import write_checkpoint
 from thumbnet.models.stored import list_units
 from thumbnet.models.variants import get_spec
-from thumbnet.models.weights import TrainedModel, find_bundled, load_model
+from thumbnet.models.weights import BUNDLED_CALIBRATION, TrainedModel, find_bundled, load_model
 from thumbnet.targets.board import Board
 from thumbnet.targets.device import Device
 from thumbnet.tools.largest_fit import suggest_variant
@@ -47,17 +50,14 @@ def compile_network(
 
 def make_request(files: NetworkFiles, board: Board, options: CompileOptions = DEFAULT_OPTIONS) -> CompileRequest:
     """Return what the compiler takes."""
-    trained = load_model(files.model, files.weights, files.classes, weights_key=files.weights_key)
-    images = [] if files.calibration is None else load_labels(files.calibration)[: files.calibration_limit]
+    trained = load_network(files)
     spec, preprocessing = trained.spec, trained.preprocessing
-    ranges = trained.activation_quant if files.calibration is None else None
+    calibration = _load_calibration(files, options, trained)
+    ranges = None if calibration.images else trained.activation_quant
     known_input = input_quant(preprocessing)
     if ranges is None and known_input is not None:
         # Every pixel value is an int8 value then: nothing to observe.
         ranges = {"input": known_input}
-    source = "none (float32)"
-    if options.quantize == "int8":
-        source = f"calibrated on {len(images)} images" if images else "the weights file's own"
 
     def write_extra(host: Path) -> None:
         write_checkpoint(host / Path(CHECKPOINT_FILE).name, trained.module, spec, preprocessing, {}, half=False)
@@ -69,15 +69,85 @@ def make_request(files: NetworkFiles, board: Board, options: CompileOptions = DE
         input_shape=(spec.input_channels, spec.resolution, spec.resolution),
         board=board,
         options=options,
-        calibration=[_tensor(trained, image) for image in images],
+        calibration=[_tensor(trained, image) for image in calibration.images],
         activation_quant=ranges,
         weight_scales=trained.weight_scales,
+        pixel_rule=PixelRule(
+            preprocessing.mean, preprocessing.std, preprocessing.describe_geometry(), trained.assumptions
+        ),
         manifest={
             "weights": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
-            "quantization": {"mode": options.quantize, "ranges": source},
+            "preprocessing": preprocessing.as_json(),
+            "conventions": {name: getattr(spec, name) for name in ("padding", "bn_epsilon", "activation")},
+            "assumptions": list(trained.assumptions),
+            "quantization": _describe_quantization(files, options, calibration),
         },
         write_extra=write_extra,
     )
+
+
+def load_network(files: NetworkFiles) -> TrainedModel:
+    """Return a float network with what a person says of it in place of what its file leaves open.
+
+    Raises
+    ------
+    ModelError
+        Of the specific type for what is wrong.
+    """
+    conventions = Conventions(files.padding, files.bn_epsilon, files.activation)
+    trained = load_model(
+        files.model, files.weights, files.classes, conventions=conventions, weights_key=files.weights_key
+    )
+    preprocessing = trained.preprocessing.changed(files.preprocessing)
+    assumptions = (*trained.assumptions, *_assume_preprocessing(files, replace(trained, preprocessing=preprocessing)))
+    return replace(trained, preprocessing=preprocessing, assumptions=assumptions)
+
+
+def _assume_preprocessing(files: NetworkFiles, trained: TrainedModel) -> list[str]:
+    """Return a line for each part of the preprocessing that neither the file nor the person says."""
+    given, preprocessing = files.preprocessing, trained.preprocessing
+    parts = (
+        (("mean", "std"), f"the input is {preprocessing.describe_scaling()}"),
+        (("resize_mode", "crop_fraction", "interpolation"), preprocessing.describe_geometry()),
+        (
+            ("label_offset",),
+            "class 0 is the background" if preprocessing.label_offset else "class 0 is the labels' class 0",
+        ),
+    )
+    lines = []
+    for names, words in parts:
+        open_names = [name for name in names if getattr(given, name) is None and name not in trained.stated]
+        if open_names:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in open_names)
+            lines.append(f"{words} ({options})")
+    return lines
+
+
+def _load_calibration(files: NetworkFiles, options: CompileOptions, trained: TrainedModel) -> ImageSet:
+    folder = files.calibration
+    if folder is None and files.weights is None and options.quantize == "int8":
+        folder = BUNDLED_CALIBRATION
+    if folder is None:
+        return ImageSet(())
+    return load_images(folder, limit=files.calibration_limit, strict=files.strict)
+
+
+def _describe_quantization(files: NetworkFiles, options: CompileOptions, calibration: ImageSet) -> dict[str, Any]:
+    source = "none (float32)"
+    if options.quantize == "int8":
+        source = "the weights file's own"
+        if calibration.images:
+            bundled = " bundled" if files.calibration is None else ""
+            source = f"calibrated on {len(calibration.images)}{bundled} images"
+            if calibration.skipped:
+                source += f", {len(calibration.skipped)} skipped"
+    return {
+        "mode": options.quantize,
+        "ranges": source,
+        # Whoever tests on these tests on what the ranges were made from.
+        "calibration_sha256": [hash_image(image) for image in calibration.images],
+        "calibration_skipped": list(calibration.skipped),
+    }
 
 
 def load_trained(artifact: Artifact) -> TrainedModel:

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from thumbnet.compile.request import CompileOptions
+from thumbnet.models.given_preprocessing import (
+    ACTIVATIONS,
+    INTERPOLATIONS,
+    PADDINGS,
+    RESIZE_MODES,
+    GivenPreprocessing,
+    read_preprocessing_file,
+)
+from thumbnet.tools.skipped_images import strict_option
+
+if TYPE_CHECKING:  # torch takes seconds
+    from thumbnet.models.layers import Activation, Padding
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class NetworkFiles:
-    """A network by name, and the files that make it a trained one.
+    """A network by name, the files that make it a trained one, and what a person says that they don't.
 
     Parameters
     ----------
@@ -25,41 +37,98 @@ class NetworkFiles:
         A name of `thumbnet models`, or of any other width and resolution.
     weights : Path, optional
         Trained weights; bundled networks have their own.
+    weights_key : str, optional
+        Which of several sets of weights in the file.
+    classes : int, optional
+        Number of classes the weights must have.
     calibration : Path, optional
         Folder of images that give int8's ranges.
     calibration_limit : int
         Images of it at most.
-    classes : int, optional
-        Number of classes the weights must have.
-    weights_key : str, optional
-        Which of several sets of weights in the file.
+    strict : bool
+        An image of it that can't be read is an error.
+    preprocessing : GivenPreprocessing
+        From an image to the network's input.
+    padding, bn_epsilon, activation : optional
+        See `thumbnet.models.conventions.Conventions`.
     """
 
     model: str
     weights: Path | None = None
+    weights_key: str | None = None
+    classes: int | None = None
     calibration: Path | None = None
     calibration_limit: int = 32
-    classes: int | None = None
-    weights_key: str | None = None
+    strict: bool = False
+    preprocessing: GivenPreprocessing = field(default_factory=GivenPreprocessing)
+    padding: Padding | None = None
+    bn_epsilon: float | None = None
+    activation: Activation | None = None
 
 
-#: By the field of `NetworkFiles` and `CompileOptions` that they give.
+def _split_numbers(_: click.Context, __: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not one number, or one a channel with commas between") from error
+
+
+_PREPROCESSING = tuple(part.name for part in fields(GivenPreprocessing))
+_CONVENTIONS = ("padding", "bn_epsilon", "activation")
+_TRAINED = ("model", "weights", "weights_key", "classes", "preprocessing_file", *_PREPROCESSING, *_CONVENTIONS)
+_CALIBRATION = ("calibration", "calibration_limit", "strict")
+
+#: By the field of `NetworkFiles`, `GivenPreprocessing` and `CompileOptions` that they give.
 OPTIONS: dict[str, Callable[[Any], Any]] = {
     "model": click.argument("model"),
     "weights": click.option("--weights", type=click.Path(path_type=Path, dir_okay=False), help="Trained weights."),
+    "weights_key": click.option(
+        "--weights-key", help="Which set of weights to take from a file that holds several, such as model_ema."
+    ),
+    "classes": click.option("--classes", type=click.IntRange(min=1), help="Number of classes the weights must have."),
+    "preprocessing_file": click.option(
+        "--preprocessing",
+        "preprocessing_file",
+        type=click.Path(path_type=Path),
+        help="TOML file of the nine options that follow (mean, resize_mode, ...); they take precedence over it.",
+    ),
+    "mean": click.option(
+        "--mean",
+        metavar="NUMBERS",
+        callback=_split_numbers,
+        help="The input is (pixel / 255 - mean) / std: one number for all channels, or 0.485,0.456,0.406.",
+    ),
+    "std": click.option("--std", metavar="NUMBERS", callback=_split_numbers),
+    "resize_mode": click.option(
+        "--resize-mode",
+        type=click.Choice(RESIZE_MODES),
+        help="squash: the centre of both axes is stretched to a square (TensorFlow). short-side: the short side is"
+        " resized, the central square kept (torchvision, timm).",
+    ),
+    "crop_fraction": click.option(
+        "--crop-fraction", type=float, metavar="FRACTION", help="Part of the image's height and width that is kept."
+    ),
+    "interpolation": click.option("--interpolation", type=click.Choice(INTERPOLATIONS)),
+    "label_offset": click.option("--label-offset", type=int, help="1 where the network's class 0 is the background."),
+    "padding": click.option(
+        "--padding", type=click.Choice(PADDINGS), help="same: TensorFlow's. symmetric: PyTorch's, equal on both sides."
+    ),
+    "bn_epsilon": click.option("--bn-epsilon", type=float, help="Of the batch norms; 1e-3 or 1e-5 as a rule."),
+    "activation": click.option("--activation", type=click.Choice(ACTIVATIONS)),
     "calibration": click.option(
         "--calibration",
         type=click.Path(path_type=Path, file_okay=False),
         help="Folder of images that give int8's ranges; weights from a quantization-aware file bring their own, which"
-        " this replaces.",
+        " this replaces, and bundled networks have images of their own.",
     ),
     "calibration_limit": click.option(
-        "--calibration-limit", type=click.IntRange(min=1), default=32, show_default=True, help="Images at most."
+        "--calibration-limit",
+        type=click.IntRange(min=1),
+        default=32,
+        show_default=True,
+        help="Images at most, spread evenly over the folder.",
     ),
-    "classes": click.option("--classes", type=click.IntRange(min=1), help="Number of classes the weights must have."),
-    "weights_key": click.option(
-        "--weights-key", help="Which set of weights to take from a file that holds several, such as model_ema."
-    ),
+    "strict": strict_option,
     "quantize": click.option("--quantize", type=click.Choice(["int8", "none"]), default="int8", show_default=True),
     "tuning": click.option(
         "--tuning", type=click.Path(path_type=Path, file_okay=False), help="Records of `thumbnet tune`."
@@ -84,16 +153,31 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def network_files(command: Command) -> Command:
-    """Give a command the options of a network, collected as `files`."""
-    return _collected("files", NetworkFiles, [field.name for field in fields(NetworkFiles)])(command)
+    """Give a command the options of a network and its calibration, collected as `files`."""
+    return _collected("files", _make_files, (*_TRAINED, *_CALIBRATION))(command)
+
+
+def trained_network(command: Command) -> Command:
+    """Give a command the options of a network that is not to be quantized, collected as `files`."""
+    return _collected("files", _make_files, _TRAINED)(command)
 
 
 def compile_options(*names: str) -> Callable[[Command], Command]:
     """Give a command options of the compiler, all of them or those named, collected as `options`."""
-    return _collected("options", CompileOptions, names or [field.name for field in fields(CompileOptions)])
+    return _collected("options", CompileOptions, names or [option.name for option in fields(CompileOptions)])
 
 
-def _collected(parameter: str, kind: type, names: Any) -> Callable[[Command], Command]:  # noqa: ANN401 - any iterable
+def _make_files(preprocessing_file: Path | None, **given: Any) -> NetworkFiles:  # noqa: ANN401 - options by name
+    """Put what the file of preprocessing says where no option says otherwise."""
+    said = {} if preprocessing_file is None else read_preprocessing_file(preprocessing_file)
+    for name in (*_PREPROCESSING, *_CONVENTIONS):
+        if given[name] is None:
+            given[name] = said.get(name)
+    preprocessing = GivenPreprocessing(**{name: given.pop(name) for name in _PREPROCESSING})
+    return NetworkFiles(preprocessing=preprocessing, **given)
+
+
+def _collected(parameter: str, kind: Callable[..., Any], names: Sequence[str]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def collect(**given: Any) -> Any:  # noqa: ANN401 - a command's parameters

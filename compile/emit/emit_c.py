@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from thumbnet.compile.emit.c_codegen import generate_body, lower
 from thumbnet.compile.kernels.portable import ARITHMETIC_HEADER
 from thumbnet.compile.network.integer_relax import identifier
+from thumbnet.compile.network.quantization import TensorQuant
 from thumbnet.compile.plan.lowered_network import LoweredNetwork, Stage
 from thumbnet.compile.plan.place_tensors import scratch_name
+from thumbnet.compile.request import PixelRule
 
 _FOLDER = Path(__file__).parent
 #: The header of kernels that share their work among threads.
@@ -24,7 +27,14 @@ _CTYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
 
 
 def emit_c(
-    lowered: LoweredNetwork, name: str, folder: Path, *, title: str, generator: str, for_tvm: bool = False
+    lowered: LoweredNetwork,
+    name: str,
+    folder: Path,
+    *,
+    title: str,
+    generator: str,
+    pixel_rule: PixelRule | None = None,
+    for_tvm: bool = False,
 ) -> list[Path]:
     """Write the sources of a network.
 
@@ -40,6 +50,8 @@ def emit_c(
         What the network is, for the comments.
     generator : str
         Who wrote the files, for their first line.
+    pixel_rule : PixelRule, optional
+        From an image to the input, for the header.
     for_tvm : bool
         Write ``<name>_tvm.c`` too, by which a TVM runtime calls the stages.
 
@@ -58,7 +70,8 @@ def emit_c(
     )
     environment.filters["c_values"] = _c_values
     environment.filters["product"] = math.prod
-    environment.filters["c_float"] = lambda value: f"{np.float32(value):.9g}f"
+    environment.filters["c_float"] = _c_float
+    environment.filters["c_comment"] = _c_comment
     symbols = name_stages(name, lowered)
     context = {
         "name": name,
@@ -66,6 +79,8 @@ def emit_c(
         "title": title,
         "generator": generator,
         "network": lowered.network,
+        "pixel_rule": pixel_rule,
+        "pixel_minus_128": pixel_rule is not None and _is_pixel_minus_128(pixel_rule, lowered.network.input_quant),
         "arena_bytes": lowered.plan.arena_bytes,
         "streamed": lowered.streamed,
         "input_offset": lowered.plan.offsets.get("input"),
@@ -152,6 +167,25 @@ def _apart(stage: Stage, places: dict[str, int]) -> bool:
     return len(set(inputs)) == len(inputs) and all(
         at >= end or at + size <= begin for at, size in zip(inputs, sizes, strict=True)
     )
+
+
+def _is_pixel_minus_128(rule: PixelRule, quant: TensorQuant) -> bool:
+    """Tell whether every channel's int8 input is the pixel less 128, by the very arithmetic of float32 inputs."""
+    pixels = np.arange(256, dtype=np.float32)[:, None]
+    mean, std = (np.array(values, dtype=np.float32) for values in (rule.mean, rule.std))
+    return bool((quant.quantize((pixels - mean) / std) == np.arange(-128, 128)[:, None]).all())
+
+
+def _c_float(value: float) -> str:
+    """Print a float32 so that C reads the same one: 1 has to be 1.0f."""
+    text = f"{np.float32(value):.9g}"
+    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
+
+
+def _c_comment(text: str) -> str:
+    """Print words in a comment, wrapped at 120 columns; names of files among them must not end it."""
+    harmless = " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *")
+    return "\n *   ".join(textwrap.wrap(harmless, 100, break_long_words=False, break_on_hyphens=False))
 
 
 def _c_values(array: NDArray[Any]) -> str:

@@ -17,6 +17,7 @@ from thumbnet.compile.emit.emit_c import emit_c, name_stages
 from thumbnet.compile.emit.export_library import export_library, find_compiler, tvm_target
 from thumbnet.compile.errors import ToolchainError
 from thumbnet.compile.plan.lowered_network import LoweredNetwork
+from thumbnet.compile.request import PixelRule
 from thumbnet.targets.board import Board
 
 #: As for microcontrollers; the objects go into shared libraries.
@@ -24,7 +25,14 @@ FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-ffunction-sections", "-fdata-sections")
 
 
 def build_stage_library(
-    lowered: LoweredNetwork, name: str, board: Board, folder: Path, *, title: str, generator: str
+    lowered: LoweredNetwork,
+    name: str,
+    board: Board,
+    folder: Path,
+    *,
+    title: str,
+    generator: str,
+    pixel_rule: PixelRule | None = None,
 ) -> list[Path]:
     """Compile a network for a board's processor.
 
@@ -38,7 +46,7 @@ def build_stage_library(
         Of family cortex-a.
     folder : Path
         Existing folder.
-    title, generator : str
+    title, generator, pixel_rule
         As for `emit_c`.
 
     Returns
@@ -55,7 +63,7 @@ def build_stage_library(
     compiler = find_compiler(board.cross_compiler)
     with tempfile.TemporaryDirectory(prefix="thumbnet-library-") as aside_name:
         aside = Path(aside_name)
-        emit_c(lowered, name, aside, title=title, generator=generator, for_tvm=True)
+        emit_c(lowered, name, aside, title=title, generator=generator, pixel_rule=pixel_rule, for_tvm=True)
         sources = (f"{name}.c", f"{name}_layers.c", f"{name}_weights.c", f"{name}_tvm.c")
         for source in sources:
             _run([compiler, *board.core_flags, *FLAGS, "-c", source], aside)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Steps are taken as exact to so many decimals: far below a step, far above what float32 leaves of one.
+_DECIMALS = 3
 
 
 class TensorQuant(NamedTuple):
@@ -18,3 +24,9 @@ class TensorQuant(NamedTuple):
 
     scale: float
     zero_point: int
+
+    def quantize(self, values: NDArray[Any]) -> NDArray[np.int8]:
+        """Return the nearest int8 values: half up, also where float32 has moved a value off the tie it lies on."""
+        steps = np.floor(np.round(values.astype(np.float64) / self.scale, _DECIMALS) + 0.5) + self.zero_point
+        clamped: NDArray[np.float64] = np.clip(steps, -128, 127)
+        return clamped.astype(np.int8)

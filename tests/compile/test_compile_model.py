@@ -19,7 +19,7 @@ from thumbnet.compile.network.network_file import load_network
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.compile.plan.fit import CODE_RESERVE_BYTES
 from thumbnet.compile.request import CompileOptions, CompileRequest
-from thumbnet.models.preprocessing import load_labels
+from thumbnet.models.image_folder import list_images
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES, load_model
 from thumbnet.targets.board import Memory
 from thumbnet.targets.registry import get_board
@@ -38,7 +38,7 @@ def trained():
 
 
 def _read(trained, folder, count):
-    images = load_labels(folder)[:count]
+    images = list_images(folder).images[:count]
     inputs = [trained.preprocessing.to_float(trained.preprocessing.pixels(image.path)) for image in images]
     return inputs, np.array([image.class_index for image in images])
 

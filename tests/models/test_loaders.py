@@ -9,7 +9,8 @@ import torch
 
 from thumbnet.models.conventions import Conventions
 from thumbnet.models.errors import ClassCountError, ModelError, WeightsFileError, WrongVariantError
-from thumbnet.models.preprocessing import load_labels, torchvision_preprocessing, unit_preprocessing
+from thumbnet.models.image_folder import list_images
+from thumbnet.models.preprocessing import torchvision_preprocessing, unit_preprocessing
 from thumbnet.models.state_dict import write_checkpoint
 from thumbnet.models.stored import list_residuals, list_units
 from thumbnet.models.variants import ModelSpec, build_model, get_spec
@@ -201,7 +202,7 @@ def test_units_and_residuals_are_in_the_order_of_execution():
 def test_bundled_networks_know_the_bundled_digits(name):
     assert find_bundled(get_spec(name)).stat().st_size < 1_000_000
     model = load_model(name)
-    images = load_labels(BUNDLED_IMAGES)
+    images = list_images(BUNDLED_IMAGES).images
     assert len(images) == 100
     pixels = np.stack([model.preprocessing.pixels(image.path) for image in images])
     with torch.no_grad():

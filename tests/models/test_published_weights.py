@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from thumbnet.models.errors import ClassCountError, WeightsFileError, WrongVariantError
-from thumbnet.models.preprocessing import hosted_preprocessing, load_labels, unit_preprocessing
+from thumbnet.models.image_folder import list_images
+from thumbnet.models.preprocessing import hosted_preprocessing, unit_preprocessing
 from thumbnet.models.stored import list_units
 from thumbnet.models.weights import load_model
 
@@ -38,7 +39,7 @@ def _compare(shared_data, name, images):
 
 
 def test_a_few_images_answer_as_litert(shared_data):
-    images = load_labels(shared_data / "images")[::10]
+    images = list_images(shared_data / "images").images[::10]
     logits, expected, _ = _compare(shared_data, "mobilenet_v1_0.25_128", images)
     assert (logits.argmax(1) == expected.argmax(1)).mean() >= 0.9
     # A network that answers the same to everything would pass comparisons with itself.
@@ -48,7 +49,7 @@ def test_a_few_images_answer_as_litert(shared_data):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTED)
 def test_all_images_answer_as_litert(shared_data, name):
-    logits, expected, labels = _compare(shared_data, name, load_labels(shared_data / "images"))
+    logits, expected, labels = _compare(shared_data, name, list_images(shared_data / "images").images)
     ours, litert = (logits.argmax(1) == labels).mean(), (expected.argmax(1) == labels).mean()
     assert abs(ours - litert) <= 0.02
     assert (logits.argmax(1) == expected.argmax(1)).mean() >= 0.93
@@ -95,7 +96,7 @@ def test_folded_batch_norm_is_an_identity_with_a_bias(shared_data):
 
 
 def test_visual_wake_words_of_both_files_agree(shared_data):
-    images = load_labels(shared_data / "images")[::20]
+    images = list_images(shared_data / "images").images[::20]
     models = [load_model("vww_96", shared_data / "models" / file) for file in ("vww_96.h5", "vww_96_int8.tflite")]
     keras, tflite = models
     assert keras.spec == tflite.spec

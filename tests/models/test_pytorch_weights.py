@@ -12,7 +12,7 @@ from torch import nn
 
 from thumbnet.models.conventions import Conventions
 from thumbnet.models.errors import ModelError, WeightsFileError, WrongVariantError
-from thumbnet.models.preprocessing import hosted_preprocessing, torchvision_preprocessing
+from thumbnet.models.preprocessing import hosted_preprocessing, timm_preprocessing
 from thumbnet.models.state_dict import write_checkpoint
 from thumbnet.models.variants import ModelSpec, build_model
 from thumbnet.models.weights import load_model
@@ -187,7 +187,7 @@ def test_timm(tmp_path, name, version, width, sort):
     model = load_model(name, save(tmp_path, {"state_dict": dict(sorted(named.items())) if sort else named}))
     assert_same(network, model)
     assert (model.spec.padding, model.spec.bn_epsilon, model.spec.activation) == ("symmetric", 1e-5, "relu6")
-    assert model.preprocessing == torchvision_preprocessing(resolution)
+    assert model.preprocessing == timm_preprocessing(resolution)
     assert "as of timm" in model.assumptions[0]
 
 

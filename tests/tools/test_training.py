@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from thumbnet.models.errors import TrainingError
-from thumbnet.models.preprocessing import load_labels
+from thumbnet.models.image_folder import list_images
 from thumbnet.models.variants import get_spec
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES, load_model
 from thumbnet.tools.digits import enlarge, make_preprocessing, split_digits, write_digits
@@ -24,7 +24,7 @@ def test_split_holds_a_fifth_out_and_shares_nothing():
 def test_bundled_images_are_held_out_and_calibration_images_are_not():
     training, held_out = split_digits()
     for folder, part, number in ((BUNDLED_IMAGES, held_out, 100), (BUNDLED_FOLDER / "calibration", training, 40)):
-        images = load_labels(folder)
+        images = list_images(folder).images
         assert len(images) == number
         known = dict(zip(part.indices.tolist(), part.labels.tolist(), strict=True))
         assert all(known[int(image.path.name[:4])] == image.class_index for image in images)
@@ -36,7 +36,7 @@ def test_files_give_the_pixels_of_training(tmp_path):
     positions = {int(index): position for position, index in enumerate(held_out.indices)}
     pixels = enlarge(held_out, 32)
     preprocessing = make_preprocessing(32)
-    for image in load_labels(tmp_path):
+    for image in list_images(tmp_path).images:
         position = positions[int(image.path.name[:4])]
         assert held_out.labels[position] == image.class_index
         np.testing.assert_array_equal(preprocessing.pixels(image.path), pixels[position])

@@ -209,7 +209,8 @@ def test_wrong_class_count(refused, tmp_path):
 
 
 def test_no_ranges(refused, tmp_path):
-    line = refused("compile", DIGITS, "--board", "mps2_an386", "-o", tmp_path / "a")
+    weights = ("--weights", BUNDLED_FOLDER / f"{DIGITS}.pt")
+    line = refused("compile", DIGITS, *weights, "--board", "mps2_an386", "-o", tmp_path / "a")
     assert "--calibration DIR" in line
 
 

@@ -13,6 +13,7 @@ import click
 from thumbnet.compile.request import CompileOptions, check_options
 from thumbnet.tools.network_options import NetworkFiles, compile_options, network_files
 from thumbnet.tools.output import json_option, print_table, write_json
+from thumbnet.tools.skipped_images import print_skipped
 
 
 @click.command()
@@ -57,8 +58,12 @@ def compile(
         ("instructions an inference (predicted)", manifest.get("predicted_instructions")),
         *_footprint(manifest),
         ("ranges", manifest["quantization"]["ranges"]),
+        ("image to input", manifest["preprocessing"]["geometry"]),
+        ("pixel to value", manifest["preprocessing"]["scaling"]),
+        *(("assumed", line) for line in manifest["assumptions"]),
         ("folder", output),
     ]
+    print_skipped(manifest["quantization"]["calibration_skipped"])
     print_table("Compiled", ["what", "value"], [(key, _text(value)) for key, value in rows if value is not None])
     if pareto:
         _print_choices(manifest.get("ram_choices", ()), manifest.get("arena_bytes"))

@@ -32,16 +32,16 @@ CHECK_FAILED = 1
 @json_option
 def demo(model: str, limit: int, output: Path, json_file: Path | None) -> int:
     """Compile a bundled network for five boards, deploy it to their emulators over RPC, and check the answers."""
-    from thumbnet.models.preprocessing import load_labels
-    from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
+    from thumbnet.models.image_folder import list_images
+    from thumbnet.models.weights import BUNDLED_IMAGES
     from thumbnet.runtime_tests.network_tests import run_tests
     from thumbnet.runtime_tests.open_session import open_session
     from thumbnet.targets.devices import get_device
     from thumbnet.tools.network import compile_network, load_trained
     from thumbnet.tools.network_options import NetworkFiles
 
-    files = NetworkFiles(model, calibration=BUNDLED_FOLDER / "calibration")
-    images = load_labels(BUNDLED_IMAGES)[:limit]
+    files = NetworkFiles(model)
+    images = list_images(BUNDLED_IMAGES).images[:limit]
     reports = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=len(DEVICES) * (len(images) + 1))

@@ -16,6 +16,7 @@ from thumbnet.compile.request import CompileOptions
 from thumbnet.tools.commands.devices import devices_option
 from thumbnet.tools.network_options import NetworkFiles, compile_options, network_files
 from thumbnet.tools.output import json_option, print_table, write_json
+from thumbnet.tools.skipped_images import print_skipped
 
 
 @click.command()
@@ -63,6 +64,8 @@ def tune(
 
     model = files.model
     request = make_request(files, target.board, options)
+    quantization = request.manifest["quantization"]
+    print_skipped(quantization["calibration_skipped"])
     # Every layer's output is not what will be deployed.
     module = keep_entry(import_network(request), "main")
     # A copy of standard error: the search sends the original to a file.
@@ -88,7 +91,7 @@ def tune(
     factor = 1e9 if counts else 1.0
     rows = [(item.name, item.uses, item.trials, item.best and item.best * factor) for item in tuned]
     print_table(
-        f"{model} on {target.name}: best of each layer, in {measuring.kind}",
+        f"{model} on {target.name}: best of each layer, in {measuring.kind}; ranges: {quantization['ranges']}",
         ["layer", "uses", "candidates", "best"],
         [
             (name, uses, count, None if best is None else f"{best:,.0f}" if counts else f"{best:.6f}")
@@ -102,6 +105,7 @@ def tune(
             "device": target.name,
             "board": target.board.name,
             "kind": measuring.kind,
+            "ranges": quantization["ranges"],
             "folder": str(folder),
             "layers": [
                 {"name": name, "uses": uses, "candidates": count, "best": best} for name, uses, count, best in rows

@@ -8,7 +8,7 @@ from thumbnet.compile.compile_model import quantize_input, quantize_network
 from thumbnet.compile.network.integer_relax import read_relax
 from thumbnet.compile.network.reference import run_reference
 from thumbnet.compile.request import CompileRequest
-from thumbnet.models.preprocessing import load_labels
+from thumbnet.models.image_folder import list_images
 from thumbnet.models.weights import load_model
 from thumbnet.targets.registry import get_board
 
@@ -26,7 +26,7 @@ def _answer(shared_data, name, step):
         weight_scales=trained.weight_scales,
     )
     network = read_relax(quantize_network(request))
-    images = load_labels(shared_data / "images")[::step]
+    images = list_images(shared_data / "images").images[::step]
     outputs = []
     for image in images:
         pixels = trained.preprocessing.pixels(image.path)
