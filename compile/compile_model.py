@@ -14,7 +14,7 @@ import torch
 import tvm
 from numpy.typing import NDArray
 
-from thumbnet.compile.artifact import Artifact, replaced_folder, write_manifest
+from thumbnet.compile.artifact import Artifact, write_manifest
 from thumbnet.compile.emit.build_library import build_executable, keep_entry
 from thumbnet.compile.emit.emit_c import emit_c
 from thumbnet.compile.emit.export_library import export_library
@@ -25,16 +25,14 @@ from thumbnet.compile.kernels.instruction_sets import KERNELS
 from thumbnet.compile.network.golden import make_golden
 from thumbnet.compile.network.integer_network import IntegerNetwork
 from thumbnet.compile.network.integer_relax import identifier, read_relax
-from thumbnet.compile.network.network_file import save_network
+from thumbnet.compile.network.network_file import REFERENCE_FILE, save_network
 from thumbnet.compile.passes.pipeline import lower_to_integer
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
 from thumbnet.compile.plan.fit import MemoryNeed, arena_limit, check_fit, check_ram_limit
 from thumbnet.compile.plan.lowered_network import lower_network
 from thumbnet.compile.plan.stage_graph import can_stream
+from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.compile.request import CompileRequest, check_options
-
-#: The integer network, for the reference; in the artifact's folder, not for the board.
-REFERENCE_FILE = "host/reference.npz"
 
 #: int16 of a 128-bit vector, which products of int8 are widened to.
 VECTOR_CHANNELS = 8
@@ -61,7 +59,9 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
         else:
             own = _compile_library(request, quantize_network(request), aside)
         write_manifest(aside, {**_common_manifest(request), **own, **request.manifest})
-    return Artifact.load(folder)
+        artifact = Artifact.load(aside)
+    # Not read again: another run may have put its own there since.
+    return Artifact(folder.resolve(), artifact.manifest)
 
 
 def quantize_network(request: CompileRequest) -> tvm.IRModule:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.compile_model import REFERENCE_FILE, compile_model
+from thumbnet.compile.compile_model import compile_model
 from thumbnet.compile.emit.stack_usage import STACK_KIND
 from thumbnet.compile.errors import ToolchainError
-from thumbnet.compile.network.network_file import load_network
+from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.runtime_tests.session import Measurement
@@ -247,9 +247,9 @@ def _is_equal(
 
     Two classes are two bytes, which a wrong network can give as well; the stages are thousands of them.
     """
-    whole = load_network(whole_network.folder / REFERENCE_FILE)
+    whole = load_reference(whole_network)
     outputs = all(np.array_equal(session.run(image), run_reference(whole, image)) for image in inputs)
-    expected = run_reference_layers(load_network(artifact.folder / REFERENCE_FILE), inputs[0])
+    expected = run_reference_layers(load_reference(artifact), inputs[0])
     stages = session.run_layers(inputs[0])
     return outputs and all(
         np.array_equal(found.reshape(-1), expected[name].reshape(-1)) for name, found in stages.items()

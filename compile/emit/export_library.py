@@ -86,7 +86,8 @@ def export_library(executable: tvm.runtime.Executable | tvm.runtime.Module, boar
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
         linked = Path(aside) / "library.so"
         try:
-            executable.export_library(str(linked), fcompile=cc.cross_compiler(linker))
+            # TVM's own folder of objects in there too: a killed run leaves nothing elsewhere.
+            executable.export_library(str(linked), fcompile=cc.cross_compiler(linker), workspace_dir=aside)
         except RuntimeError as error:  # the linker's output, behind TVM's own words
             said = " ".join(line for line in str(error).splitlines() if "error" in line.lower())
             raise ToolchainError(f"{linker} could not link {path.name}: {said or error}"[:400]) from error
