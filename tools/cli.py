@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
+import signal
 import sys
-from typing import NoReturn
+import traceback
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 
-from thumbnet.compile.errors import CompileError
+from thumbnet.compile.errors import CompileError, explain_os_error
 from thumbnet.models.errors import ModelError
 from thumbnet.runtime_tests.errors import SessionError
 from thumbnet.targets.errors import TargetError
@@ -33,6 +39,26 @@ COMMANDS: dict[str, str] = {
 KNOWN_ERRORS = (ModelError, TargetError, CompileError, SessionError)
 BAD_INPUT = 2
 INTERRUPTED = 130
+#: A line that is longer holds a name nobody chose for reading.
+LONGEST_LINE = 2000
+
+
+class Stopped(BaseException):
+    """The system asked this process to end, as Ctrl-C does: what was begun is cleaned up.
+
+    Parameters
+    ----------
+    signal_number : int
+        SIGTERM or SIGHUP.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.exit_code = 128 + signal_number
+
+
+class EndOfInputError(Exception):
+    """An EOFError, which click would take for the end of what somebody types."""
 
 
 class CommandTable(click.Group):
@@ -51,37 +77,118 @@ class CommandTable(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - what a command returns
+        """Run the command; with ``--debug`` print where an error was raised."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.params["debug"]:
+                traceback.print_exc()
+            if isinstance(error, EOFError):
+                raise EndOfInputError(str(error) or "a file ends too early") from error
+            raise
+
 
 @click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, envvar="THUMBNET_DEBUG", help="Print where in the code an error was raised.")
 @click.version_option(package_name="thumbnet")
-def thumbnet() -> None:
+def thumbnet(debug: bool) -> None:
     """Compile trained PyTorch MobileNets for Arm boards, deploy them, and prove that they answer right."""
 
 
 def main() -> NoReturn:
-    """Run the command line and leave with its exit code: 0, a command's own, 2 for bad input, 130 for Ctrl-C."""
+    """Run the command line and leave with its exit code.
+
+    0, a command's own, 2 for bad input, 130 for Ctrl-C, 143 and 129 where the system asked it to stop.
+    """
+    with _ending_signals():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
-        code = thumbnet.main(prog_name="thumbnet", standalone_mode=False)
-    except (click.exceptions.NoArgsIsHelpError, click.exceptions.Exit) as request:
-        if isinstance(request, click.exceptions.Exit):
-            sys.exit(request.exit_code)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A name that is no text of the terminal's is shown with escapes.
+                stream.reconfigure(errors="backslashreplace")
+        result = thumbnet.main(prog_name="thumbnet", standalone_mode=False)
+        sys.stdout.flush()
+        code = result if isinstance(result, int) else 0
+    except click.exceptions.Exit as request:
+        code = request.exit_code
+    except click.exceptions.NoArgsIsHelpError as request:
         click.echo(request.format_message())
-        sys.exit(0)
-    except click.ClickException as error:
-        _fail(error.format_message())
-    except KNOWN_ERRORS as error:
-        _fail(str(error))
+        code = 0
     except BrokenPipeError:
-        # The reader of a pipe (head, less) has seen enough; nothing may be flushed into it at exit. The code is not 0,
-        # for the command did not reach its end. (rich, which prints the tables, leaves the same way.)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        # The reader of a pipe (head, less) has seen enough. The code is not 0, for the command did not reach its end.
+        # (rich, which prints the tables, leaves the same way.)
+        code = 1
     except (KeyboardInterrupt, click.Abort):
         click.echo("thumbnet: stopped", err=True)
-        sys.exit(INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
+        code = INTERRUPTED
+    except Stopped as stopped:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            click.echo("thumbnet: stopped", err=True)
+        code = stopped.exit_code
+    except Exception as error:
+        _print_error(_message(error))
+        code = BAD_INPUT
+    _flush_output()
+    return code
 
 
-def _fail(message: str) -> NoReturn:
-    click.echo(f"thumbnet: error: {' '.join(message.split())}", err=True)
-    sys.exit(BAD_INPUT)
+def _message(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, KNOWN_ERRORS):
+        return str(error)
+    if isinstance(error, OSError):
+        return explain_os_error(error)
+    if isinstance(error, MemoryError):
+        return "out of memory; close other programs, or choose a smaller network"
+    # Not foreseen: the person gets what is known of it in a line, and a way to more.
+    said = f"{type(error).__name__}: {error}"
+    return f"{said[: LONGEST_LINE // 2]} (not foreseen by thumbnet; `thumbnet --debug ...` prints where)"
+
+
+def _print_error(message: str) -> None:
+    # Names come from files that anybody may have written: no control characters reach the terminal.
+    words = " ".join(message.split())
+    line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in words)
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
+    click.echo(f"thumbnet: error: {line}", err=True)
+
+
+def _flush_output() -> None:
+    """Flush what can be, so that Python's own flush at exit has nothing to fail on."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _ending_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into `Stopped`; `nohup` and the like, who ignore them, are left their way."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for other in before:  # the cleaning up is not to be stopped by the next one
+            signal.signal(other, signal.SIG_IGN)
+        raise Stopped(number)
+
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) == signal.SIG_DFL
+    }
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
