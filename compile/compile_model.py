@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import tvm
 from numpy.typing import NDArray
+from tvm.s_tir import meta_schedule as ms
 
 from thumbnet.compile.artifact import Artifact, write_manifest
 from thumbnet.compile.emit.build_library import build_executable, keep_entry
@@ -33,6 +34,7 @@ from thumbnet.compile.plan.lowered_network import lower_network
 from thumbnet.compile.plan.stage_graph import can_stream
 from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.compile.request import CompileRequest, check_options
+from thumbnet.compile.tuning.records import read_records
 
 #: int16 of a 128-bit vector, which products of int8 are widened to.
 VECTOR_CHANNELS = 8
@@ -48,16 +50,17 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
     """
     board, options = request.board, request.options
     check_options(options, board)
+    database = None if options.tuning is None else read_records(options.tuning)
     with replaced_folder(folder) as aside:
         host = aside / "host"
         host.mkdir()
         request.write_extra(host)
         if options.quantize == "none":
-            own = _compile_float(request, aside)
+            own = _compile_float(request, database, aside)
         elif board.family == "cortex-m":
             own = _compile_sources(request, quantize_network(request), aside)
         else:
-            own = _compile_library(request, quantize_network(request), aside)
+            own = _compile_library(request, quantize_network(request), database, aside)
         write_manifest(aside, {**_common_manifest(request), **own, **request.manifest})
         artifact = Artifact.load(aside)
     # Not read again: another run may have put its own there since.
@@ -153,13 +156,15 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
     }
 
 
-def _compile_library(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
+def _compile_library(
+    request: CompileRequest, module: tvm.IRModule, database: ms.database.Database | None, folder: Path
+) -> dict[str, Any]:
     network = read_relax(module)
     name = c_name(request.name)
     # The one that is deployed, and beside it one that gives every layer's output, for tests.
     libraries = {"main": f"{name}.so", "layers": f"{name}_layers.so"}
     for entry, file in libraries.items():
-        executable = build_executable(keep_entry(module, entry), request.board, request.options.tuning)
+        executable = build_executable(keep_entry(module, entry), request.board, database)
         export_library(executable, request.board, folder / file)
     return {
         "kind": "library",
@@ -202,8 +207,8 @@ def _integer_manifest(
     }
 
 
-def _compile_float(request: CompileRequest, folder: Path) -> dict[str, Any]:
-    executable = build_executable(import_network(request), request.board, request.options.tuning)
+def _compile_float(request: CompileRequest, database: ms.database.Database | None, folder: Path) -> dict[str, Any]:
+    executable = build_executable(import_network(request), request.board, database)
     export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
     channels, height, width = request.input_shape
     with torch.no_grad():

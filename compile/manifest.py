@@ -61,10 +61,14 @@ Dtype = Literal["int8", "float32"]
 ABSENT: Any = None
 
 
-class Part(BaseModel):
-    """Types as they are in the file, nothing converted; keys nobody reads are let through."""
+#: Types as they are in the file, nothing converted, and no nan.
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+class Part(BaseModel):
+    """Something with keys; those that nobody reads are let through."""
+
+    model_config = ConfigDict(**STRICT, extra="allow")
 
 
 class Tensor(Part):
