@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -38,23 +38,12 @@ COMMANDS: dict[str, str] = {
 
 KNOWN_ERRORS = (ModelError, TargetError, CompileError, SessionError)
 BAD_INPUT = 2
-INTERRUPTED = 130
 #: A line that is longer holds a name nobody chose for reading.
 LONGEST_LINE = 2000
 
 
 class Stopped(BaseException):
-    """The system asked this process to end, as Ctrl-C does: what was begun is cleaned up.
-
-    Parameters
-    ----------
-    signal_number : int
-        SIGTERM or SIGHUP.
-    """
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal_number)
-        self.exit_code = 128 + signal_number
+    """The system asked this process to end, as Ctrl-C does: what was begun is cleaned up."""
 
 
 class EndOfInputError(Exception):
@@ -103,12 +92,12 @@ def main() -> NoReturn:
 
     0, a command's own, 2 for bad input, 130 for Ctrl-C, 143 and 129 where the system asked it to stop.
     """
-    with _ending_signals():
-        code = _run()
+    with _ending_signals() as received:
+        code = _run(received)
     sys.exit(code)
 
 
-def _run() -> int:
+def _run(received: Sequence[int]) -> int:
     try:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
@@ -126,18 +115,23 @@ def _run() -> int:
         # The reader of a pipe (head, less) has seen enough. The code is not 0, for the command did not reach its end.
         # (rich, which prints the tables, leaves the same way.)
         code = 1
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("thumbnet: stopped", err=True)
-        code = INTERRUPTED
-    except Stopped as stopped:
-        with contextlib.suppress(OSError):  # the terminal may be gone
-            click.echo("thumbnet: stopped", err=True)
-        code = stopped.exit_code
+    except (Stopped, KeyboardInterrupt, click.Abort):
+        code = _say_stopped(received)
     except Exception as error:
-        _print_error(_message(error))
-        code = BAD_INPUT
+        # What interrupts a call from TVM comes out of it as an error of TVM's.
+        if received:
+            code = _say_stopped(received)
+        else:
+            _print_error(_message(error))
+            code = BAD_INPUT
     _flush_output()
     return code
+
+
+def _say_stopped(received: Sequence[int]) -> int:
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        click.echo("thumbnet: stopped", err=True)
+    return 128 + (received[0] if received else signal.SIGINT)
 
 
 def _message(error: Exception) -> str:
@@ -172,23 +166,31 @@ def _flush_output() -> None:
 
 
 @contextlib.contextmanager
-def _ending_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into `Stopped`; `nohup` and the like, who ignore them, are left their way."""
+def _ending_signals() -> Iterator[Sequence[int]]:
+    """Let SIGTERM and SIGHUP end the command as Ctrl-C does, and give those received, Ctrl-C's among them.
 
-    def stop(number: int, _: FrameType | None) -> None:
-        for other in before:  # the cleaning up is not to be stopped by the next one
+    Where they are ignored, as `nohup` has it, they stay so.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if number == signal.SIGINT:
+            signal.default_int_handler(number, frame)
+        for other in ours.keys() - {signal.SIGINT}:  # the cleaning up is not to be stopped by the next one
             signal.signal(other, signal.SIG_IGN)
-        raise Stopped(number)
+        raise Stopped
 
-    before = {
-        number: signal.getsignal(number)
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) == signal.SIG_DFL
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    ours = {
+        number: handler
+        for number, handler in handlers.items()
+        if handler in (signal.SIG_DFL, signal.default_int_handler)
     }
-    for number in before:
+    for number in ours:
         signal.signal(number, stop)
     try:
-        yield
+        yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in ours.items():
             signal.signal(number, handler)

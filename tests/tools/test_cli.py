@@ -212,6 +212,23 @@ def test_a_signal_ends_a_compilation_and_leaves_nothing(workplace, number, until
     assert list(workplace.glob("new/*")) == list(workplace.glob("tmp/*")) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_comes_out_of_a_library_as_an_error_of_its_own_is_still_one(capsys, monkeypatch, number):
+    """TVM makes a RuntimeError of whatever interrupts a function that it calls."""
+
+    def run():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        except BaseException as error:
+            raise RuntimeError("15") from error
+
+    before = signal.getsignal(number)
+    _command(monkeypatch, run)
+    assert _main(capsys, monkeypatch, "raise") == (128 + number, "", "thumbnet: stopped\n")
+    assert signal.getsignal(number) == before
+
+
 def test_a_killed_compilation_leaves_nothing_for_the_next_run(workplace):
     process = _start_compile(workplace)
     process.kill()
