@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from thumbnet.compile.errors import ArtifactError
-
-MANIFEST = "manifest.json"
-FORMAT = 1
+from thumbnet.compile.errors import ArtifactError, explain_os_error
+from thumbnet.compile.file_access import hash_file, read_arrays, walk_folder
+from thumbnet.compile.manifest import AGAIN, FORMAT, GOLDEN_FILE, MANIFEST, read_manifest
 
 
 @dataclass(frozen=True)
@@ -31,7 +24,8 @@ class Artifact:
     folder : Path
         Where it lies.
     manifest : dict
-        Contents of manifest.json; `thumbnet.compile.compile_model.compile_model` writes its keys.
+        Contents of manifest.json, as `thumbnet.compile.manifest.Manifest` has it;
+        `thumbnet.compile.compile_model.compile_model` writes its keys.
     """
 
     folder: Path
@@ -44,31 +38,26 @@ class Artifact:
         Raises
         ------
         ArtifactError
-            Not an artifact, another format, or a file missing or changed.
+            Not an artifact, another format, a manifest that says what none can, or a file missing, changed or a link.
         """
         path = folder / MANIFEST
-        if not path.is_file():
-            raise ArtifactError(f"{folder}: no {MANIFEST} there; `thumbnet compile ... -o {folder}` makes one")
         try:
-            manifest = json.loads(path.read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ArtifactError(f"{path}: not JSON ({error}); compile the network again") from error
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
-            raise ArtifactError(f"{path}: format {found}, this thumbnet reads {FORMAT}; compile the network again")
-        files = manifest.get("files")
-        if not isinstance(files, dict):
-            raise ArtifactError(f"{path}: lists no files; compile the network again")
-        for name, digest in files.items():
-            file = folder / name
-            if not file.resolve().is_relative_to(folder.resolve()):
-                raise ArtifactError(f"{path}: {name} points outside the artifact")
-            if not file.is_file():
-                raise ArtifactError(f"{folder}: {name} is missing; compile the network again")
-            if hash_file(file) != digest:
-                raise ArtifactError(f"{file}: changed since it was compiled; compile the network again")
-        # Compilers run in folders of their own: a relative path would mean another place there.
-        return cls(folder.resolve(), manifest)
+            if not os.path.lexists(path):
+                raise ArtifactError(f"{folder}: no {MANIFEST} there; `thumbnet compile ... -o {folder}` makes one")
+            manifest = read_manifest(path)
+            _refuse_links(folder)
+            for name, digest in manifest["files"].items():
+                if not os.path.lexists(folder / name):
+                    raise ArtifactError(f"{folder}: {name} is missing; {AGAIN}")
+                if hash_file(folder / name) != digest:
+                    raise ArtifactError(f"{folder / name}: changed since it was compiled; delete it and {AGAIN}")
+            # Compilers run in folders of their own: a relative path would mean another place there.
+            artifact = cls(folder.resolve(), manifest)
+        except OSError as error:
+            raise ArtifactError(explain_os_error(error, folder)) from error
+        if "golden" in manifest:
+            artifact.golden()
+        return artifact
 
     @property
     def name(self) -> str:
@@ -76,14 +65,37 @@ class Artifact:
         return str(self.manifest["name"])
 
     def golden(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the built-in inputs ``[n, H, W, C]`` and their expected outputs ``[n, classes]``."""
-        with np.load(self.folder / "golden.npz", allow_pickle=False) as arrays:
-            return arrays["inputs"], arrays["outputs"]
+        """Return the built-in inputs ``[n, H, W, C]`` and their expected outputs ``[n, classes]``.
+
+        Raises
+        ------
+        ArtifactError
+            There are none, or they are not what the manifest says the network takes and gives.
+        """
+        path = self.folder / GOLDEN_FILE
+        arrays = read_arrays(path)
+        found = []
+        for key in ("input", "output"):
+            wanted, array = self.manifest[key], arrays.get(f"{key}s")
+            if array is None or array.dtype != wanted["dtype"] or list(array.shape[1:]) != list(wanted["shape"]):
+                has = "none" if array is None else f"{array.dtype} {list(array.shape)}"
+                raise ArtifactError(
+                    f"{path}: {key}s must be {wanted['dtype']} [n, {str(list(wanted['shape']))[1:]}, not {has}; {AGAIN}"
+                )
+            found.append(array)
+        inputs, outputs = found
+        if not len(inputs) or len(inputs) != len(outputs):
+            raise ArtifactError(f"{path}: {len(inputs)} inputs and {len(outputs)} outputs; {AGAIN}")
+        return inputs, outputs
 
 
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _refuse_links(folder: Path) -> None:
+    """Refuse links and devices, listed or not: what they lead to is not the artifact's."""
+    for entry in walk_folder(folder):
+        if entry.is_symlink():
+            raise ArtifactError(f"{entry.path}: is a link, an artifact has none; {AGAIN}")
+        if not entry.is_file(follow_symlinks=False) and not entry.is_dir(follow_symlinks=False):
+            raise ArtifactError(f"{entry.path}: is no regular file; {AGAIN}")
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
@@ -91,42 +103,7 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     files = {
         str(path.relative_to(folder)): hash_file(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file() and path != folder / MANIFEST
     }
     text = json.dumps({"format": FORMAT, **manifest, "files": files}, indent=2)
     (folder / MANIFEST).write_text(text + "\n")
-
-
-@contextlib.contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to write into, which takes the place of `folder` when the block ends without error.
-
-    An artifact is thus whole or not there: a failure or Ctrl-C leaves what was at `folder` untouched.
-
-    Raises
-    ------
-    ArtifactError
-        `folder` exists and is neither empty nor an artifact.
-    """
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).is_file())):
-        raise ArtifactError(f"{folder}: exists and is not an artifact; name another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield aside
-        aside.chmod(0o777 & ~_umask())
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-            folder.replace(old)
-            aside.replace(folder)
-            shutil.rmtree(old)
-        else:
-            aside.replace(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

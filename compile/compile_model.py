@@ -13,8 +13,9 @@ import numpy as np
 import torch
 import tvm
 from numpy.typing import NDArray
+from tvm.s_tir import meta_schedule as ms
 
-from thumbnet.compile.artifact import Artifact, replaced_folder, write_manifest
+from thumbnet.compile.artifact import Artifact, write_manifest
 from thumbnet.compile.emit.build_library import build_executable, keep_entry
 from thumbnet.compile.emit.emit_c import emit_c
 from thumbnet.compile.emit.export_library import export_library
@@ -26,16 +27,15 @@ from thumbnet.compile.kernels.instruction_sets import kernels_of
 from thumbnet.compile.network.golden import make_golden
 from thumbnet.compile.network.integer_network import IntegerNetwork
 from thumbnet.compile.network.integer_relax import identifier, read_relax
-from thumbnet.compile.network.network_file import save_network
+from thumbnet.compile.network.network_file import REFERENCE_FILE, save_network
 from thumbnet.compile.passes.pipeline import lower_to_integer
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
 from thumbnet.compile.plan.fit import MemoryNeed, arena_limit, check_fit, check_ram_limit
 from thumbnet.compile.plan.lowered_network import LoweredNetwork, lower_network
 from thumbnet.compile.plan.stage_graph import can_stream
+from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.compile.request import CompileRequest, check_options
-
-#: The integer network, for the reference; in the artifact's folder, not for the board.
-REFERENCE_FILE = "host/reference.npz"
+from thumbnet.compile.tuning.records import read_records
 
 #: int16 of a 128-bit vector, which products of int8 are widened to.
 VECTOR_CHANNELS = 8
@@ -51,20 +51,23 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
     """
     board, options = request.board, request.options
     check_options(options, board)
+    database = None if options.tuning is None else read_records(options.tuning)
     with replaced_folder(folder) as aside:
         host = aside / "host"
         host.mkdir()
         request.write_extra(host)
         if options.quantize == "none":
-            own = _compile_float(request, aside)
+            own = _compile_float(request, database, aside)
         elif board.family == "cortex-m":
             own = _compile_sources(request, quantize_network(request), aside)
         elif board.instruction_set is not None and options.tuning is None:
             own = _compile_stages(request, quantize_network(request), aside)
         else:
-            own = _compile_library(request, quantize_network(request), aside)
+            own = _compile_library(request, quantize_network(request), database, aside)
         write_manifest(aside, {**_common_manifest(request), **own, **request.manifest})
-    return Artifact.load(folder)
+        artifact = Artifact.load(aside)
+    # Not read again: another run may have put its own there since.
+    return Artifact(folder.resolve(), artifact.manifest)
 
 
 def quantize_network(request: CompileRequest) -> tvm.IRModule:
@@ -177,13 +180,15 @@ def _stages_manifest(lowered: LoweredNetwork) -> dict[str, Any]:
     }
 
 
-def _compile_library(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
+def _compile_library(
+    request: CompileRequest, module: tvm.IRModule, database: ms.database.Database | None, folder: Path
+) -> dict[str, Any]:
     network = read_relax(module)
     name = c_name(request.name)
     # The one that is deployed, and beside it one that gives every layer's output, for tests.
     libraries = {"main": f"{name}.so", "layers": f"{name}_layers.so"}
     for entry, file in libraries.items():
-        executable = build_executable(keep_entry(module, entry), request.board, request.options.tuning)
+        executable = build_executable(keep_entry(module, entry), request.board, database)
         export_library(executable, request.board, folder / file)
     return {
         "kind": "library",
@@ -226,8 +231,8 @@ def _integer_manifest(
     }
 
 
-def _compile_float(request: CompileRequest, folder: Path) -> dict[str, Any]:
-    executable = build_executable(import_network(request), request.board, request.options.tuning)
+def _compile_float(request: CompileRequest, database: ms.database.Database | None, folder: Path) -> dict[str, Any]:
+    executable = build_executable(import_network(request), request.board, database)
     export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
     channels, height, width = request.input_shape
     with torch.no_grad():

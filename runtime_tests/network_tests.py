@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.compile_model import REFERENCE_FILE, quantize_input
+from thumbnet.compile.compile_model import quantize_input
 from thumbnet.compile.emit.stack_usage import STACK_KIND
-from thumbnet.compile.network.network_file import load_network
+from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.models.image_folder import LabelledImage
 from thumbnet.models.weights import TrainedModel
@@ -91,7 +91,7 @@ class _Inputs:
     def __init__(self, artifact: Artifact, trained: TrainedModel) -> None:
         self.trained = trained
         integer = artifact.manifest["dtype"] == "int8"
-        self.network = load_network(artifact.folder / REFERENCE_FILE) if integer else None
+        self.network = load_reference(artifact) if integer else None
 
     def of(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         tensor = self.trained.preprocessing.to_float(pixels)

@@ -17,6 +17,10 @@ A devices.toml looks like this::
 
 from __future__ import annotations
 
+import ipaddress
+import re
+import reprlib
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -33,6 +37,13 @@ BUILT_IN: tuple[Device, ...] = (
     *(Device(f"qemu_{board.name}", board, "emulated") for board in BOARDS if board.qemu is not None),
     Device("local", get_board("host"), "local"),
 )
+
+#: A desk of a thousand boards is a tenth of it.
+MOST_BYTES = 1 << 20
+LONGEST_TEXT = 255
+FASTEST_BAUD = 100_000_000
+#: What DNS knows of names: letters, digits and hyphens between dots. Underscores are no more than usual.
+_HOST_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
 
 #: Fields of each kind of device in a devices.toml, beside board and kind: name, type, whether it must be there.
 _FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
@@ -77,11 +88,14 @@ def get_device(name: str, toml_path: Path | None = None) -> Device:
 
 def _read_toml(path: Path) -> list[Device]:
     try:
-        document = tomllib.loads(path.read_text())
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+            raise DeviceError(f"{path}: can't be read (no regular file, or larger than {MOST_BYTES:,} bytes)")
+        document = tomllib.loads(path.read_bytes().decode())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise DeviceError(f"{path}: can't be read ({reason})") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers of too many digits and tables too deep among them
         raise DeviceError(f"{path}: not TOML: {error}") from error
     extra = sorted(set(document) - {"devices"})
     if extra:
@@ -96,6 +110,8 @@ def _parse_device(path: Path, name: str, table: Any) -> Device:  # noqa: ANN401 
     where = f"{path}: device {name}"
     if not isinstance(table, dict):
         raise DeviceError(f"{where}: must be a table [devices.{name}]")
+    if not _is_text(name):
+        raise DeviceError(f"{path}: device {name[:LONGEST_TEXT]!r}: a name is 1 to {LONGEST_TEXT} printable characters")
     if name in {device.name for device in BUILT_IN}:
         raise DeviceError(f"{where}: that is the name of a built-in device; choose another")
     kind = table.get("kind")
@@ -113,7 +129,7 @@ def _parse_device(path: Path, name: str, table: Any) -> Device:  # noqa: ANN401 
             f'{where}: {board.name} is a microcontroller, which a tracker can\'t have; use kind = "serial"'
         )
     host, _, port = table["tracker"].rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    if not _is_host(host) or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise DeviceError(f"{where}: tracker is {table['tracker']!r}, it must be HOST:PORT")
     return Device(name, board, "rpc", address=table["tracker"], key=table["key"])
 
@@ -127,15 +143,36 @@ def _check_fields(where: str, table: dict[str, Any], fields: dict[str, tuple[typ
         if field not in table:
             if required:
                 raise DeviceError(f"{where}: {field} is missing")
-        elif not isinstance(table[field], wanted) or isinstance(table[field], bool) or table[field] == "":
+        elif not isinstance(table[field], wanted) or isinstance(table[field], bool):
             kind_name = "text" if wanted is str else "a whole number"
-            raise DeviceError(f"{where}: {field} is {table[field]!r}, it must be {kind_name}")
+            raise DeviceError(f"{where}: {field} is {reprlib.repr(table[field])}, it must be {kind_name}")
+        elif wanted is str and not _is_text(table[field]):
+            raise DeviceError(
+                f"{where}: {field} is {reprlib.repr(table[field])}, it must be text of 1 to {LONGEST_TEXT} printable"
+                " characters"
+            )
 
 
 def _serial_device(where: str, name: str, board: Board, table: dict[str, Any]) -> Device:
     if board.family != "cortex-m":
         raise DeviceError(f'{where}: {board.name} runs Linux and is reached by kind = "rpc", not over a serial port')
     baud = table.get("baud", Device.baud)
-    if baud <= 0:
-        raise DeviceError(f"{where}: baud is {baud}, it must be positive")
+    if not 0 < baud <= FASTEST_BAUD:
+        raise DeviceError(f"{where}: baud is {reprlib.repr(baud)}, it must be 1 to {FASTEST_BAUD:,}")
     return Device(name, board, "serial", address=table["port"], baud=baud)
+
+
+def _is_text(value: str) -> bool:
+    return 0 < len(value) <= LONGEST_TEXT and value.isprintable()
+
+
+def _is_host(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        try:
+            labels = host.encode("idna").decode().removesuffix(".").split(".")
+        except UnicodeError:  # a label that is empty or too long, or has what no name can have
+            return False
+        return all(_HOST_LABEL.fullmatch(label) for label in labels)
+    return True

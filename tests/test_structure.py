@@ -25,7 +25,9 @@ LEVELS = {
         {"passes", "plan"},
         {"frontend", "kernels"},
         {"network"},
-        {"artifact", "request"},
+        {"artifact", "request", "replaced_folder"},
+        {"manifest"},
+        {"aside", "file_access"},
         {"errors"},
     ),
     "compile/kernels": (

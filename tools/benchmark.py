@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.compile_model import REFERENCE_FILE, compile_model
+from thumbnet.compile.compile_model import compile_model
 from thumbnet.compile.emit.stack_usage import STACK_KIND
-from thumbnet.compile.errors import ToolchainError
-from thumbnet.compile.network.network_file import load_network
+from thumbnet.compile.errors import ArtifactError, ToolchainError
+from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.runtime_tests.session import Measurement
 from thumbnet.targets.board import Board
 from thumbnet.targets.device import Device
 from thumbnet.targets.errors import BoardError
+from thumbnet.tools.output import replace_file
 from thumbnet.tools.stage_costs import StageCost, profile_stages
 from thumbnet.tools.workloads import WORKLOADS, Workload, make_benchmark_request
 
@@ -150,6 +151,8 @@ def run_benchmark(
             whole: Artifact | None = None
             for dead_channels in ("kept", "removed"):
                 name = f"{workload.network}-{dead_channels}-{device.board.name}"
+                elf = output / "elf" / f"{name}.elf"
+                _refuse_other(elf)
                 progress(f"compiling {name}")
                 request = make_benchmark_request(workload, device.board, trained, keep=dead_channels == "kept")
                 artifact = compile_model(request, output / name)
@@ -160,11 +163,17 @@ def run_benchmark(
                     artifact,
                     device,
                     whole_network=whole,
-                    elf=output / "elf" / f"{name}.elf",
+                    elf=elf,
                     network=workload.network,
                     dead_channels=dead_channels,
                     weights=weights,
                 )
+
+
+def _refuse_other(elf: Path) -> None:
+    """Refuse to replace what is no ELF file, and so none of an earlier run."""
+    if os.path.lexists(elf) and not (elf.is_file() and not elf.is_symlink() and elf.read_bytes()[:4] == b"\x7fELF"):
+        raise ArtifactError(f"{elf}: exists and is no ELF file; move it, or name another folder")
 
 
 def count_steps(boards: Sequence[Board], workloads: Sequence[Workload] = WORKLOADS) -> int:
@@ -220,7 +229,7 @@ def _run(
         image = session.image
         assert image is not None
     elf.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(image.elf, elf)
+    replace_file(elf, image.elf.read_bytes())
     return Result(
         network=network,
         dead_channels=dead_channels,
@@ -247,9 +256,9 @@ def _is_equal(
 
     Two classes are two bytes, which a wrong network can give as well; the stages are thousands of them.
     """
-    whole = load_network(whole_network.folder / REFERENCE_FILE)
+    whole = load_reference(whole_network)
     outputs = all(np.array_equal(session.run(image), run_reference(whole, image)) for image in inputs)
-    expected = run_reference_layers(load_network(artifact.folder / REFERENCE_FILE), inputs[0])
+    expected = run_reference_layers(load_reference(artifact), inputs[0])
     stages = session.run_layers(inputs[0])
     return outputs and all(
         np.array_equal(found.reshape(-1), expected[name].reshape(-1)) for name, found in stages.items()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
+import signal
 import sys
-from typing import NoReturn
+import traceback
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 
-from thumbnet.compile.errors import CompileError
+from thumbnet.compile.errors import CompileError, explain_os_error
 from thumbnet.models.errors import ModelError
 from thumbnet.runtime_tests.errors import SessionError
 from thumbnet.targets.errors import TargetError
@@ -33,7 +39,16 @@ COMMANDS: dict[str, str] = {
 
 KNOWN_ERRORS = (ModelError, TargetError, CompileError, SessionError)
 BAD_INPUT = 2
-INTERRUPTED = 130
+#: A line that is longer holds a name nobody chose for reading.
+LONGEST_LINE = 2000
+
+
+class Stopped(BaseException):
+    """The system asked this process to end, as Ctrl-C does: what was begun is cleaned up."""
+
+
+class EndOfInputError(Exception):
+    """An EOFError, which click would take for the end of what somebody types."""
 
 
 class CommandTable(click.Group):
@@ -52,37 +67,131 @@ class CommandTable(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - what a command returns
+        """Run the command; with ``--debug`` print where an error was raised."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.params["debug"]:
+                traceback.print_exc()
+            if isinstance(error, EOFError):
+                raise EndOfInputError(str(error) or "a file ends too early") from error
+            raise
+
 
 @click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, envvar="THUMBNET_DEBUG", help="Print where in the code an error was raised.")
 @click.version_option(package_name="thumbnet")
-def thumbnet() -> None:
+def thumbnet(debug: bool) -> None:
     """Compile trained PyTorch MobileNets for Arm boards, deploy them, and prove that they answer right."""
 
 
 def main() -> NoReturn:
-    """Run the command line and leave with its exit code: 0, a command's own, 2 for bad input, 130 for Ctrl-C."""
+    """Run the command line and leave with its exit code.
+
+    0, a command's own, 2 for bad input, 130 for Ctrl-C, 143 and 129 where the system asked it to stop.
+    """
+    with _ending_signals() as received:
+        code = _run(received)
+    sys.exit(code)
+
+
+def _run(received: Sequence[int]) -> int:
     try:
-        code = thumbnet.main(prog_name="thumbnet", standalone_mode=False)
-    except (click.exceptions.NoArgsIsHelpError, click.exceptions.Exit) as request:
-        if isinstance(request, click.exceptions.Exit):
-            sys.exit(request.exit_code)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A name that is no text of the terminal's is shown with escapes.
+                stream.reconfigure(errors="backslashreplace")
+        result = thumbnet.main(prog_name="thumbnet", standalone_mode=False)
+        sys.stdout.flush()
+        code = result if isinstance(result, int) else 0
+    except click.exceptions.Exit as request:
+        code = request.exit_code
+    except click.exceptions.NoArgsIsHelpError as request:
         click.echo(request.format_message())
-        sys.exit(0)
-    except click.ClickException as error:
-        _fail(error.format_message())
-    except KNOWN_ERRORS as error:
-        _fail(str(error))
+        code = 0
     except BrokenPipeError:
-        # The reader of a pipe (head, less) has seen enough; nothing may be flushed into it at exit. The code is not 0,
-        # for the command did not reach its end. (rich, which prints the tables, leaves the same way.)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (KeyboardInterrupt, click.Abort):
+        # The reader of a pipe (head, less) has seen enough. The code is not 0, for the command did not reach its end.
+        # (rich, which prints the tables, leaves the same way.)
+        code = 1
+    except (Stopped, KeyboardInterrupt, click.Abort):
+        code = _say_stopped(received)
+    except Exception as error:
+        # What interrupts a call from TVM comes out of it as an error of TVM's.
+        if received:
+            code = _say_stopped(received)
+        else:
+            _print_error(_message(error))
+            code = BAD_INPUT
+    _flush_output()
+    return code
+
+
+def _say_stopped(received: Sequence[int]) -> int:
+    with contextlib.suppress(OSError):  # the terminal may be gone
         click.echo("thumbnet: stopped", err=True)
-        sys.exit(INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
+    return 128 + (received[0] if received else signal.SIGINT)
 
 
-def _fail(message: str) -> NoReturn:
-    click.echo(f"thumbnet: error: {' '.join(message.split())}", err=True)
-    sys.exit(BAD_INPUT)
+def _message(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, KNOWN_ERRORS):
+        return str(error)
+    if isinstance(error, OSError):
+        return explain_os_error(error)
+    if isinstance(error, MemoryError):
+        return "out of memory; close other programs, or choose a smaller network"
+    # Not foreseen: the person gets what is known of it in a line, and a way to more.
+    said = f"{type(error).__name__}: {error}"
+    return f"{said[: LONGEST_LINE // 2]} (not foreseen by thumbnet; `thumbnet --debug ...` prints where)"
+
+
+def _print_error(message: str) -> None:
+    # Names come from files that anybody may have written: no control characters reach the terminal.
+    words = " ".join(message.split())
+    line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in words)
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
+    click.echo(f"thumbnet: error: {line}", err=True)
+
+
+def _flush_output() -> None:
+    """Flush what can be, so that Python's own flush at exit has nothing to fail on."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _ending_signals() -> Iterator[Sequence[int]]:
+    """Let SIGTERM and SIGHUP end the command as Ctrl-C does, and give those received, Ctrl-C's among them.
+
+    Where they are ignored, as `nohup` has it, they stay so.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if number == signal.SIGINT:
+            signal.default_int_handler(number, frame)
+        for other in ours.keys() - {signal.SIGINT}:  # the cleaning up is not to be stopped by the next one
+            signal.signal(other, signal.SIG_IGN)
+        raise Stopped
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    ours = {
+        number: handler
+        for number, handler in handlers.items()
+        if handler in (signal.SIG_DFL, signal.default_int_handler)
+    }
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield received
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from thumbnet.compile.errors import explain_os_error
 from thumbnet.models.image_folder import LABELS_FILE
 from thumbnet.models.preprocessing import Preprocessing, unit_preprocessing
 from thumbnet.tools.output import replace_file
@@ -71,11 +75,49 @@ def make_preprocessing(resolution: int) -> Preprocessing:
 
 
 def write_digits(digits: Digits, folder: Path, each: int) -> int:
-    """Write the first `each` digits of every class as 8x8 PNG files with labels.csv; return how many were written."""
+    """Write the first `each` digits of every class as 8x8 PNG files with labels.csv; return how many were written.
+
+    Raises
+    ------
+    click.ClickException
+        A file is in the way, see `check_digits`, or the folder can't be written.
+    """
+    files = _digit_files(digits, each)
+    _refuse_others(folder, files)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(explain_os_error(error, folder)) from error
+    for name, content in files.items():
+        if not (folder / name).exists():
+            replace_file(folder / name, content)
+    return len(files) - 1
+
+
+def check_digits(digits: Digits, folder: Path, each: int) -> None:
+    """Check that `write_digits` will find nothing of anybody else's in its way.
+
+    Raises
+    ------
+    click.ClickException
+        Naming a file that would have to be replaced.
+    """
+    _refuse_others(folder, _digit_files(digits, each))
+
+
+def _refuse_others(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        path = folder / name
+        same = path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+        if os.path.lexists(path) and not same:
+            raise click.ClickException(f"{folder}: holds another {name}; move it, or name another folder")
+
+
+def _digit_files(digits: Digits, each: int) -> dict[str, bytes]:
     chosen = sorted(
         int(position) for digit in range(len(WORDS)) for position in np.flatnonzero(digits.labels == digit)[:each]
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, bytes] = {}
     table = io.StringIO(newline="")
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(("file", "class_index", "class_name"))
@@ -84,7 +126,6 @@ def write_digits(digits: Digits, folder: Path, each: int) -> int:
         name = f"{int(digits.indices[position]):04d}_{label}.png"
         image = io.BytesIO()
         Image.fromarray(digits.pixels[position]).save(image, "png", optimize=True)
-        replace_file(folder / name, image.getvalue())
+        files[name] = image.getvalue()
         rows.writerow((name, label, WORDS[label]))
-    replace_file(folder / LABELS_FILE, table.getvalue().encode())
-    return len(chosen)
+    return {**files, LABELS_FILE: table.getvalue().encode()}

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
+import stat
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
+
+from thumbnet.compile.aside import aside_folder
+from thumbnet.compile.errors import explain_os_error
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -23,16 +27,28 @@ def json_option(command: _Command) -> _Command:
         "--json",
         "json_file",
         type=click.Path(path_type=Path, dir_okay=False),
-        callback=_check_folder,
+        callback=_check_place,
         help="Also write the result to this file as JSON.",
     )(command)
 
 
-def _check_folder(_: click.Context, __: click.Parameter, file: Path | None) -> Path | None:
+def _check_place(_: click.Context, __: click.Parameter, file: Path | None) -> Path | None:
     # Before the work, not after it.
-    if file is not None and not file.absolute().parent.is_dir():
+    if file is None or (file.exists() and not file.is_file()):
+        return file
+    folder = _follow(file).parent
+    if not folder.is_dir():
         raise click.BadParameter(f"the folder {file.parent} does not exist")
+    if not os.access(folder, os.W_OK):
+        raise click.BadParameter(f"the folder {file.parent} can't be written to")
     return file
+
+
+def _follow(file: Path) -> Path:
+    try:
+        return file.resolve()
+    except RuntimeError as error:  # before Python 3.13
+        raise click.ClickException(f"{file}: these links lead in a circle; name the file itself") from error
 
 
 def print_table(
@@ -88,23 +104,38 @@ def write_json(file: Path | None, content: Mapping[str, Any] | Sequence[Any]) ->
 def replace_file(file: Path, content: bytes) -> None:
     """Put a file in its place in one step, so that nobody ever sees a part of it.
 
+    A link stays, and what it points to is replaced. What is no regular file (a terminal, a pipe, ``/dev/null``) is
+    written to.
+
     Raises
     ------
     click.ClickException
         It can't be written there.
     """
     try:
-        handle, aside = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(content)
-            # A temporary file is its owner's alone; give it the mode of any other new file.
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(aside).chmod(0o666 & ~mask)
-            Path(aside).replace(file)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                Path(aside).unlink()
+        found = file.stat() if file.exists() else None
+        if found is not None and (stream := _stream_of(file, found)) is not None:
+            with stream:
+                stream.write(content)
+            return
+        target = _follow(file)
+        with aside_folder(target.parent) as aside:
+            new = aside / "file"
+            new.write_bytes(content)
+            if found is not None:
+                new.chmod(stat.S_IMODE(found.st_mode))
+            new.replace(target)
     except OSError as error:
-        raise click.ClickException(f"{file}: can't be written ({error.strerror})") from error
+        raise click.ClickException(explain_os_error(error, f"{file}: can't be written")) from error
+
+
+def _stream_of(file: Path, found: os.stat_result) -> BinaryIO | None:
+    """Return what to write to where there is nothing to be replaced; None for a regular file."""
+    sys.stdout.flush()
+    for number in (1, 2):
+        # Standard output may be a regular file, which the shell holds open: another one in its place would lose what
+        # was printed.
+        with contextlib.suppress(OSError):
+            if os.path.samestat(found, os.fstat(number)):
+                return os.fdopen(os.dup(number), "wb")
+    return None if stat.S_ISREG(found.st_mode) else file.open("wb")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import tvm
 from tvm import relax
+from tvm.s_tir import meta_schedule as ms
 
 from thumbnet.compile.emit.export_library import tvm_target
 from thumbnet.compile.emit.tensor_intrinsics import load_tensor_intrinsics
+from thumbnet.compile.errors import TuningError
 from thumbnet.compile.network.integer_relax import ENTRIES
 from thumbnet.targets.board import Board
 
@@ -42,7 +42,9 @@ def fuse_layers(module: tvm.IRModule, board: Board) -> tvm.IRModule:
         )(module)
 
 
-def build_executable(module: tvm.IRModule, board: Board, database: Path | None = None) -> relax.VMExecutable:
+def build_executable(
+    module: tvm.IRModule, board: Board, database: ms.database.Database | None = None
+) -> relax.VMExecutable:
     """Compile a module for a board.
 
     Parameters
@@ -51,14 +53,21 @@ def build_executable(module: tvm.IRModule, board: Board, database: Path | None =
         With ``main`` (and ``layers``), as `integer_relax.write_relax` makes it or from the float frontend.
     board : Board
         Of family cortex-a or host.
-    database : Path, optional
-        Folder of tuning records (`thumbnet.compile.tuning.meta_schedule`); layers it has no record for get the default
-        schedule.
+    database : Database, optional
+        Tuning records (`thumbnet.compile.tuning.records`); layers it has no record for get the default schedule.
+
+    Raises
+    ------
+    TuningError
+        A record can't be applied.
     """
     fused = fuse_layers(module, board)
     target = tvm_target(board)
     if database is not None:
         load_tensor_intrinsics()
-        with target, tvm.transform.PassContext(opt_level=3):
-            fused = relax.transform.MetaScheduleApplyDatabase(str(database))(fused)
+        try:
+            with target, database, tvm.transform.PassContext(opt_level=3):
+                fused = relax.transform.MetaScheduleApplyDatabase()(fused)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise TuningError(f"a tuning record can't be applied ({error}); tune again into another folder") from error
     return tvm.compile(fused, target=target)

@@ -91,9 +91,9 @@ def export_library(
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
         linked = Path(aside) / "library.so"
         try:
-            executable.export_library(
-                str(linked), fcompile=cc.cross_compiler(linker, options=[str(file) for file in objects])
-            )
+            # TVM's own folder of objects in there too: a killed run leaves nothing elsewhere.
+            link = cc.cross_compiler(linker, options=[str(file) for file in objects])
+            executable.export_library(str(linked), fcompile=link, workspace_dir=aside)
         except RuntimeError as error:  # the linker's output, behind TVM's own words
             said = " ".join(line for line in str(error).splitlines() if "error" in line.lower())
             raise ToolchainError(f"{linker} could not link {path.name}: {said or error}"[:400]) from error

@@ -108,8 +108,9 @@ def measure_footprint(folder: Path, name: str, board: Board, *, streamed: bool =
     compiler = shutil.which(board.cross_compiler)
     if compiler is None:
         raise ToolchainError(f"not known without {board.cross_compiler}")
-    with tempfile.TemporaryDirectory(prefix="thumbnet-footprint-") as aside_name:
-        aside = Path(aside_name)
+    # In that folder, which is made aside itself: a killed run leaves nothing elsewhere.
+    with tempfile.TemporaryDirectory(prefix=".footprint-", dir=folder) as aside_name:
+        aside = Path(aside_name).resolve()
         objects = []
         for source in sorted(folder.resolve().glob("*.c")):
             objects.append(f"network_{source.stem}.o")

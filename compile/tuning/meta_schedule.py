@@ -23,10 +23,9 @@ from thumbnet.compile.emit.build_library import fuse_layers
 from thumbnet.compile.emit.export_library import tvm_target
 from thumbnet.compile.emit.tensor_intrinsics import load_tensor_intrinsics
 from thumbnet.compile.errors import TuningError
+from thumbnet.compile.tuning.records import LOGS, opened_records
 from thumbnet.targets.board import Board
 
-WORKLOADS = "database_workload.json"
-RECORDS = "database_tuning_record.json"
 #: Candidates of one layer measured together, before the cost model learns from them: few enough that every layer has
 #: its turn, enough to fill the builders.
 SMALLEST_ROUND, LARGEST_ROUND = 4, 16
@@ -92,50 +91,48 @@ def tune_module(
     Raises
     ------
     TuningError
-        The folder can't be used, or there is nothing to tune.
+        The folder can't be used, another search is at work in it, or there is nothing to tune.
     """
-    _check_folder(folder)
-    load_tensor_intrinsics()
-    target = tvm_target(board)
-    fused = fuse_layers(module, board)
-    tasks = sorted(ms.relax_integration.extract_tasks(fused, target), key=_weighted_work, reverse=True)
-    tasks = [task for task in tasks if _weighted_work(task) >= _weighted_work(tasks[0]) / NEGLIGIBLE]
-    if not tasks:
-        raise TuningError("the network has no layer that could be tuned")
-    folder.mkdir(parents=True, exist_ok=True)
-    database = ms.database.JSONDatabase(str(folder / WORKLOADS), str(folder / RECORDS), module_equality="structural")
-    # MetaSchedule's own log goes to files in the folder; the console belongs to the caller.
-    logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.ERROR)
-    # The rules of an aarch64 target bring tensor intrinsics whose candidates mostly fail to build; the generic
-    # ones all build, and find better schedules in as many trials.
-    space = ms.space_generator.PostOrderApply(
-        sch_rules=ms.ScheduleRule.create("llvm"),
-        postprocs=ms.Postproc.create("llvm"),
-        mutator_probs=ms.Mutator.create("llvm"),
-    )
-    contexts, weights = ms.relax_integration.extracted_tasks_to_tune_contexts(
-        tasks, str(folder), space=space, seed=seed
-    )
-    with _stderr_to(folder / "logs" / "stderr.log"):
-        _record_defaults(tasks, target, database, builder, runner)
-        ms.tune_tasks(
-            tasks=contexts,
-            task_weights=weights,
-            work_dir=str(folder),
-            max_trials_global=trials,
-            num_trials_per_iter=min(max(trials // len(tasks), SMALLEST_ROUND), LARGEST_ROUND),
-            builder=builder,
-            runner=runner,
-            database=database,
-            measure_callbacks=[
-                ms.measure_callback.AddToDatabase(),
-                ms.measure_callback.RemoveBuildArtifact(),
-                ms.measure_callback.UpdateCostModel(),
-                _Progress(on_round),
-            ],
-            cost_model="xgb",
+    with opened_records(folder) as database:
+        load_tensor_intrinsics()
+        target = tvm_target(board)
+        fused = fuse_layers(module, board)
+        tasks = sorted(ms.relax_integration.extract_tasks(fused, target), key=_weighted_work, reverse=True)
+        tasks = [task for task in tasks if _weighted_work(task) >= _weighted_work(tasks[0]) / NEGLIGIBLE]
+        if not tasks:
+            raise TuningError("the network has no layer that could be tuned")
+        # MetaSchedule's own log goes to files in the folder; the console belongs to the caller.
+        logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.ERROR)
+        # The rules of an aarch64 target bring tensor intrinsics whose candidates mostly fail to build; the generic
+        # ones all build, and find better schedules in as many trials.
+        space = ms.space_generator.PostOrderApply(
+            sch_rules=ms.ScheduleRule.create("llvm"),
+            postprocs=ms.Postproc.create("llvm"),
+            mutator_probs=ms.Mutator.create("llvm"),
         )
-    return [_summarize(task, database) for task in tasks]
+        contexts, weights = ms.relax_integration.extracted_tasks_to_tune_contexts(
+            tasks, str(folder), space=space, seed=seed
+        )
+        with _stderr_to(folder / LOGS / "stderr.log"):
+            _record_defaults(tasks, target, database, builder, runner)
+            ms.tune_tasks(
+                tasks=contexts,
+                task_weights=weights,
+                work_dir=str(folder),
+                max_trials_global=trials,
+                num_trials_per_iter=min(max(trials // len(tasks), SMALLEST_ROUND), LARGEST_ROUND),
+                builder=builder,
+                runner=runner,
+                database=database,
+                measure_callbacks=[
+                    ms.measure_callback.AddToDatabase(),
+                    ms.measure_callback.RemoveBuildArtifact(),
+                    ms.measure_callback.UpdateCostModel(),
+                    _Progress(on_round),
+                ],
+                cost_model="xgb",
+            )
+        return [_summarize(task, database) for task in tasks]
 
 
 def _record_defaults(
@@ -222,12 +219,3 @@ def _summarize(task: ms.ExtractedTask, database: ms.database.JSONDatabase) -> Tu
 
 #: MetaSchedule records a candidate that failed as one that took this many seconds or more.
 _FAILED = 1e9
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise TuningError(f"{folder}: is a file; records need a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORDS).is_file():
-        raise TuningError(f"{folder}: has no tuning records and is not empty; name another folder")
-    if folder.is_dir() and (folder / RECORDS).is_file() != (folder / WORKLOADS).is_file():
-        raise TuningError(f"{folder}: {WORKLOADS} or {RECORDS} is missing; the records are of no use without both")

@@ -11,11 +11,11 @@ from torch import nn
 from tvm import relax
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.compile_model import REFERENCE_FILE, c_name, compile_model, quantize_input
+from thumbnet.compile.compile_model import c_name, compile_model, quantize_input
 from thumbnet.compile.emit import footprint
 from thumbnet.compile.errors import ArtifactError, CompileError, DoesNotFitError, QuantizationError
 from thumbnet.compile.kernels.layouts import Layout
-from thumbnet.compile.network.network_file import load_network
+from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.compile.plan.fit import CODE_RESERVE_BYTES
 from thumbnet.compile.request import CompileOptions, CompileRequest
@@ -80,7 +80,7 @@ def library(make_request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def digits(trained, sources):
     """Network, int8 images and labels of held-out digits, and the float network's answers."""
-    network = load_network(sources.folder / REFERENCE_FILE)
+    network = load_reference(sources)
     inputs, labels = _read(trained, BUNDLED_IMAGES, 40)
     with torch.no_grad():
         answers = torch.cat([trained.module(image) for image in inputs]).argmax(1).numpy()
@@ -110,7 +110,7 @@ def _load(artifact, name):
 
 
 def test_a_small_library_gives_the_references_bytes_in_every_layer(small_library):
-    network = load_network(small_library.folder / REFERENCE_FILE)
+    network = load_reference(small_library)
     _check_library(small_library, network, [make_image(network, seed) for seed in range(5)])
 
 
@@ -149,7 +149,7 @@ def test_the_manifest_says_what_to_expect(which, request):
     manifest = artifact.manifest
     assert {key: manifest[key] for key in EXPECTED[which]} == EXPECTED[which]
     assert {"thumbnet", "apache-tvm", "torch", "torchao", "numpy", "python"} <= set(manifest["versions"])
-    network = load_network(artifact.folder / REFERENCE_FILE)
+    network = load_reference(artifact)
     assert manifest["input"]["shape"] == list(network.input_shape)
     assert manifest["output"]["shape"] == [network.output.output_shape[2]]
     # Sources are listed by stage: one layer, or a chain computed together.

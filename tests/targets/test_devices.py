@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from thumbnet.targets.devices import get_device, list_devices
@@ -71,6 +73,31 @@ def test_an_unknown_device_names_the_nearest(write_toml):
         ('[devices.a]\nboard = "raspberry_pi_4"\nkind = "serial"\nport = "p"\n', "not over a serial port"),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "rpc"\ntracker = "h:1"\nkey = "k"\n', "is a microcontroller"),
         ('[devices.a]\nboard = "raspberry_pi_4"\nkind = "rpc"\ntracker = "h"\nkey = "k"\n', "must be HOST:PORT"),
+        *(
+            (
+                f'[devices.a]\nboard = "raspberry_pi_4"\nkind = "rpc"\ntracker = "{tracker}"\nkey = "k"\n',
+                "must be HOST:PORT",
+            )
+            for tracker in (
+                *("h:0", "h:65536", "h:-1", "h:\u0663", "h:9190 ", ":9190", "a..b:1", ".a:1", "a b:1", "a/b:1", "-a:1"),
+                *(f"{'a' * 64}:1", "\u00fc" * 60 + ":1", "h:" + "9" * 200, "user@h:1"),
+            )
+        ),
+        *(
+            (f'[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = {port}\n', "1 to 255 printable characters")
+            for port in ('""', r'"a\u0000b"', r'"a\nb"', f'"{"a" * 5000}"')
+        ),
+        *(
+            (f'[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = "p"\nbaud = {baud}\n', message)
+            for baud, message in (
+                *(("0", "1 to 100,000,000"), ("1" + "0" * 30, "1 to 100,000,000"), ("1.5", "a whole number")),
+                *(("nan", "a whole number"), ("[1]", "a whole number"), ("9" * 5000, "not TOML"), ('"1"', "a whole")),
+            )
+        ),
+        (r'[devices."a\nb"]' + '\nboard = "mps2_an386"\nkind = "serial"\nport = "p"\n', "a name is 1 to 255"),
+        (f'[devices.{"a" * 5000}]\nboard = "mps2_an386"\nkind = "serial"\nport = "p"\n', "a name is 1 to 255"),
+        ("a = " + "[" * 20_000 + "]" * 20_000, "not TOML"),
+        ("#" * (2 << 20), "larger than 1,048,576 bytes"),
         ('[devices.local]\nboard = "mps2_an386"\nkind = "serial"\nport = "p"\n', "name of a built-in device"),
     ],
 )
@@ -80,6 +107,22 @@ def test_a_wrong_file_is_one_clear_line(text, message, write_toml):
         list_devices(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "tracker", ["localhost:1", "10.0.0.1:65535", "[::1]:9190", "::1:9190", "pi-4.local.:1", "my_pi:1"]
+)
+def test_a_tracker_may_be_anywhere(write_toml, tracker):
+    path = write_toml(GOOD.replace("localhost:9190", tracker))
+    assert get_device("my_pi", path).address == tracker
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "fifo", "."])
+def test_only_a_regular_file_is_read(tmp_path, name):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(DeviceError, match="no regular file"):
+        list_devices(tmp_path / name)
 
 
 def test_a_missing_or_binary_file_is_one_clear_line(tmp_path):

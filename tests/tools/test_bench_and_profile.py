@@ -132,6 +132,31 @@ def test_bad_input_to_bench(refused, arguments, says):
     assert says in refused("bench", *arguments)
 
 
+@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+def test_bench_replaces_no_file_of_the_persons(refused, tmp_path, kind):
+    elf = tmp_path / "elf" / "vww-kept-mps2_an386.elf"
+    elf.parent.mkdir()
+    if kind == "folder":
+        elf.mkdir()
+    else:
+        (tmp_path / "thesis.tex" if kind == "link" else elf).write_text("mine")
+    if kind == "link":
+        elf.symlink_to(tmp_path / "thesis.tex")
+    line = refused("bench", "--board", "mps2_an386", "--network", "vww", "-o", tmp_path)
+    assert "vww-kept-mps2_an386.elf: exists and is no ELF file" in line
+    assert kind == "folder" or elf.read_text() == "mine"
+
+
+@pytest.mark.parametrize(("command", "name"), [("bench", "vww-kept-mps2_an386"), ("demo", "mps2_an386")])
+def test_no_file_of_the_persons_in_an_artifact_of_an_earlier_run_is_deleted(refused, tmp_path, command, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "notes.txt").write_text("mine")
+    arguments = ("--board", "mps2_an386", "--network", "vww") if command == "bench" else ()
+    line = refused(command, *arguments, "-o", tmp_path)
+    assert f"{name}: exists and is not an artifact; name another folder" in line
+    assert (tmp_path / name / "notes.txt").read_text() == "mine"
+
+
 @pytest.mark.emulated
 @pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
 def test_damaged_weights(refused, tmp_path):

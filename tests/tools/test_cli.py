@@ -1,13 +1,18 @@
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import click
 import pytest
 
+from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.models.errors import ModelError
+from thumbnet.models.weights import BUNDLED_FOLDER
 from thumbnet.tools import cli
 
 
@@ -112,13 +117,136 @@ def test_an_error_of_many_lines_becomes_one(capsys, monkeypatch):
     assert _main(capsys, monkeypatch) == (2, "", "thumbnet: error: first second\n")
 
 
-def test_a_defect_of_ours_is_not_hidden(monkeypatch):
-    def fail(*_, **__):
+def _command(monkeypatch, run):
+    """Put a command `raise` into the table, which calls `run`."""
+    command = click.command("raise")(run)
+    monkeypatch.setattr(cli.CommandTable, "get_command", lambda self, ctx, name: command)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero (not foreseen by thumbnet"),
+        (KeyError("x"), "KeyError: 'x' (not foreseen"),
+        (EOFError(), "a file ends too early"),
+        (RecursionError("maximum"), "RecursionError: maximum"),
+        (MemoryError(), "out of memory; close other programs"),
+        (UnicodeError("label empty or too long"), "UnicodeError: label empty"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; free some space"),
+        (OSError(errno.EROFS, "Read-only file system", "/x/y"), "/x/y: Read-only file system; name a place"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "/x: Permission denied; name another place"),
+        (ValueError("a\nb\x1b[2J\0\ud800" + "c" * 100_000), r"ValueError: a b\x1b[2J\x00\ud800ccc"),
+    ],
+)
+def test_whatever_is_raised_is_one_line_and_code_2(capsys, monkeypatch, error, says):
+    def run():
+        raise error
+
+    _command(monkeypatch, run)
+    code, out, err = _main(capsys, monkeypatch, "raise")
+    assert (code, out) == (2, "")
+    assert err.startswith("thumbnet: error: ") and err.count("\n") == 1 and len(err) < 2500
+    assert says in err
+    assert all(char.isprintable() for char in err[:-1])
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_debug_prints_where_it_was_raised(capsys, monkeypatch, way):
+    def run():
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli.thumbnet, "main", fail)
-    with pytest.raises(ZeroDivisionError):
-        cli.main()
+    _command(monkeypatch, run)
+    if way == "environment":
+        monkeypatch.setenv("THUMBNET_DEBUG", "1")
+    code, _, err = _main(capsys, monkeypatch, *(["--debug"] if way == "option" else []), "raise")
+    assert code == 2
+    assert err.startswith("Traceback") and "in run" in err
+    assert err.splitlines()[-1].startswith("thumbnet: error: ZeroDivisionError")
+
+
+def test_a_full_disk_behind_standard_output_is_one_line():
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-c", "from thumbnet.tools.cli import main; main()", "models"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("thumbnet: error: No space left") and done.stderr.count("\n") == 1
+
+
+def _start_compile(folder, until="host/*", **options):
+    """Start a compilation and wait until it has written a file of that name."""
+    code = "from thumbnet.tools.cli import main; main()"
+    calibration = BUNDLED_FOLDER / "calibration"
+    arguments = ["compile", "mobilenet_v1_0.25_digits", "--calibration", calibration, "--board", "mps2_an386"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments), "-o", str(folder / "new" / "artifact")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # PyTorch keeps a folder of its own for good where this says.
+        env={**os.environ, "TMPDIR": str(folder / "tmp"), "TORCHINDUCTOR_CACHE_DIR": str(folder / "cache")},
+        **options,
+    )
+    while not list(folder.glob(f"new/.*/new/artifact/{until}")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    return process
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "tmp").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("until", ["host/*", "*_weights.c"])
+def test_a_signal_ends_a_compilation_and_leaves_nothing(workplace, number, until):
+    process = _start_compile(workplace, until)
+    process.send_signal(number)
+    if number != signal.SIGINT:
+        process.send_signal(number)  # that it cleans up is not to be stopped
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert err.strip() == "thumbnet: stopped"
+    assert list(workplace.glob("new/*")) == list(workplace.glob("tmp/*")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_comes_out_of_a_library_as_an_error_of_its_own_is_still_one(capsys, monkeypatch, number):
+    """TVM makes a RuntimeError of whatever interrupts a function that it calls."""
+
+    def run():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        except BaseException as error:
+            raise RuntimeError("15") from error
+
+    before = signal.getsignal(number)
+    _command(monkeypatch, run)
+    assert _main(capsys, monkeypatch, "raise") == (128 + number, "", "thumbnet: stopped\n")
+    assert signal.getsignal(number) == before
+
+
+def test_a_killed_compilation_leaves_nothing_for_the_next_run(workplace):
+    process = _start_compile(workplace)
+    process.kill()
+    process.communicate(timeout=60)
+    assert list(workplace.glob("tmp/*")) == []
+    [left] = workplace.glob("new/*")
+    assert left.name.startswith(".thumbnet-")
+    with replaced_folder(workplace / "new" / "artifact"):
+        assert not left.exists()
+
+
+def test_who_ignores_the_signals_goes_on(workplace):
+    """As `nohup` does."""
+    process = _start_compile(workplace, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, "")
+    assert (workplace / "new" / "artifact" / "manifest.json").is_file()
 
 
 def test_interrupt_leaves_with_130_and_one_line(tmp_path):

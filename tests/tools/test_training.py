@@ -1,3 +1,6 @@
+import importlib
+
+import click
 import numpy as np
 import pytest
 import torch
@@ -6,9 +9,11 @@ from thumbnet.models.errors import TrainingError
 from thumbnet.models.image_folder import list_images
 from thumbnet.models.variants import get_spec
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES, load_model
-from thumbnet.tools.digits import enlarge, make_preprocessing, split_digits, write_digits
+from thumbnet.tools.digits import check_digits, enlarge, make_preprocessing, split_digits, write_digits
 from thumbnet.tools.training import train_digits
 
+# The package has the command of that name.
+train = importlib.import_module("thumbnet.tools.commands.train")
 NAME = "mobilenet_v1_0.25_digits"
 
 
@@ -68,3 +73,51 @@ def test_same_seed_same_weights_and_nothing_else_is_touched():
 def test_other_networks_are_refused():
     with pytest.raises(TrainingError, match="only networks for the digits"):
         train_digits(get_spec("mobilenet_v1_0.25_128"), 1, 0)
+
+
+def test_files_of_the_persons_are_never_replaced(tmp_path):
+    _, held_out = split_digits()
+    for name in ("labels.csv", "0021_1.png"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text("mine")
+        for write in (check_digits, write_digits):
+            with pytest.raises(click.ClickException, match=f"holds another {name}; move it, or name another folder"):
+                write(held_out, folder, each=10)
+        assert [path.name for path in folder.iterdir()] == [name] and (folder / name).read_text() == "mine"
+    folder = tmp_path / "again"
+    for _ in range(2):
+        assert write_digits(held_out, folder, each=1) == 10
+        (folder / "notes.txt").write_text("mine")
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [b"years of work", b"", None])
+def test_what_is_no_checkpoint_of_ours_is_not_replaced(refused, tmp_path, content):
+    file = tmp_path / "thesis.tex"
+    if content is None:  # a state dict of the person's own
+        torch.save(load_model(NAME).module.state_dict(), file)
+        content = file.read_bytes()
+    else:
+        file.write_bytes(content)
+    assert "exists and is no checkpoint of thumbnet's" in refused("train", "-o", file, "--epochs", 1)
+    assert file.read_bytes() == content
+
+
+def test_folders_in_the_way_are_told_before_the_training(refused, tmp_path):
+    for option in ("--images", "--calibration-images"):
+        folder = tmp_path / option
+        folder.mkdir()
+        (folder / "labels.csv").write_text("mine")
+        line = refused("train", "-o", tmp_path / "x.pt", "--epochs", 10_000, option, folder)
+        assert "holds another labels.csv" in line
+
+
+def test_a_checkpoint_of_ours_is_replaced_through_a_link(thumbnet, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "LEAST_ACCURACY", 0)
+    (tmp_path / "link.pt").symlink_to("x.pt")
+    for seed in (1, 2):
+        assert thumbnet("train", "-o", tmp_path / "link.pt", "--epochs", 1, "--seed", seed)[0] == 0
+    assert (tmp_path / "link.pt").is_symlink()
+    assert load_model(NAME, tmp_path / "x.pt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.pt", "x.pt"]

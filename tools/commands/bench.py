@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from thumbnet.compile.errors import explain_os_error
 from thumbnet.tools.output import json_option, print_table, write_json
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def bench(
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise click.ClickException(f"{output}: can't be made ({error.strerror})") from error
+        raise click.ClickException(explain_os_error(error, output)) from error
     results: list[Result] = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=count_steps(boards, workloads))

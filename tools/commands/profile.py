@@ -89,8 +89,8 @@ def _input_of(artifact: Artifact, image_file: Path | None) -> tuple[NDArray[Any]
     """Return an input ``[H, W, C]`` in the artifact's dtype, and where it is from."""
     import numpy as np
 
-    from thumbnet.compile.compile_model import REFERENCE_FILE, quantize_input
-    from thumbnet.compile.network.network_file import load_network
+    from thumbnet.compile.compile_model import quantize_input
+    from thumbnet.compile.network.network_file import load_reference
     from thumbnet.tools.network import load_trained
 
     integer = artifact.manifest["dtype"] == "int8"
@@ -98,7 +98,7 @@ def _input_of(artifact: Artifact, image_file: Path | None) -> tuple[NDArray[Any]
         preprocessing = load_trained(artifact).preprocessing
         tensor = preprocessing.to_float(preprocessing.pixels(image_file))
         if integer:
-            return quantize_input(load_network(artifact.folder / REFERENCE_FILE), tensor), f"input: {image_file.name}"
+            return quantize_input(load_reference(artifact), tensor), f"input: {image_file.name}"
         return np.ascontiguousarray(tensor[0].permute(1, 2, 0).numpy()), f"input: {image_file.name}"
     if integer:
         inputs, _ = artifact.golden()

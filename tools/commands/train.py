@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from thumbnet.tools.output import json_option, print_table, write_json
+from thumbnet.tools.output import json_option, print_table, replace_file, write_json
 
 #: What the bundled weights have to reach on the held-out digits.
 LEAST_ACCURACY = 0.97
@@ -49,12 +50,21 @@ def train(
     from thumbnet.models.errors import TrainingError
     from thumbnet.models.state_dict import write_checkpoint
     from thumbnet.models.variants import get_spec
-    from thumbnet.tools.digits import make_preprocessing, split_digits, write_digits
+    from thumbnet.tools.digits import check_digits, make_preprocessing, split_digits, write_digits
     from thumbnet.tools.training import train_digits
 
     spec = get_spec(model)
     if not file.absolute().parent.is_dir():
         raise click.ClickException(f"{file}: the folder {file.parent} does not exist")
+    _refuse_other(file)
+    training, held_out = split_digits()
+    folders = [
+        (part, folder, each)
+        for part, folder, each in ((held_out, images, 10), (training, calibration_images, 4))
+        if folder
+    ]
+    for part, folder, each in folders:
+        check_digits(part, folder, each)  # before the work, not after it
     began = time.monotonic()
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -73,15 +83,13 @@ def train(
         "held_out_digits": result.held_out,
         "held_out_accuracy": round(result.accuracy, 4),
     }
-    try:
-        write_checkpoint(file, result.module, spec, make_preprocessing(spec.resolution), facts)
-    except OSError as error:
-        raise click.ClickException(f"{file}: can't be written ({error.strerror})") from error
-    training, held_out = split_digits()
-    if images is not None:
-        write_digits(held_out, images, each=10)
-    if calibration_images is not None:
-        write_digits(training, calibration_images, each=4)
+    with tempfile.TemporaryDirectory(prefix="thumbnet-train-") as aside:
+        made = Path(aside) / "checkpoint.pt"
+        write_checkpoint(made, result.module, spec, make_preprocessing(spec.resolution), facts)
+        content = made.read_bytes()
+    replace_file(file, content)
+    for part, folder, each in folders:
+        write_digits(part, folder, each)
     print_table(
         "Trained on scikit-learn's handwritten digits",
         ["model", "held-out top-1 (%)", "held-out digits", "epochs", "seed", "checkpoint", "bytes", "seconds"],
@@ -93,9 +101,24 @@ def train(
                 epochs,
                 seed,
                 str(file),
-                file.stat().st_size,
+                len(content),
                 round(seconds, 1),
             )
         ],
     )
-    write_json(json_file, {**facts, "checkpoint": str(file), "bytes": file.stat().st_size, "seconds": seconds})
+    write_json(json_file, {**facts, "checkpoint": str(file), "bytes": len(content), "seconds": seconds})
+
+
+def _refuse_other(file: Path) -> None:
+    """Refuse to replace a file that isn't a checkpoint of ours."""
+    from thumbnet.models.errors import ModelError
+    from thumbnet.models.state_dict import read_checkpoint
+
+    if not file.is_file():
+        return
+    try:
+        ours = read_checkpoint(file, file.read_bytes()).spec is not None
+    except ModelError:
+        ours = False
+    if not ours:
+        raise click.ClickException(f"{file}: exists and is no checkpoint of thumbnet's; name another file")

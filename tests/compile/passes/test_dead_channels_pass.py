@@ -10,11 +10,11 @@ import tvm
 from torch import nn
 from tvm import relax
 
-from thumbnet.compile.compile_model import REFERENCE_FILE, compile_model, quantize_network
+from thumbnet.compile.compile_model import compile_model, quantize_network
 from thumbnet.compile.emit.build_library import build_executable
 from thumbnet.compile.frontend.torch_to_relax import import_quantized, quantize_module
 from thumbnet.compile.network.integer_relax import read_relax
-from thumbnet.compile.network.network_file import load_network
+from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.compile.passes.pipeline import lower_to_integer
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
@@ -86,7 +86,7 @@ def test_an_artifact_says_whether_they_are_in_it(trained, both, keep, tmp_path):
     artifact = compile_model(request, tmp_path / "artifact")
     network = read_relax(both[0] if keep else both[1])
     assert artifact.manifest["macs"] == network.macs
-    reference = load_network(artifact.folder / REFERENCE_FILE)
+    reference = load_reference(artifact)
     for name, values in run_reference_layers(reference, np.zeros(network.input_shape, np.int8)).items():
         assert values.shape == network.shape_of(name)
     expected = "kept" if keep else {"removed": json.loads(json.dumps(read_dead_channels(both[1])))}

@@ -2,23 +2,13 @@
 
 import pytest
 import tvm
-from tvm import te
 from tvm.s_tir import meta_schedule as ms
 
 from thumbnet.compile.emit.export_library import tvm_target
 from thumbnet.compile.tuning import meta_schedule as tuning
 from thumbnet.targets.registry import get_board
 
-
-def make_module():
-    """A 1x1 convolution, int8 to int32."""
-    image, weight = te.placeholder((64, 8), "int8", "image"), te.placeholder((8, 16), "int8", "weight")
-    k = te.reduce_axis((0, 8), "k")
-    output = te.compute(
-        (64, 16), lambda y, c: te.sum(image[y, k].astype("int32") * weight[k, c].astype("int32"), axis=[k]), name="sum"
-    )
-    function = te.create_prim_func([image, weight, output]).with_attr("global_symbol", "main")
-    return tvm.IRModule({"main": function})
+from .records import commit, make_module, open_database, unroll
 
 
 class Built:
@@ -48,30 +38,11 @@ def target():
     return tvm_target(get_board("raspberry_pi_4"))
 
 
-def open_database(folder):
-    return ms.database.JSONDatabase(
-        str(folder / tuning.WORKLOADS), str(folder / tuning.RECORDS), module_equality="structural"
-    )
-
-
 def record_default(module, target, folder, builder=None, runner=None):
     database = open_database(folder)
     task = ms.ExtractedTask("layer", module, target, [module], 1)
     tuning._record_defaults([task], target, database, builder or Built(), runner or Ran(0.001))
     return database
-
-
-def commit(database, module, target, seconds, change):
-    schedule = tvm.s_tir.Schedule(module)
-    change(schedule)
-    arguments = ms.arg_info.ArgInfo.from_entry_func(module)
-    workload = database.commit_workload(module)
-    database.commit_tuning_record(ms.database.TuningRecord(schedule.trace, workload, [seconds], target, arguments))
-
-
-def unroll(schedule):
-    *_, inner, _ = schedule.get_loops(schedule.get_sblock("sum"))
-    schedule.unroll(inner)
 
 
 def test_the_record_of_a_layer_left_alone_is_found(target, tmp_path):

@@ -106,13 +106,20 @@ def make_artifact(folder, board, dtype="int8"):
     shapes = {name: list(output.shape) for name, output in reference(np.zeros(INPUT, "int8")).items()}
     manifest = {
         "name": "small",
+        "model": "small",
         "kind": "library",
         "board": board.name,
+        "core": board.core,
         "dtype": dtype,
         "input": {"shape": list(INPUT), "dtype": dtype},
         "output": {"shape": [10], "dtype": dtype},
         "layers": [{"name": f"net.{name}", "shape": shape, "kernel": name} for name, shape in shapes.items()],
     }
+    if dtype == "int8":
+        inputs = images(2)
+        outputs = np.stack([reference(image)["classes"].reshape(-1) for image in inputs])
+        np.savez(folder / "golden.npz", inputs=inputs, outputs=outputs)
+        manifest["golden"] = {"file": "golden.npz"}
     write_manifest(folder, manifest)
     return Artifact.load(folder)
 

@@ -105,7 +105,12 @@ def write_artifact(folder, *, main=MAIN, layers=LAYERS, outputs=None):
         folder,
         {
             "name": "tiny",
+            "model": "tiny",
+            "board": "mps2_an386",
+            "core": "cortex-m4",
             "kind": "c",
+            "dtype": "int8",
+            "golden": {"file": "golden.npz"},
             "input": {"shape": [4, 4, 3], **quant},
             "output": {"shape": [3], **quant},
             "arena_bytes": 51,
