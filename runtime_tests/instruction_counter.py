@@ -14,19 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thumbnet.compile.errors import ToolchainError
+from thumbnet.runtime_tests.run_folder import cache_folder, run_folder
 
 SOURCE = Path(__file__).with_name("count_instructions.c")
 _FLAGS = ("-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror")
 _HEADER = struct.Struct("=QQ")
 _PAIR = struct.Struct("=QQ")
-
-
-def cache_folder(*parts: str) -> Path:
-    """Return thumbnet's folder of things that can be made again, for this user; it is made where it is missing."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "thumbnet" / Path(*parts)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def build_plugin() -> Path:
@@ -81,7 +74,7 @@ class InstructionCounter:
     def __init__(self, marks: Sequence[int] = (), room: int = 4096) -> None:
         self._plugin = build_plugin()
         self._marks = tuple(marks)
-        handle, name = tempfile.mkstemp(prefix="thumbnet-count-")
+        handle, name = tempfile.mkstemp(prefix="count-", dir=run_folder())
         self.path = Path(name)
         try:
             os.ftruncate(handle, _HEADER.size + room * _PAIR.size)

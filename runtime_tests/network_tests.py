@@ -28,8 +28,9 @@ FLOAT_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class _Answers:
-    """Per image: what the device, the reference and PyTorch say, ``[images, classes]``, and the right classes."""
+    """Per image: its name; what the device, the reference and PyTorch say, ``[images, classes]``; the right classes."""
 
+    names: tuple[str, ...]
     device: NDArray[Any]
     reference: NDArray[Any]
     pytorch: NDArray[np.float32]
@@ -75,14 +76,23 @@ def run_tests(
     session.load(artifact)
     inputs = _Inputs(artifact, trained)
     answers = _collect(session, inputs, trained, images, progress)
-    _check_golden(report, artifact, session)
+    wrong_vector = _check_golden(report, artifact, session)
     _check_varies(report, answers)
-    _check_reference(report, answers, inputs)
-    _check_layers(report, session, inputs, images[0], trained)
+    wrong_image = _check_reference(report, answers, inputs)
+    _check_layers(report, session, inputs, _choose_suspect(artifact, inputs, images, wrong_image, wrong_vector))
     _check_agreement(report, answers)
     _check_labels(report, answers)
     _measure(report, session, inputs.of(trained.preprocessing.pixels(images[0].path)))
     return report
+
+
+@dataclass(frozen=True)
+class _Suspect:
+    """What the layers are compared on: an input whose output is wrong, where there is one."""
+
+    name: str
+    image: NDArray[Any]
+    has_wrong_output: bool
 
 
 class _Inputs:
@@ -127,17 +137,25 @@ def _collect(
             labels.append(labelled.class_index + trained.preprocessing.label_offset)
         progress()
     known = np.array(labels) if len(labels) == len(images) else None
-    return _Answers(np.stack(device), np.stack(reference), np.stack(pytorch), known)
+    names = tuple(labelled.path.name for labelled in images)
+    return _Answers(names, np.stack(device), np.stack(reference), np.stack(pytorch), known)
 
 
-def _check_golden(report: Report, artifact: Artifact, session: DeviceSession) -> None:
-    if "golden" not in artifact.manifest:
-        report.add("golden vectors", Status.SKIPPED, "a float32 artifact has none")
-        return
-    inputs, outputs = artifact.golden()
+def _check_golden(report: Report, artifact: Artifact, session: DeviceSession) -> int | None:
+    """Return the first vector whose output is wrong."""
+    name = "golden vectors"
+    if artifact.manifest["dtype"] != "int8":
+        report.add(name, Status.SKIPPED, "a float32 artifact has none")
+        return None
+    inputs, outputs = artifact.golden() if "golden" in artifact.manifest else ((), ())
+    if len(inputs) == 0 or len(inputs) != len(outputs):
+        detail = f"{len(inputs)} inputs and {len(outputs)} outputs prove nothing; compile the network again"
+        report.add(name, Status.FAILED, detail)
+        return None
     wrong = [index for index in range(len(inputs)) if not np.array_equal(session.run(inputs[index]), outputs[index])]
     detail = f"{len(inputs) - len(wrong)} of {len(inputs)} equal"
-    report.add("golden vectors", Status.FAILED if wrong else Status.PASSED, detail)
+    report.add(name, Status.FAILED if wrong else Status.PASSED, detail)
+    return wrong[0] if wrong else None
 
 
 def _check_varies(report: Report, answers: _Answers) -> None:
@@ -149,37 +167,80 @@ def _check_varies(report: Report, answers: _Answers) -> None:
     report.add("output varies with the input", Status.PASSED if varies else Status.FAILED, detail)
 
 
-def _check_reference(report: Report, answers: _Answers, inputs: _Inputs) -> None:
+def _check_reference(report: Report, answers: _Answers, inputs: _Inputs) -> int | None:
+    """Return the first image whose output is wrong."""
     if inputs.network is None:
-        error = np.abs(answers.device - answers.reference).max() / np.abs(answers.reference).max()
-        close = bool(error <= FLOAT_TOLERANCE)
-        report.values.update(equal_to_reference=None, largest_relative_error=float(error))
-        detail = f"largest difference {error:.2e} of the largest logit; {FLOAT_TOLERANCE:.0e} is allowed"
-        report.add("close to PyTorch float", Status.PASSED if close else Status.FAILED, detail)
-        return
+        _check_close(report, answers)
+        return None
     equal = (answers.device == answers.reference).all(axis=1)
     report.values["equal_to_reference"] = bool(equal.all())
     detail = f"{int(equal.sum())} of {len(equal)} images give the reference's bytes"
-    report.add("equal to the reference", Status.PASSED if equal.all() else Status.FAILED, detail)
+    if equal.all():
+        report.add("equal to the reference", Status.PASSED, detail)
+        return None
+    first = int(np.argmin(equal))
+    report.add("equal to the reference", Status.FAILED, f"{detail}; the first that doesn't is {answers.names[first]}")
+    return first
 
 
-def _check_layers(
-    report: Report, session: DeviceSession, inputs: _Inputs, labelled: LabelledImage, trained: TrainedModel
-) -> None:
+def _check_close(report: Report, answers: _Answers) -> None:
+    errors = np.abs(answers.device - answers.reference)
+    error = errors.max() / np.abs(answers.reference).max()
+    close = bool(error <= FLOAT_TOLERANCE)
+    report.values.update(equal_to_reference=None, largest_relative_error=float(error))
+    detail = f"largest difference {error:.2e} of the largest logit; {FLOAT_TOLERANCE:.0e} is allowed"
+    if not close:
+        image, element = np.unravel_index(np.argmax(errors), errors.shape)
+        detail += (
+            f"; {_difference((element,), answers.device[image], answers.reference[image])} ({answers.names[image]})"
+        )
+    report.add("close to PyTorch float", Status.PASSED if close else Status.FAILED, detail)
+
+
+def _choose_suspect(
+    artifact: Artifact,
+    inputs: _Inputs,
+    images: Sequence[LabelledImage],
+    wrong_image: int | None,
+    wrong_vector: int | None,
+) -> _Suspect:
+    if wrong_image is None and wrong_vector is not None:
+        return _Suspect(f"golden vector {wrong_vector}", artifact.golden()[0][wrong_vector], True)
+    labelled = images[wrong_image or 0]
+    image = inputs.of(inputs.trained.preprocessing.pixels(labelled.path))
+    return _Suspect(labelled.path.name, image, wrong_image is not None)
+
+
+def _check_layers(report: Report, session: DeviceSession, inputs: _Inputs, suspect: _Suspect) -> None:
     if inputs.network is None:
         report.add("every layer equal", Status.SKIPPED, "float32 has no exact reference")
         return
-    image = inputs.of(trained.preprocessing.pixels(labelled.path))
-    expected = run_reference_layers(inputs.network, image)
-    found = session.run_layers(image)
+    expected = run_reference_layers(inputs.network, suspect.image)
+    found = session.run_layers(suspect.image)
     compared = [name for name in expected if name in found]
     wrong = [name for name in compared if not np.array_equal(found[name].reshape(-1), expected[name].reshape(-1))]
     report.values["layers_compared"] = len(compared)
     report.values["layers_different"] = wrong
-    detail = f"{len(compared) - len(wrong)} of {len(compared)} equal on {labelled.path.name}"
+    detail = f"{len(compared) - len(wrong)} of {len(compared)} equal on {suspect.name}"
     if wrong:
-        detail += f"; the first different one is {wrong[0]}"
+        first = wrong[0]
+        detail += f"; the first different one is {first}: {_first_difference(found[first], expected[first])}"
+    elif suspect.has_wrong_output:
+        detail += ", whose output is wrong: one by one the device computes the layers right"
     report.add("every layer equal", Status.FAILED if wrong or not compared else Status.PASSED, detail)
+
+
+def _first_difference(found: NDArray[Any], expected: NDArray[Any]) -> str:
+    if found.size != expected.size:
+        return f"{found.size} values on the device, {expected.size} in the reference"
+    device = found.reshape(expected.shape)
+    element = np.unravel_index(int(np.argmax(device != expected)), expected.shape)
+    return _difference(element, device, expected)
+
+
+def _difference(element: Sequence[Any], device: NDArray[Any], reference: NDArray[Any]) -> str:
+    place = [int(index) for index in element]
+    return f"element {place} is {device[tuple(place)]} on the device, {reference[tuple(place)]} in the reference"
 
 
 def _check_agreement(report: Report, answers: _Answers) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -10,6 +12,7 @@ from typing import Any, Literal, Self
 from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
+from thumbnet.runtime_tests.errors import DeviceFaultError
 from thumbnet.targets.device import Device
 
 #: A number without its kind says nothing: what a `Measurement` counts.
@@ -25,14 +28,39 @@ class Measurement:
     kind : {"instructions", "cycles", "seconds on the board"}
         What `samples` are. Emulated devices give executed instructions, never time.
     samples : tuple of float
-        One value an inference, raw, in the order taken.
+        One value an inference, raw, in the order taken; at least one, all greater than 0.
     error : float
         Largest error of a sample in the same unit; 0 means exact.
+
+    Raises
+    ------
+    DeviceFaultError
+        A sample is 0, less, or no number: what counts on the device stands still.
     """
 
     kind: MeasurementKind
     samples: tuple[float, ...]
     error: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the samples."""
+        check_samples(self.kind, self.samples)
+
+
+def check_samples(kind: MeasurementKind, samples: Sequence[float]) -> None:
+    """Check that a device measured something each time.
+
+    Raises
+    ------
+    DeviceFaultError
+        As `Measurement`.
+    """
+    wrong = [sample for sample in samples if not 0 < sample < math.inf]
+    if wrong or not samples:
+        raise DeviceFaultError(
+            f"{len(wrong)} of {len(samples)} measurements gave no cost ({wrong[0] if wrong else 'none'} {kind}): "
+            "the device's counter or timer stands still"
+        )
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 """Options and fixtures of all tests."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from .processes import Programs
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -46,6 +49,14 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs the ImageNet networks and images in {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture
+def programs() -> Iterator[Programs]:
+    """Programs that the test starts; none outlives it, however it ends."""
+    started = Programs()
+    yield started
+    started.end()
 
 
 @pytest.fixture

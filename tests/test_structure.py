@@ -43,7 +43,7 @@ LEVELS = {
         {"network_tests", "open_session"},
         {"linux", "mcu"},
         {"instruction_counter", "report", "session"},
-        {"errors"},
+        {"errors", "run_folder"},
     ),
 }
 LONGEST_FILE = 400

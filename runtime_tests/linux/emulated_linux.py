@@ -1,4 +1,4 @@
-"""A TVM RPC server of our own, on a tracker of our own: in an emulated AArch64 Linux user space, or on this computer.
+"""A TVM RPC server of our own, for this run alone: in an emulated AArch64 Linux user space, or on this computer.
 
 The emulator is QEMU's user mode: the server's AArch64 instructions are translated, its system calls go to this
 computer's kernel. So it starts in a fraction of a second and needs no image of an operating system.
@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
+import secrets
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Self
 
+from tvm import rpc
+
 from thumbnet.compile.errors import ToolchainError
 from thumbnet.runtime_tests.errors import DeviceUnreachableError, EmulatorMissingError
 from thumbnet.runtime_tests.instruction_counter import InstructionCounter
+from thumbnet.runtime_tests.linux.rpc_connection import ServerAddress, connect_server
 from thumbnet.runtime_tests.linux.rpc_server_build import build_server
-from thumbnet.runtime_tests.linux.tracker import LOOPBACK, LoopbackTracker
+from thumbnet.runtime_tests.linux.server_watch import ServerWatch
+from thumbnet.runtime_tests.run_folder import run_folder
 from thumbnet.targets.board import Board
 from thumbnet.targets.device import Device
 
@@ -27,11 +31,16 @@ from thumbnet.targets.device import Device
 _SYSROOT = Path("/usr/aarch64-linux-gnu")
 _SYSROOT_FILES = {"lib/ld-linux-aarch64.so.1": "libc6-arm64-cross", "lib/libstdc++.so.6": "libstdc++6-arm64-cross"}
 
-_START_TIMEOUT_S = 60.0
+LOOPBACK = "127.0.0.1"
+#: A server that hangs is ended by its watch long before.
+_HANDSHAKE_TIMEOUT_S = 120.0
 
 
 class LinuxServer:
-    """One server and its tracker. Both end with `close`, with Ctrl-C, and with this process, however that ends.
+    """One server. It ends with `close`, with Ctrl-C, and with this process, however that ends.
+
+    It listens on the loopback address, which every user of this computer reaches, and serves only who shows a random
+    key that it got through a pipe and that is told to nobody.
 
     Parameters
     ----------
@@ -40,8 +49,10 @@ class LinuxServer:
 
     Attributes
     ----------
-    host, port, key : str, int, str
-        The tracker's address and the key of the server on it.
+    address : ServerAddress
+        Where it listens, and the key.
+    watch : ServerWatch
+        Ends it where it hangs.
     counts_instructions : bool
         Whether time evaluators on it return executed instructions (times 1e-9) and not seconds.
 
@@ -55,8 +66,6 @@ class LinuxServer:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.host = LOOPBACK
-        self.key = device.board.name
         self.counts_instructions = device.kind == "emulated"
         self._open = contextlib.ExitStack()
         with contextlib.ExitStack() as opening:  # what is open already is closed when a later step fails
@@ -66,23 +75,24 @@ class LinuxServer:
 
     def _start(self) -> None:
         files = build_server(self.device.board)
-        self._folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="thumbnet-")))
+        folder = tempfile.TemporaryDirectory(prefix="server-", dir=run_folder())
+        self._folder = Path(self._open.enter_context(folder))
         environment, command = dict(os.environ), [str(files.server)]
         if self.counts_instructions:
             environment, command = self._emulate(command)
-        self.port = self._open.enter_context(LoopbackTracker()).port
-        command += ["--tracker", f"{self.host}:{self.port}", "--key", self.key, "--folder", str(self._folder)]
+        command += ["--folder", str(self._folder), "--load", str(files.instrument)]
         with (self._folder / "server.log").open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "--load", str(files.instrument)],
-                stdin=subprocess.PIPE,  # held open and never written to: the server ends when it ends
+                command,
+                stdin=subprocess.PIPE,  # held open: the server ends when it ends
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then closes the session
             )
         self._open.callback(self._stop)
-        self._await_start()
+        self.watch = ServerWatch(self.process)
+        self.address = ServerAddress(LOOPBACK, self._await_port(key := secrets.token_hex(16)), key)
 
     def _emulate(self, command: list[str]) -> tuple[dict[str, str], list[str]]:
         """Return environment and command that run a command under QEMU with its instructions counted."""
@@ -98,13 +108,55 @@ class LinuxServer:
         }
         return environment, [*_qemu_command(self.device.board), *counter.qemu_options, *command]
 
-    def _await_start(self) -> None:
-        assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], _START_TIMEOUT_S)
-        if not ready or not self.process.stdout.readline().startswith(b"listening"):
-            raise DeviceUnreachableError(
-                f"{self.device.name}: the RPC server didn't start: {self.last_words() or 'no word'}"
-            )
+    def _await_port(self, key: str) -> int:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with self.watch.awaiting():
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.write(f"{key}\n".encode())
+                self.process.stdin.flush()
+            said = self.process.stdout.readline().decode(errors="replace").split()
+        if said[:2] != ["listening", "on"]:
+            reason = self.watch.verdict or self.last_words() or "no word"
+            raise DeviceUnreachableError(f"{self.device.name}: the RPC server didn't start: {reason}")
+        return int(said[2])
+
+    def connect(self) -> rpc.RPCSession:
+        """Connect to the server; a connection that is still being ended is waited for.
+
+        Raises
+        ------
+        DeviceUnreachableError
+            It has ended, or hangs.
+        """
+        try:
+            with self.watch.awaiting():
+                connection = connect_server(self.address, _HANDSHAKE_TIMEOUT_S)
+        except DeviceUnreachableError as error:
+            raise DeviceUnreachableError(f"{self.device.name}: {self.explain_end() or error}") from error
+        # Who listens where ours did is not ours.
+        self.check_alive()
+        return connection
+
+    def check_alive(self) -> None:
+        """Raise if the server has ended.
+
+        Raises
+        ------
+        DeviceUnreachableError
+            It has.
+        """
+        if self.process.poll() is not None:
+            raise DeviceUnreachableError(f"{self.device.name}: {self.explain_end()}")
+
+    def explain_end(self, within_s: float = 0.5) -> str | None:
+        """Return why the server ended, in one line, or None if it runs; its connections may break a moment before."""
+        try:
+            code = self.process.wait(timeout=within_s)
+        except subprocess.TimeoutExpired:
+            return None
+        if self.watch.verdict:
+            return f"the server {self.watch.verdict}; open the device again"
+        return f"the server ended (exit {code}); open the device again"
 
     def last_words(self) -> str:
         """Return the last thing the server said on its standard error in one line."""
@@ -114,14 +166,6 @@ class LinuxServer:
             return ""
         said = [line.strip() for line in lines if line.strip()]
         return said[-1][-300:] if said else ""
-
-    def has_ended(self, within_s: float) -> bool:
-        """Return whether the server's process ends by itself within so many seconds, or has."""
-        try:
-            self.process.wait(timeout=within_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
 
     def _stop(self) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -135,7 +179,7 @@ class LinuxServer:
         self.process.stdout.close()
 
     def close(self) -> None:
-        """Stop server and tracker. May be called twice."""
+        """Stop the server. May be called twice."""
         self._open.close()
 
     def __enter__(self) -> Self:
@@ -143,7 +187,7 @@ class LinuxServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop server and tracker."""
+        """Stop the server."""
         self.close()
 
 

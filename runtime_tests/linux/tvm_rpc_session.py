@@ -11,7 +11,7 @@ this project's pyproject.toml)::
 
 It is described to thumbnet as a `Device` of kind ``rpc`` with that address and key. **TVM RPC has no authentication and
 no encryption, and runs whatever it is sent**: tracker and server belong on a network where you trust everyone. The
-servers that thumbnet starts itself listen on 127.0.0.1.
+servers that thumbnet starts itself listen on 127.0.0.1, are on no tracker, and take only who knows a random key.
 
 ``local`` runs in a server process too: a network that crashes doesn't take the session along, its heap is its own, and
 what is measured goes through the same calls as on a board.
@@ -20,7 +20,8 @@ what is measured goes through the same calls as on a board.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,21 +34,23 @@ from thumbnet.compile.kernels.layouts import read_layout
 from thumbnet.runtime_tests.errors import DeviceFaultError, SessionError
 from thumbnet.runtime_tests.linux.elf_size import measure_elf
 from thumbnet.runtime_tests.linux.emulated_linux import LinuxServer
+from thumbnet.runtime_tests.linux.rpc_connection import close_connection, drop_connections, last_line, limit_answers
 from thumbnet.runtime_tests.linux.rpc_server_build import build_instrument
-from thumbnet.runtime_tests.linux.tracker import (
-    close_connection,
-    connect_device,
-    drop_connections,
-    last_line,
-    limit_answers,
-    parse_address,
-)
+from thumbnet.runtime_tests.linux.server_watch import IDLE_S
+from thumbnet.runtime_tests.linux.tracker import TrackedDevice, connect_device
 from thumbnet.runtime_tests.linux.vm_profile import VmCall, name_layers, parse_profile
-from thumbnet.runtime_tests.session import DeviceSession, LayerCost, Measurement, MeasurementKind, MemoryUse
+from thumbnet.runtime_tests.session import (
+    DeviceSession,
+    LayerCost,
+    Measurement,
+    MeasurementKind,
+    MemoryUse,
+    check_samples,
+)
 from thumbnet.targets.device import Device
 
-#: How long one call (an inference, an upload) may take before the device counts as hung, in seconds.
-CALL_TIMEOUT_S = 120.0
+#: How long one answer (an inference, an upload) may take before the device counts as hung, in seconds.
+CALL_TIMEOUT_S = 60.0
 
 _NOTHING = "thumbnet.nothing"
 
@@ -64,7 +67,9 @@ class TvmRpcSession(DeviceSession):
     device : Device
         The device to open.
     call_timeout_s : float
-        How long one inference may take before the device counts as hung, in seconds.
+        How long one inference may take before the device counts as hung, in seconds; on servers of our own in seconds
+        of processor time, and they may not do nothing for longer than `IDLE_S` either. A board that is gone from the
+        network is noticed in a quarter of a minute.
 
     Raises
     ------
@@ -82,11 +87,8 @@ class TvmRpcSession(DeviceSession):
         self._artifact: Artifact | None = None
         self._layers: relax.VirtualMachine | None = None
         try:
-            if device.kind == "rpc":
-                self._tracker = (*parse_address(device.address), device.key)
-            else:
+            if device.kind != "rpc":
                 self._server = LinuxServer(device)
-                self._tracker = (self._server.host, self._server.port, self._server.key)
             self._connect()
         except BaseException:
             self.close()
@@ -128,7 +130,7 @@ class TvmRpcSession(DeviceSession):
         artifact = self._loaded()
         with self._calling("the inference"):
             output = self._invoke(self._main, "main", image).numpy()
-        return np.asarray(output).reshape(artifact.manifest["output"]["shape"])
+        return _shaped(artifact, "output", output, artifact.manifest["output"]["shape"])
 
     def run_layers(self, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Run one inference that gives every layer's output, see `DeviceSession.run_layers`."""
@@ -143,7 +145,7 @@ class TvmRpcSession(DeviceSession):
             arrays = [np.asarray(output.numpy()) for output in outputs]
         if len(arrays) != len(layers):
             raise DeviceFaultError(f"{artifact.name}: gives {len(arrays)} layers, its manifest lists {len(layers)}")
-        return {layer["name"]: _unpack(layer, array) for layer, array in zip(layers, arrays, strict=True)}
+        return {layer["name"]: _unpack(artifact, layer, array) for layer, array in zip(layers, arrays, strict=True)}
 
     def measure(self, image: NDArray[Any], repeat: int) -> Measurement:
         """Run inferences of one input under the device's timer.
@@ -159,13 +161,14 @@ class TvmRpcSession(DeviceSession):
             Number of samples.
         """
         self._loaded()
-        with self._calling("measuring", calls=repeat + 4):
+        with self._calling("measuring"):
             self._set_input(self._main, "main", image)
-            self._sample("invoke_stateful", 1)
-            samples = self._sample("invoke_stateful", repeat)
-            if self.cost_kind == "instructions":
-                overhead = min(self._sample(_NOTHING, 3))
-                samples = [sample - overhead for sample in samples]
+        self._sample("invoke_stateful")
+        # One at a time: however many are asked for, the device says something in between.
+        samples = [self._sample("invoke_stateful") for _ in range(repeat)]
+        if self.cost_kind == "instructions":
+            overhead = min(self._sample(_NOTHING) for _ in range(3))
+            samples = [sample - overhead for sample in samples]
         return Measurement(self.cost_kind, tuple(samples))
 
     def profile(self, image: NDArray[Any]) -> list[LayerCost]:
@@ -179,13 +182,14 @@ class TvmRpcSession(DeviceSession):
         Raises
         ------
         DeviceFaultError
-            The instrument can't be loaded on the device.
+            The instrument can't be loaded on the device, or what it reads stands still.
         """
         artifact = self._loaded()
-        calls = self._profile_calls(image)
+        layers = name_layers(artifact, self._profile_calls(image))
+        check_samples(self.cost_kind, [sum(cost for _, cost in layers)])
         if self.cost_kind == "instructions":
-            return [LayerCost(name, self.cost_kind, float(cost)) for name, cost in name_layers(artifact, calls)]
-        return [LayerCost(name, self.cost_kind, cost * 1e-9, 1e-6) for name, cost in name_layers(artifact, calls)]
+            return [LayerCost(name, self.cost_kind, float(cost)) for name, cost in layers]
+        return [LayerCost(name, self.cost_kind, cost * 1e-9, 1e-6) for name, cost in layers]
 
     def memory_use(self) -> MemoryUse:
         """Return what the network takes on the device, see `DeviceSession.memory_use`.
@@ -205,7 +209,7 @@ class TvmRpcSession(DeviceSession):
         artifact = self._loaded()
         segments = measure_elf(artifact.folder / f"{artifact.name}.so")
         self._connect()
-        with self._calling("measuring its memory", calls=2):
+        with self._calling("measuring its memory"):
             assert self._connection is not None
             if not self._has_instrument:
                 self._upload_instrument()
@@ -230,7 +234,10 @@ class TvmRpcSession(DeviceSession):
     def _connect(self) -> None:
         self._disconnect()
         self._fault: DeviceFaultError | None = None
-        self._connection, self._address = connect_device(*self._tracker)
+        if self._server is None:
+            self._connection, self._address = connect_device(TrackedDevice.of(self.device))
+        else:
+            self._connection, self._address = self._server.connect(), self._server.address
         self._has_instrument = self._server is not None
         self._cpu = self._connection.cpu()
 
@@ -268,18 +275,17 @@ class TvmRpcSession(DeviceSession):
         vm.invoke_stateful(function)
         return vm.get_outputs(function)
 
-    def _sample(self, function: str, repeat: int) -> list[float]:
-        """Time a function in the device's unit; TVM calls it once more, before the first sample."""
-        assert self._connection is not None
-        module = self._connection._sess if function == _NOTHING else self._main.module
-        timer = module.time_evaluator(function, self._cpu, number=1, repeat=repeat)
-        results = timer("main").results
-        if self.cost_kind == "instructions":
-            return [float(round(result * 1e9)) for result in results]
-        return [float(result) for result in results]
+    def _sample(self, function: str) -> float:
+        """Measure one call of a function in the device's unit; TVM calls it once more, before the sample."""
+        with self._calling("measuring"):
+            assert self._connection is not None
+            module = self._connection._sess if function == _NOTHING else self._main.module
+            timer = module.time_evaluator(function, self._cpu, number=1, repeat=1)
+            [result] = timer("main").results
+        return float(round(result * 1e9)) if self.cost_kind == "instructions" else float(result)
 
     def _profile_calls(self, image: NDArray[Any]) -> list[VmCall]:
-        with self._calling("profiling", calls=3):
+        with self._calling("profiling"):
             if not self._has_instrument:
                 self._upload_instrument()
             assert self._connection is not None
@@ -301,11 +307,11 @@ class TvmRpcSession(DeviceSession):
         self._has_instrument = True
 
     @contextlib.contextmanager
-    def _calling(self, what: str, calls: int = 1) -> Iterator[None]:
+    def _calling(self, what: str) -> Iterator[None]:
         """Bound what is called over RPC in time, and turn what TVM raises into an error of the session."""
-        limit_answers(self._address, self.call_timeout_s * calls)
         try:
-            yield
+            with self._limit_answers():
+                yield
         except SessionError:
             raise
         except BaseException as error:
@@ -318,18 +324,32 @@ class TvmRpcSession(DeviceSession):
                 raise self._fault from error
             raise
 
+    def _limit_answers(self) -> contextlib.AbstractContextManager[None]:
+        if self._server is not None:
+            return self._server.watch.awaiting(min(IDLE_S, self.call_timeout_s), self.call_timeout_s)
+        limit_answers(self._address, self.call_timeout_s)
+        return contextlib.nullcontext()
+
     def _explain(self, error: Exception) -> str:
         reason = last_line(error)
         if self._server is None:
             return f"{reason}; look at the server on the board"
-        if self._server.has_ended(within_s=0.5):  # the connection may break a moment before
-            return f"the server ended (exit {self._server.process.returncode}); open the device again"
+        if end := self._server.explain_end():
+            return end
         words = self._server.last_words()
         return f"{reason}; the server said: {words}" if words else reason
 
 
-def _unpack(layer: dict[str, Any], array: NDArray[Any]) -> NDArray[Any]:
+def _unpack(artifact: Artifact, layer: dict[str, Any], array: NDArray[Any]) -> NDArray[Any]:
     """Return a layer's output in its shape; our own stages give the bytes of its layout."""
-    if "layout" in layer:
-        return read_layout(layer["layout"]).unpack(array.tobytes()).reshape(layer["shape"])
-    return array.reshape(layer["shape"])
+    if "layout" not in layer:
+        return _shaped(artifact, layer["name"], array, layer["shape"])
+    layout = read_layout(layer["layout"])
+    whole = _shaped(artifact, layer["name"], array, (layout.size,))
+    return layout.unpack(whole.tobytes()).reshape(layer["shape"])
+
+
+def _shaped(artifact: Artifact, what: str, array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+    if array.size != math.prod(shape):
+        raise DeviceFaultError(f"{artifact.name}: {what} has {array.size} values, its manifest says {list(shape)}")
+    return np.asarray(array).reshape(shape)

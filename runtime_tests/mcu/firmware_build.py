@@ -22,7 +22,8 @@ from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.emit.footprint import CODE_FLAGS
 from thumbnet.compile.emit.stack_usage import STACK_FLAG, StackUsage, StackUse
 from thumbnet.compile.errors import ArtifactError, DoesNotFitError, ToolchainError
-from thumbnet.runtime_tests.instruction_counter import cache_folder, first_error
+from thumbnet.runtime_tests.instruction_counter import first_error
+from thumbnet.runtime_tests.run_folder import cache_folder
 from thumbnet.targets.board import Board
 
 FIRMWARE = Path(__file__).parent / "firmware"

@@ -1,14 +1,15 @@
-/* A TVM RPC server for a Linux board or an emulated one.
+/* A TVM RPC server for an emulated Linux board or this computer.
  *
- *     thumbnet_rpc_server --tracker ADDRESS:PORT --key KEY --folder FOLDER [--load LIBRARY]...
+ *     thumbnet_rpc_server --folder FOLDER [--load LIBRARY]...
  *
- * It registers on the tracker under KEY, listens on a free port of 127.0.0.1, and serves one connection at a time, each
- * in a process of its own, so that a network that crashes takes only its own connection with it. Uploads go to a folder
- * inside FOLDER that is removed with the connection. It ends when its standard input ends, so whoever started it takes
- * it along however he dies, and when the tracker goes away.
+ * The first line of its standard input is the key that every client has to show. It listens on a free port of
+ * 127.0.0.1, prints "listening on PORT", and serves one connection at a time, each in a process of its own, so that a
+ * network that crashes takes only its own connection with it. Uploads go to a folder inside FOLDER that nobody else may
+ * enter and that is removed with the connection. It ends when its standard input ends, so whoever started it takes it
+ * along however he dies.
  *
- * TVM RPC has no authentication and runs what it is sent: hence the loopback address, and the tracker's random key that
- * a client has to show.
+ * TVM RPC runs what it is sent, and every user of the computer reaches its loopback address: hence the key, which is
+ * random, on no command line, in no environment and on no tracker.
  *
  * While a connection is served the parent sleeps and executes nothing: an emulator's instruction counter, which sees
  * both processes, counts the connection's alone.
@@ -24,8 +25,8 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -47,20 +48,12 @@ using tvm::ffi::Function;
 // tvm/rpc/base.py
 constexpr int32_t kRpcMagic = 0xFF271;
 constexpr int32_t kRpcMismatch = kRpcMagic + 2;
-constexpr int32_t kTrackerMagic = 0x2F271;
-constexpr int kTrackerPut = 3;
-constexpr int kTrackerUpdateInfo = 5;
-constexpr int kTrackerPendingKeys = 7;
-constexpr int32_t kLongestMessage = 1 << 20;
+constexpr int32_t kLongestMessage = 1 << 10;
 
-constexpr int kPingMilliseconds = 2000;
 constexpr int kHandshakeSeconds = 5;
-// A client that took the key has this many pings to connect; then the key is offered anew.
-constexpr int kPingsToConnect = 3;
 
 struct Options {
-    std::string tracker_host, key, folder;
-    int tracker_port = 0;
+    std::string key, folder;
     std::vector<std::string> libraries;
 };
 
@@ -122,67 +115,27 @@ void LimitReceive(int socket, int seconds) {
     setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 }
 
-sockaddr_in SocketAddress(const std::string &host, int port) {
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    if (inet_pton(AF_INET, host.c_str(), &address.sin_addr) != 1) {
-        throw std::runtime_error(host + " is not an IPv4 address");
+/* Reads a line byte by byte: what follows belongs to nobody, but its end has to be seen. */
+std::string ReadLine(int file) {
+    std::string line;
+    char next = 0;
+    ssize_t got;
+    while ((got = read(file, &next, 1)) != 0 && next != '\n') {
+        if (got < 0 && errno != EINTR) {
+            throw std::runtime_error("can't read the key");
+        }
+        if (got > 0) {
+            line += next;
+        }
     }
-    return address;
+    return line;
 }
-
-/* The server's side of the tracker's protocol (tvm/rpc/tracker.py): JSON behind a length. */
-class Tracker {
-  public:
-    Tracker(const Options &options, int port) : key_(options.key), port_(port) {
-        sockaddr_in address = SocketAddress(options.tracker_host, options.tracker_port);
-        socket_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (connect(socket_, reinterpret_cast<sockaddr *>(&address), sizeof(address)) != 0) {
-            throw std::runtime_error("no tracker at " + options.tracker_host);
-        }
-        SendNumber(socket_, kTrackerMagic);
-        if (ReceiveNumber(socket_) != kTrackerMagic) {
-            throw std::runtime_error("what listens at the tracker's address is no TVM tracker");
-        }
-        Call("[" + std::to_string(kTrackerUpdateInfo) + ", {\"key\": \"server:" + key_ + "\", \"addr\": [null, " +
-             std::to_string(port_) + "]}]");
-    }
-
-    int socket() const { return socket_; }
-
-    /* Offers this server to the tracker's clients and returns the key that the next client has to show. */
-    std::string Offer() {
-        uint64_t random[2];
-        if (getrandom(random, sizeof(random), 0) != sizeof(random)) {
-            throw std::runtime_error("no random numbers");
-        }
-        // The tracker expects one colon before the random part.
-        std::string match = key_ + ":0." + std::to_string(random[0]) + std::to_string(random[1]);
-        Call("[" + std::to_string(kTrackerPut) + ", \"" + key_ + "\", [" + std::to_string(port_) + ", \"" + match +
-             "\"], null]");
-        return match;
-    }
-
-    /* Returns whether no client has taken the key yet. */
-    bool IsPending(const std::string &match) {
-        return Call("[" + std::to_string(kTrackerPendingKeys) + "]").find(match) != std::string::npos;
-    }
-
-  private:
-    std::string Call(const std::string &message) {
-        SendText(socket_, message);
-        return ReceiveText(socket_);
-    }
-
-    std::string key_;
-    int port_;
-    int socket_;
-};
 
 int Listen(int *port) {
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address = SocketAddress("127.0.0.1", 0);
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof(address);
     if (listener < 0 || bind(listener, reinterpret_cast<sockaddr *>(&address), size) != 0 || listen(listener, 8) != 0 ||
         getsockname(listener, reinterpret_cast<sockaddr *>(&address), &size) != 0) {
@@ -193,14 +146,14 @@ int Listen(int *port) {
 }
 
 /* Shakes hands with a client. Returns whether it showed the key; sets how long it may stay, -1 for ever. */
-bool Accept(int client, const std::string &match, const std::string &key, int *milliseconds) {
+bool Accept(int client, const std::string &key, int *milliseconds) {
     LimitReceive(client, kHandshakeSeconds);
     if (ReceiveNumber(client) != kRpcMagic) {
         return false;
     }
     std::string shown = ReceiveText(client); // "client:KEY[ -timeout=SECONDS]"
     size_t end = shown.find(' ');
-    if (shown.substr(0, end) != "client:" + match) {
+    if (shown.substr(0, end) != "client:" + key) {
         SendNumber(client, kRpcMismatch);
         return false;
     }
@@ -210,7 +163,7 @@ bool Accept(int client, const std::string &match, const std::string &key, int *m
         *milliseconds = static_cast<int>(std::strtod(shown.c_str() + option + 9, nullptr) * 1000);
     }
     SendNumber(client, kRpcMagic);
-    SendText(client, "server:" + key);
+    SendText(client, "server:thumbnet");
     LimitReceive(client, 0);
     int on = 1;
     setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -290,27 +243,15 @@ bool RunSession(int client, const Options &options, int milliseconds) {
 void RunServer(const Options &options) {
     int port;
     int listener = Listen(&port);
-    Tracker tracker(options, port);
-    std::string match = tracker.Offer();
     std::printf("listening on %d\n", port);
     std::fflush(stdout);
-    int unused_pings = 0;
     while (true) {
-        pollfd watched[3] = {{STDIN_FILENO, POLLIN, 0}, {tracker.socket(), POLLIN, 0}, {listener, POLLIN, 0}};
-        int ready = poll(watched, 3, kPingMilliseconds);
-        if (ready < 0 && errno == EINTR) {
+        pollfd watched[2] = {{STDIN_FILENO, POLLIN, 0}, {listener, POLLIN, 0}};
+        if (poll(watched, 2, -1) < 0) {
             continue;
         }
-        if (watched[0].revents || watched[1].revents) { // neither ever says anything unasked: it is the end
+        if (watched[0].revents) { // it says nothing more: it is the end
             return;
-        }
-        if (ready == 0) {
-            unused_pings = tracker.IsPending(match) ? 0 : unused_pings + 1;
-            if (unused_pings > kPingsToConnect) {
-                match = tracker.Offer();
-                unused_pings = 0;
-            }
-            continue;
         }
         int client = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
         if (client < 0) {
@@ -319,35 +260,22 @@ void RunServer(const Options &options) {
         int milliseconds = -1;
         bool accepted = false;
         try {
-            accepted = Accept(client, match, options.key, &milliseconds);
+            accepted = Accept(client, options.key, &milliseconds);
         } catch (const std::exception &error) {
             std::fprintf(stderr, "handshake: %s\n", error.what());
         }
         if (!accepted) {
             close(client);
-            continue;
-        }
-        if (!RunSession(client, options, milliseconds)) {
+        } else if (!RunSession(client, options, milliseconds)) {
             return;
         }
-        match = tracker.Offer();
-        unused_pings = 0;
     }
 }
 
 bool ParseOptions(int argc, char **argv, Options *options) {
     for (int i = 1; i + 1 < argc; i += 2) {
         std::string name = argv[i], value = argv[i + 1];
-        if (name == "--tracker") {
-            size_t colon = value.rfind(':');
-            if (colon == std::string::npos) {
-                return false;
-            }
-            options->tracker_host = value.substr(0, colon);
-            options->tracker_port = std::atoi(value.c_str() + colon + 1);
-        } else if (name == "--key") {
-            options->key = value;
-        } else if (name == "--folder") {
+        if (name == "--folder") {
             options->folder = value;
         } else if (name == "--load") {
             options->libraries.push_back(value);
@@ -355,7 +283,7 @@ bool ParseOptions(int argc, char **argv, Options *options) {
             return false;
         }
     }
-    return argc % 2 == 1 && options->tracker_port > 0 && !options->key.empty() && !options->folder.empty();
+    return argc % 2 == 1 && !options->folder.empty();
 }
 
 } // namespace
@@ -363,12 +291,16 @@ bool ParseOptions(int argc, char **argv, Options *options) {
 int main(int argc, char **argv) {
     Options options;
     if (!ParseOptions(argc, argv, &options)) {
-        std::fprintf(stderr, "usage: %s --tracker ADDRESS:PORT --key KEY --folder FOLDER [--load LIBRARY]...\n",
-                     argv[0]);
+        std::fprintf(stderr, "usage: %s --folder FOLDER [--load LIBRARY]...\n", argv[0]);
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
+    umask(077);
     try {
+        options.key = ReadLine(STDIN_FILENO);
+        if (options.key.empty()) {
+            throw std::runtime_error("no key on standard input");
+        }
         RunServer(options);
     } catch (const std::exception &error) {
         std::fprintf(stderr, "server: %s\n", error.what());
