@@ -19,6 +19,7 @@ from thumbnet.compile.emit.build_library import build_executable, keep_entry
 from thumbnet.compile.emit.emit_c import emit_c
 from thumbnet.compile.emit.export_library import export_library
 from thumbnet.compile.emit.footprint import measure_footprint
+from thumbnet.compile.emit.library_example import write_example
 from thumbnet.compile.emit.stage_library import build_stage_library
 from thumbnet.compile.errors import CompileError, ToolchainError
 from thumbnet.compile.frontend.torch_to_relax import import_float, import_quantized, quantize_module
@@ -149,6 +150,16 @@ def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path)
     name = c_name(request.name)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
     build_stage_library(lowered, name, board, folder, title=_title(request), generator=_generator())
+    write_example(
+        network,
+        name,
+        board,
+        folder,
+        title=_title(request),
+        generator=_generator(),
+        pixel_mean=request.pixel_mean,
+        pixel_std=request.pixel_std,
+    )
     return {
         "kind": "library",
         "tuned": False,

@@ -69,6 +69,9 @@ class CompileRequest:
         Inputs ``[1, C, H, W]`` that give the ranges int8 needs where `activation_quant` lacks them.
     activation_quant, weight_scales
         Known quantization, see `thumbnet.compile.frontend.quantizer.MobileNetQuantizer`.
+    pixel_mean, pixel_std : sequence of float
+        One value a channel: the input is ``(pixel - mean) / std`` of pixels from 0 to 255; for the example program.
+        Without them an int8 input of ``pixel - 128`` is assumed there.
     golden_images : sequence of torch.Tensor
         Inputs ``[1, C, H, W]`` for the golden vectors; the calibration's first ones by default.
     manifest : mapping
@@ -85,6 +88,8 @@ class CompileRequest:
     calibration: Sequence[torch.Tensor] = ()
     activation_quant: Mapping[str, tuple[float, int]] | None = None
     weight_scales: Mapping[str, NDArray[np.float32]] | None = None
+    pixel_mean: Sequence[float] = ()
+    pixel_std: Sequence[float] = ()
     golden_images: Sequence[torch.Tensor] = ()
     manifest: Mapping[str, Any] = field(default_factory=dict)
     write_extra: Callable[[Path], None] = lambda _: None

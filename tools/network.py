@@ -66,6 +66,8 @@ def make_request(files: NetworkFiles, board: Board, options: CompileOptions = DE
         calibration=[_tensor(trained, image) for image in images],
         activation_quant=ranges,
         weight_scales=trained.weight_scales,
+        pixel_mean=preprocessing.mean,
+        pixel_std=preprocessing.std,
         manifest={
             "weights": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
             "quantization": {"mode": options.quantize, "ranges": source},

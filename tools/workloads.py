@@ -143,6 +143,8 @@ def make_benchmark_request(
         options=options,
         calibration=[image[None] for image in images],
         activation_quant=None if known_input is None else {"input": known_input},
+        pixel_mean=preprocessing.mean,
+        pixel_std=preprocessing.std,
         manifest={
             "weights": {"file": None, "seed": SEED, "kind": weights},
             "quantization": {"mode": "int8", "ranges": f"calibrated on {len(images)} random images"},

@@ -46,17 +46,7 @@ def emit_c(
     list of Path
         The files: header, sources, the kernels' headers, CMakeLists.txt.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # C, not HTML
-    )
-    environment.filters["c_values"] = _c_values
-    environment.filters["product"] = math.prod
-    environment.filters["c_float"] = lambda value: f"{np.float32(value):.9g}f"
+    environment = template_environment()
     symbols = name_stages(name, lowered)
     context = {
         "name": name,
@@ -91,6 +81,22 @@ def emit_c(
     for header in (ARITHMETIC_HEADER, *lowered.headers):
         files.append(Path(shutil.copy(header, folder / header.name)))
     return files
+
+
+def template_environment() -> jinja2.Environment:
+    """Return what renders the templates of C files."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # C, not HTML
+    )
+    environment.filters["c_values"] = _c_values
+    environment.filters["product"] = math.prod
+    environment.filters["c_float"] = _c_float
+    return environment
 
 
 def name_stages(name: str, lowered: LoweredNetwork) -> list[str]:
@@ -149,6 +155,12 @@ def _apart(stage: Stage, places: dict[str, int]) -> bool:
     return len(set(inputs)) == len(inputs) and all(
         at >= end or at + size <= begin for at, size in zip(inputs, sizes, strict=True)
     )
+
+
+def _c_float(value: float) -> str:
+    """Print a number as C's literal of its float32."""
+    text = f"{np.float32(value):.9g}"
+    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
 def _c_values(array: NDArray[Any]) -> str:
