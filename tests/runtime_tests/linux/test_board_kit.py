@@ -1,4 +1,4 @@
-"""The server kit: complete in itself, served from by `thumbnet test` under emulation, and everything that may be wrong."""
+"""The server kit: complete in itself, used by `thumbnet test` under emulation, and everything that may be wrong."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from tvm import rpc
@@ -19,7 +20,6 @@ from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
 from thumbnet.runtime_tests.linux.board_kit import needed_versions, write_kit
 from thumbnet.targets.errors import BoardError
 from thumbnet.targets.registry import get_board
-from thumbnet.tools import cli
 from thumbnet.tools.network import compile_network
 from thumbnet.tools.network_options import NetworkFiles
 
@@ -38,7 +38,7 @@ def kit(tmp_path_factory):
 
 @pytest.fixture
 def on_board(kit, tmp_path):
-    """Return a copy of the kit elsewhere whose server runs under an emulator: what a kernel does for its own programs."""
+    """Return a copy of the kit elsewhere, whose server an emulator runs as a board's kernel would."""
     copy = tmp_path / "a board" / "kit"
     shutil.copytree(kit, copy)
     emulate(copy)
@@ -88,7 +88,6 @@ def test_kit_says_what_it_needs_and_what_it_means(kit):
     assert f"glibc {needs['GLIBC']}" in text
     assert 'board = "raspberry_pi_4"' in text
     assert "no authentication" in text
-    assert max(map(len, text.splitlines())) < 140
 
 
 def test_versions_are_compared_as_numbers(tmp_path):
@@ -177,13 +176,6 @@ def board(on_board, tracker, tmp_path):
     assert not list(temporary.iterdir()), "uploads are removed with the server"
 
 
-def run_thumbnet(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["thumbnet", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    return end.value.code
-
-
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     files = NetworkFiles("mobilenet_v1_0.25_digits", calibration=BUNDLED_FOLDER / "calibration", calibration_limit=4)
@@ -197,14 +189,17 @@ int __tvm_ffi_crash(void *self, const void *arguments, int count, void *result) 
 """
 
 
-def test_kit_alone_serves_thumbnet_test_and_outlives_a_crash(board, tracker, digits, tmp_path, monkeypatch, capfd):
+def test_kit_alone_serves_thumbnet_test_and_outlives_a_crash(board, tracker, digits, tmp_path):
     devices = tmp_path / "devices.toml"
     devices.write_text(
         f'[devices.desk_pi]\nboard = "raspberry_pi_4"\nkind = "rpc"\ntracker = "{tracker}"\nkey = "pi4"\n'
     )
-    arguments = ("test", digits, "--device", "desk_pi", "--devices", devices, "--images", BUNDLED_IMAGES, "--limit", 3)
-    assert run_thumbnet(monkeypatch, *arguments) == 0
-    assert "3 of 3 images give the reference's bytes" in capfd.readouterr().out
+    arguments = ("--device", "desk_pi", "--devices", devices, "--images", BUNDLED_IMAGES, "--limit", "3")
+    command = [sys.executable, "-c", "from thumbnet.tools.cli import main; main()", "test", digits, *arguments]
+    test = partial(subprocess.run, command, capture_output=True, text=True, check=False)
+    done = test()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 of 3 images give the reference's bytes" in done.stdout
 
     (tmp_path / "crash.c").write_text(CRASH)
     library = tmp_path / "crash.so"
@@ -218,7 +213,7 @@ def test_kit_alone_serves_thumbnet_test_and_outlives_a_crash(board, tracker, dig
     lines = iter(board.stdout.readline, "")
     assert next(line for line in lines if line.startswith("session: signal 6"))
 
-    assert run_thumbnet(monkeypatch, *arguments) == 0
+    assert test().returncode == 0
 
 
 def test_tracker_that_comes_late_and_goes_away_is_tried_again(on_board, tmp_path):
