@@ -48,6 +48,7 @@ def write_example(
         "board": board,
         "compiler": board.cross_compiler,
         "machine": str(board.llvm["mtriple"]).partition("-")[0],
+        "dot_product": board.instruction_set == "dotprod",
         "channels": channels,
         "scale": float(quant.scale),
         "mean": pixel_mean or [quant.zero_point + 128.0] * channels,

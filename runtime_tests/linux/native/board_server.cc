@@ -30,6 +30,7 @@ constexpr int32_t kTrackerMagic = 0x2F271;
 constexpr int kTrackerPut = 3;
 constexpr int kTrackerUpdateInfo = 5;
 constexpr int kTrackerPendingKeys = 7;
+constexpr int32_t kLongestAnswer = 1 << 20;
 
 constexpr int kPingMilliseconds = 2000;
 constexpr int kTrackerAnswerSeconds = 10;
@@ -148,7 +149,7 @@ class Tracker {
   private:
     std::string Call(const std::string &message) {
         SendText(socket(), message);
-        return ReceiveText(socket());
+        return ReceiveText(socket(), kLongestAnswer);
     }
 
     std::string key_;

@@ -32,7 +32,7 @@ namespace thumbnet {
 // tvm/rpc/base.py
 constexpr int32_t kRpcMagic = 0xFF271;
 constexpr int32_t kRpcMismatch = kRpcMagic + 2;
-constexpr int32_t kLongestMessage = 1 << 20;
+constexpr int32_t kLongestGreeting = 1 << 10;
 
 constexpr int kHandshakeSeconds = 5;
 
@@ -79,9 +79,9 @@ inline void SendText(int socket, const std::string &text) {
     SendAll(socket, text.data(), text.size());
 }
 
-inline std::string ReceiveText(int socket) {
+inline std::string ReceiveText(int socket, int32_t longest = kLongestGreeting) {
     int32_t size = ReceiveNumber(socket);
-    if (size < 0 || size > kLongestMessage) {
+    if (size < 0 || size > longest) {
         throw std::runtime_error("a message has an impossible length");
     }
     std::string text(static_cast<size_t>(size), '\0');

@@ -19,6 +19,7 @@ from thumbnet.tools.network_options import NetworkFiles
 BOARD = get_board("raspberry_pi_4")
 COMPILER = BOARD.cross_compiler
 RUN = ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-cpu", BOARD.core)
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror")
 needs_tools = pytest.mark.needs_tools(COMPILER, "qemu-aarch64")
 pytestmark = [pytest.mark.emulated, needs_tools]
 
@@ -39,7 +40,7 @@ def example(artifacts, tmp_path_factory):
     folder, build = artifacts[0].folder, tmp_path_factory.mktemp("build")
     if shutil.which("cmake") is None:
         name = artifacts[0].name
-        run(COMPILER, "-std=c99", folder / "example.c", folder / f"lib{name}.a", "-lm", "-o", build / "example")
+        run(COMPILER, *STRICT, folder / "example.c", folder / f"lib{name}.a", "-lm", "-o", build / "example")
     else:
         run("cmake", "-S", folder, "-B", build, f"-DCMAKE_C_COMPILER={COMPILER}")
         run("cmake", "--build", build)
@@ -147,6 +148,21 @@ def test_example_says_what_is_wrong_with_a_picture(example, tmp_path, content, s
     assert lines[0].startswith(f"{picture}: ") and says in lines[0]
 
 
+def test_example_on_a_processor_without_the_networks_instructions(tmp_path):
+    """Instead of an illegal instruction."""
+    board = get_board("raspberry_pi_5")
+    files = NetworkFiles("mobilenet_v1_0.25_digits", calibration=BUNDLED_FOLDER / "calibration", calibration_limit=4)
+    artifact = compile_network(files, board, tmp_path / "a76")
+    archive = artifact.folder / f"lib{artifact.name}.a"
+    run(COMPILER, *STRICT, artifact.folder / "example.c", archive, "-lm", "-o", tmp_path / "example")
+    pixels = load_trained(artifact).preprocessing.pixels(load_labels(BUNDLED_IMAGES)[0].path)
+    picture = write_pgm(tmp_path / "a.pgm", pixels)
+    said = run(*RUN, tmp_path / "example", picture, code=2)
+    assert said.endswith("compiled for raspberry_pi_5 (cortex-a76); this processor has no dot product instruction\n")
+    lines = run(*RUN[:-1], board.core, tmp_path / "example", picture).splitlines()
+    assert lines == expected_lines(artifact, pixels)
+
+
 def test_another_computers_compiler_is_refused_in_one_sentence(artifacts, tmp_path):
     if shutil.which("cmake") is None or shutil.which("gcc") is None:
         pytest.skip("needs cmake and gcc (apt install cmake gcc)")
@@ -180,8 +196,7 @@ def test_two_networks_in_one_program(artifacts, tmp_path, kind):
     includes = [f"-I{folder}" for folder in folders]
     libraries = [folder / f"lib{name}.{kind}" for folder, name in zip(folders, names, strict=True)]
     paths = [f"-Wl,-rpath,{folder}" for folder in folders]
-    strict = ("-std=c99", "-Wall", "-Wextra", "-Werror")
-    run(COMPILER, *strict, *includes, tmp_path / "two.c", *libraries, *paths, "-o", tmp_path / "two")
+    run(COMPILER, *STRICT, *includes, tmp_path / "two.c", *libraries, *paths, "-o", tmp_path / "two")
     images, outputs = zip(*(artifact.golden() for artifact in artifacts), strict=True)
     given = images[0][0].tobytes() + images[1][0].tobytes()
     done = subprocess.run([*RUN, tmp_path / "two"], input=given, capture_output=True, check=True)
