@@ -52,7 +52,7 @@ def write_kit(board: Board, folder: Path) -> list[Path]:
         A compiler, or TVM's runtime for the board, is missing.
     """
     if board.family != "cortex-a":
-        raise BoardError(f"{board.name}: a {board.core} board has no server; name a board that runs Linux")
+        raise BoardError(f"{board.name}: a {board.core} board has no server kit; name a board that runs Linux")
     _check_place(folder)
     built = build_board_server(board)
     needs = needed_versions(built)

@@ -24,7 +24,10 @@ def serve_kit(board: str, output: Path, json_file: Path | None) -> None:
     from thumbnet.runtime_tests.linux.board_kit import write_kit
     from thumbnet.targets.registry import get_board
 
-    files = write_kit(get_board(board), output)
+    try:
+        files = write_kit(get_board(board), output)
+    except OSError as error:
+        raise click.ClickException(f"{output}: can't be written ({error.strerror})") from error
     rows = [(file.name, file.stat().st_size) for file in files]
     print_table(
         f"The server of a {board}, in {output}",
