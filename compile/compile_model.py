@@ -20,6 +20,7 @@ from thumbnet.compile.emit.build_library import build_executable, keep_entry
 from thumbnet.compile.emit.emit_c import emit_c
 from thumbnet.compile.emit.export_library import export_library
 from thumbnet.compile.emit.footprint import measure_footprint
+from thumbnet.compile.emit.library_example import write_example
 from thumbnet.compile.emit.stage_library import build_stage_library
 from thumbnet.compile.errors import CompileError, ToolchainError
 from thumbnet.compile.frontend.torch_to_relax import import_float, import_quantized, quantize_module
@@ -147,9 +148,9 @@ def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path)
     lowered = lower_network(network, options.ram_limit, kernels=kernels_of(board), spent_on_ram=0.0)
     name = c_name(request.name)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
-    build_stage_library(
-        lowered, name, board, folder, title=_title(request), generator=_generator(), pixel_rule=request.pixel_rule
-    )
+    texts = {"title": _title(request), "generator": _generator()}
+    build_stage_library(lowered, name, board, folder, **texts, pixel_rule=request.pixel_rule)
+    write_example(network, name, board, folder, **texts, pixel_rule=request.pixel_rule)
     return {
         "kind": "library",
         "tuned": False,

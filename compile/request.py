@@ -92,7 +92,7 @@ class CompileRequest:
     golden_images : sequence of torch.Tensor
         Inputs ``[1, C, H, W]`` for the golden vectors; the calibration's first ones by default.
     pixel_rule : PixelRule, optional
-        For the generated header.
+        For the generated header and the example program.
     manifest : mapping
         What the caller wants to be in the manifest too.
     write_extra : callable

@@ -1,4 +1,7 @@
-"""The benchmark: two networks, with and without their dead channels, run on emulated microcontrollers and counted."""
+"""The benchmark: networks on emulated boards, checked and counted, beside what other runtimes were measured to need.
+
+Microcontrollers run two small networks, each with and without its dead channels; boards with Linux run full-sized ones.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,20 @@ from thumbnet.compile.errors import ArtifactError, ToolchainError
 from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
-from thumbnet.runtime_tests.session import Measurement
-from thumbnet.targets.board import Board
+from thumbnet.runtime_tests.open_session import open_session
+from thumbnet.runtime_tests.session import DeviceSession, Measurement, MemoryUse
+from thumbnet.targets.board import Board, Family
 from thumbnet.targets.device import Device
 from thumbnet.targets.errors import BoardError
 from thumbnet.tools.output import replace_file
 from thumbnet.tools.stage_costs import StageCost, profile_stages
-from thumbnet.tools.workloads import WORKLOADS, Workload, make_benchmark_request
+from thumbnet.tools.workloads import WORKLOADS, DeadChannels, Weights, Workload, make_benchmark_request
 
-#: The cores the rivals were measured on.
-BOARDS = ("mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547")
+#: The cores the rivals were measured on, by family; a Cortex-A53 has a Cortex-A72's instructions.
+BOARDS: dict[Family, tuple[str, ...]] = {
+    "cortex-m": ("mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547"),
+    "cortex-a": ("raspberry_pi_3", "raspberry_pi_4", "raspberry_pi_5"),
+}
 RIVALS_FILE = Path(__file__).parent / "rivals.json"
 
 #: What the numbers of a row are; beside every table and in every row of the JSON file.
@@ -36,13 +43,17 @@ KINDS = {
     # Loads of many registers take as many cycles and more on Cortex-M4, and the kernels here live on them.
     "instructions": "executed in one inference, counted exactly in emulation; neither cycles nor time: a load of four "
     "registers is one instruction",
+    "threads": "that the inference ran on",
     "macs": "multiply-accumulates of the network as compiled",
+    "weights": "trained; random, like trained ones; or worst case: random signs, all of the largest magnitude, so that "
+    "no weights make the kernels execute more",
     "ram_bytes": "the network's static RAM (arena_bytes and what else it keeps) and stack_bytes",
     "arena_bytes": "static, known at compile time; input and output included",
     "stack_bytes": STACK_KIND,
     "stack_measured_bytes": "most that an inference used, by high-water mark on the emulated board",
-    "flash_bytes": "whole image of the ELF: network, firmware and RPC; no test vectors in it",
+    "flash_bytes": "whole image of the ELF: network, firmware and RPC, no test vectors; on Linux the network's library",
     "network_flash_bytes": "code and constants of the network alone",
+    "rival_value": "instructions of the best of the other runtimes that were measured on the same network and core",
 }
 
 
@@ -51,9 +62,9 @@ class Result:
     """One network on one board; the fields are described in `KINDS`."""
 
     network: str
-    dead_channels: str
+    dead_channels: DeadChannels
     board: Board
-    weights: str
+    weights: Weights
     whole: Measurement
     macs: int
     ram_bytes: int | None
@@ -71,15 +82,18 @@ class Result:
         """Executed instructions of one inference."""
         return round(self.whole.samples[0])
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the row for a JSON file; its layers stand in order of execution."""
+    def as_json(self, rival: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the row for a JSON file, with the best of its `rivals_of`; its layers stand in order of execution."""
         return {
             "network": self.network,
+            "quantize": "int8",
             "dead_channels": self.dead_channels,
             "board": self.board.name,
             "core": self.board.core,
             "weights": self.weights,
             "instructions": self.instructions,
+            "kind": self.whole.kind,
+            "threads": 1,
             "macs": self.macs,
             "instructions_per_mac": self.instructions / self.macs,
             "ram_bytes": self.ram_bytes,
@@ -89,6 +103,9 @@ class Result:
             "flash_bytes": self.flash_bytes,
             "network_flash_bytes": self.network_flash_bytes,
             "equal_to_reference": self.equal_to_reference,
+            "rival": rival and rival["runtime"],
+            "rival_value": rival and rival["instructions"],
+            "rival_source": rival and rival["source"],
             "layers": [stage.as_json() for stage in self.stages],
             "elf": str(self.elf),
             "kinds": KINDS,
@@ -101,12 +118,12 @@ def emulated_device(board: Board) -> Device:
     Raises
     ------
     BoardError
-        It is no microcontroller, or there is no emulator of it.
+        There is none.
     """
-    if board.family != "cortex-m" or board.qemu is None:
+    if board.qemu is None:
+        known = ", ".join(name for names in BOARDS.values() for name in names)
         raise BoardError(
-            f"{board.name}: the benchmark runs on emulated microcontrollers, there is none of it; "
-            f"take one of {', '.join(BOARDS)}"
+            f"{board.name}: the benchmark runs on emulated boards, there is none of it; take one of {known}"
         )
     return Device(f"qemu_{board.name}", board, "emulated")
 
@@ -119,14 +136,14 @@ def run_benchmark(
     workloads: Sequence[Workload] = WORKLOADS,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Result]:
-    """Compile, deploy, check and count each network on each board, with its dead channels and without.
+    """Compile, deploy, check and count each network on each board of its family.
 
     Parameters
     ----------
     boards : sequence of Board
         With emulators.
     output : Path
-        Folder for the artifacts (``NETWORK-DEAD-BOARD``) and for the ELF files that ran (``elf/``).
+        Folder for the artifacts and for the ELF files that ran (``elf/``).
     weights_dir : Path or None
         Where trained weights may be; random ones stand in for what is not there.
     workloads : sequence of Workload
@@ -137,32 +154,31 @@ def run_benchmark(
     Yields
     ------
     Result
-        Two a network and board.
+        One for each of a workload's runs on each board.
 
     Raises
     ------
     BoardError, CompileError, ModelError, SessionError
         Of the specific type for what is wrong.
     """
-    devices = [emulated_device(board) for board in boards]
     for workload in workloads:
         trained = workload.trained_weights(weights_dir)
-        for device in devices:
-            whole: Artifact | None = None
-            for dead_channels in ("kept", "removed"):
-                name = f"{workload.network}-{dead_channels}-{device.board.name}"
+        for device in (emulated_device(board) for board in boards if board.family == workload.family):
+            whole: dict[Weights, Artifact] = {}
+            for weights, dead_channels in workload.runs(weights_dir):
+                which = dead_channels if workload.family == "cortex-m" else weights.replace(" ", "-")
+                name = f"{workload.network}-{which}-{device.board.name}"
                 elf = output / "elf" / f"{name}.elf"
                 _refuse_other(elf)
                 progress(f"compiling {name}")
-                request = make_benchmark_request(workload, device.board, trained, keep=dead_channels == "kept")
+                keep = dead_channels == "kept"
+                request = make_benchmark_request(workload, device.board, weights, trained, keep=keep)
                 artifact = compile_model(request, output / name)
-                whole = whole or artifact
                 progress(f"running {name}")
-                weights = "random" if trained is None else "trained"
                 yield _run(
                     artifact,
                     device,
-                    whole_network=whole,
+                    whole_network=whole.setdefault(weights, artifact),
                     elf=elf,
                     network=workload.network,
                     dead_channels=dead_channels,
@@ -176,9 +192,13 @@ def _refuse_other(elf: Path) -> None:
         raise ArtifactError(f"{elf}: exists and is no ELF file; move it, or name another folder")
 
 
-def count_steps(boards: Sequence[Board], workloads: Sequence[Workload] = WORKLOADS) -> int:
+def count_steps(
+    boards: Sequence[Board], workloads: Sequence[Workload] = WORKLOADS, weights_dir: Path | None = None
+) -> int:
     """Return how often `run_benchmark` calls its `progress`."""
-    return len(boards) * len(workloads) * 4
+    return 2 * sum(
+        len(workload.runs(weights_dir)) for workload in workloads for board in boards if board.family == workload.family
+    )
 
 
 def load_rivals() -> list[dict[str, Any]]:
@@ -214,22 +234,19 @@ def _run(
     whole_network: Artifact,
     elf: Path,
     network: str,
-    dead_channels: str,
-    weights: str,
+    dead_channels: DeadChannels,
+    weights: Weights,
 ) -> Result:
     inputs, _ = artifact.golden()
-    with MicrocontrollerSession(device) as session:
+    with open_session(device) as session:
         session.load(_WithoutTestVectors(artifact.folder, artifact.manifest))
-        if session.inexact_because is not None:
+        if isinstance(session, MicrocontrollerSession) and session.inexact_because is not None:
             raise ToolchainError(f"{device.name}: the benchmark needs exact counts: {session.inexact_because}")
         equal = _is_equal(session, inputs, artifact, whole_network)
         measured = session.measure(inputs[0], 1)
         stages = profile_stages(artifact, session, inputs[0])
         memory = session.memory_use()
-        image = session.image
-        assert image is not None
-    elf.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(elf, image.elf.read_bytes())
+        flash_bytes, network_flash_bytes = _keep_image(session, artifact, memory, elf)
     return Result(
         network=network,
         dead_channels=dead_channels,
@@ -238,20 +255,31 @@ def _run(
         whole=measured,
         macs=artifact.manifest["macs"],
         ram_bytes=memory.ram_bytes,
-        arena_bytes=memory.arena_bytes,
+        arena_bytes=artifact.manifest["arena_bytes"],
         stack_bytes=memory.stack_bytes,
         stack_measured_bytes=memory.stack_measured_bytes,
-        flash_bytes=image.image_bytes,
-        network_flash_bytes=image.network_flash_bytes,
+        flash_bytes=flash_bytes,
+        network_flash_bytes=network_flash_bytes,
         equal_to_reference=equal,
         elf=elf.resolve(),
         stages=tuple(stages),
     )
 
 
-def _is_equal(
-    session: MicrocontrollerSession, inputs: NDArray[np.int8], artifact: Artifact, whole_network: Artifact
-) -> bool:
+def _keep_image(session: DeviceSession, artifact: Artifact, memory: MemoryUse, elf: Path) -> tuple[int, int]:
+    """Copy the ELF file that ran, and return its bytes of flash and the network's."""
+    elf.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(session, MicrocontrollerSession):
+        image = session.image
+        assert image is not None
+        replace_file(elf, image.elf.read_bytes())
+        return image.image_bytes, image.network_flash_bytes
+    replace_file(elf, (artifact.folder / f"{artifact.name}.so").read_bytes())
+    assert memory.flash_bytes is not None
+    return memory.flash_bytes, memory.flash_bytes
+
+
+def _is_equal(session: DeviceSession, inputs: NDArray[np.int8], artifact: Artifact, whole_network: Artifact) -> bool:
     """Compare outputs with the reference of the network with all its channels, and each stage with its own reference.
 
     Two classes are two bytes, which a wrong network can give as well; the stages are thousands of them.

@@ -5,22 +5,27 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from thumbnet.compile.request import CompileOptions, CompileRequest
+from thumbnet.compile.request import CompileOptions, CompileRequest, PixelRule
 from thumbnet.models.preprocessing import Preprocessing, hosted_preprocessing, input_quant, unit_preprocessing
 from thumbnet.models.state_dict import write_checkpoint
 from thumbnet.models.variants import ModelSpec, build_model, get_spec
-from thumbnet.targets.board import Board
+from thumbnet.targets.board import Board, Family
 from thumbnet.tools.network import CHECKPOINT_FILE, make_request
 from thumbnet.tools.network_options import NetworkFiles
 
 SEED = 2
 CALIBRATION_IMAGES = 8
+
+DeadChannels = Literal["kept", "removed"]
+#: Trained ones, random ones like trained ones, or those that cost most: all of the largest magnitude int8 has.
+Weights = Literal["trained", "random", "worst case"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,19 @@ class Workload:
         Outputs.
     weights_file : str or None
         The file of trained weights that a folder may have; None where none are known.
+    family : {"cortex-m", "cortex-a"}
+        Of the boards it is run on.
+    made_weights : tuple of Weights
+        Those that are run whatever files there are, of cortex-a; on microcontrollers trained weights take the place of
+        random ones.
     """
 
     network: str
     model: str
     classes: int
     weights_file: str | None = None
+    family: Family = "cortex-m"
+    made_weights: tuple[Weights, ...] = ("random",)
 
     @property
     def spec(self) -> ModelSpec:
@@ -55,15 +67,57 @@ class Workload:
             return None
         return folder / self.weights_file
 
+    def runs(self, folder: Path | None) -> list[tuple[Weights, DeadChannels]]:
+        """Return what is run: with which weights, and with which channels, given a folder of trained weights or None.
+
+        Microcontrollers have every network with its dead channels and without. Networks for Cortex-A are measured as
+        they are, beside runtimes that know nothing of dead channels.
+        """
+        trained: list[Weights] = ["trained"] if self.trained_weights(folder) else []
+        if self.family == "cortex-m":
+            return [(weights, dead) for weights in trained or self.made_weights for dead in ("kept", "removed")]
+        return [(weights, "kept") for weights in (*self.made_weights, *trained)]
+
 
 WORKLOADS = (
     Workload("vww", "vww_96", 2, "vww_96_int8.tflite"),
     Workload("mobilenet_v2_0.35_96", "mobilenet_v2_0.35_96", 2),
+    Workload(
+        "mobilenet_v1_1.0_224", "mobilenet_v1_1.0_224", 1000, family="cortex-a", made_weights=("random", "worst case")
+    ),
+    Workload(
+        "mobilenet_v2_1.0_224", "mobilenet_v2_1.0_224", 1000, family="cortex-a", made_weights=("random", "worst case")
+    ),
+    Workload(
+        "mobilenet_v2_1.0_224_quant",
+        "mobilenet_v2_1.0_224",
+        1001,
+        "mobilenet_v2_1.0_224_quant.tflite",
+        family="cortex-a",
+        made_weights=(),
+    ),
+    Workload("mobilenet_v1_0.25_128", "mobilenet_v1_0.25_128", 1000, family="cortex-a"),
+    Workload("mobilenet_v2_0.35_96", "mobilenet_v2_0.35_96", 2, family="cortex-a"),
 )
 
 
-def make_benchmark_request(workload: Workload, board: Board, trained: Path | None, *, keep: bool) -> CompileRequest:
-    """Return what the compiler takes: with the trained weights of a file, or random ones where it is None.
+def make_benchmark_request(
+    workload: Workload, board: Board, weights: Weights, trained: Path | None, *, keep: bool
+) -> CompileRequest:
+    """Return what the compiler takes.
+
+    Parameters
+    ----------
+    workload : Workload
+        The network.
+    board : Board
+        Where it is to run.
+    weights : {"trained", "random", "worst case"}
+        Which weights.
+    trained : Path or None
+        The file of trained ones.
+    keep : bool
+        Leave dead channels in.
 
     Raises
     ------
@@ -71,11 +125,11 @@ def make_benchmark_request(workload: Workload, board: Board, trained: Path | Non
         The file holds no such network.
     """
     options = CompileOptions(keep_dead_channels=keep)
-    if trained is not None:
+    if weights == "trained":
         return make_request(NetworkFiles(workload.model, trained, classes=workload.classes), board, options)
     spec = workload.spec
     preprocessing = _preprocessing(spec)
-    module, images = _random_network(spec)
+    module, images = _made_network(spec, weights)
     known_input = input_quant(preprocessing)
 
     def write_extra(host: Path) -> None:
@@ -89,8 +143,9 @@ def make_benchmark_request(workload: Workload, board: Board, trained: Path | Non
         options=options,
         calibration=[image[None] for image in images],
         activation_quant=None if known_input is None else {"input": known_input},
+        pixel_rule=PixelRule(preprocessing.mean, preprocessing.std, preprocessing.describe_geometry()),
         manifest={
-            "weights": {"file": None, "seed": SEED},
+            "weights": {"file": None, "seed": SEED, "kind": weights},
             "quantization": {"mode": "int8", "ranges": f"calibrated on {len(images)} random images"},
         },
         write_extra=write_extra,
@@ -107,17 +162,20 @@ def _hosted(resolution: int, channels: int) -> Preprocessing:
 
 
 @functools.cache
-def _random_network(spec: ModelSpec) -> tuple[nn.Module, torch.Tensor]:
+def _made_network(spec: ModelSpec, weights: Weights) -> tuple[nn.Module, torch.Tensor]:
     """Return a network like a trained one, float32, in eval mode, and the images ``[n, C, H, W]`` it was calibrated on.
 
     Kaiming weights keep the scale of activations through the layers; batch norms have the statistics of the images, so
-    every channel varies with the input, and none is dead.
+    every channel varies with the input, and none is dead. In the worst case all weights of a layer have one magnitude,
+    which becomes 127: no weights of int8 let fewer of their products fit a sum in int16.
     """
     generator = torch.Generator().manual_seed(SEED)
     module = build_model(spec)
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            if weights == "worst case":
+                layer.weight.data = layer.weight.data.sign() * layer.weight.data.std()
         if isinstance(layer, nn.Linear):
             nn.init.zeros_(layer.bias)
         if isinstance(layer, nn.BatchNorm2d):

@@ -60,18 +60,7 @@ def emit_c(
     list of Path
         The files: header, sources, the kernels' headers, CMakeLists.txt.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # C, not HTML
-    )
-    environment.filters["c_values"] = _c_values
-    environment.filters["product"] = math.prod
-    environment.filters["c_float"] = _c_float
-    environment.filters["c_comment"] = _c_comment
+    environment = template_environment()
     symbols = name_stages(name, lowered)
     context = {
         "name": name,
@@ -109,6 +98,23 @@ def emit_c(
     for header in (ARITHMETIC_HEADER, *lowered.headers):
         files.append(Path(shutil.copy(header, folder / header.name)))
     return files
+
+
+def template_environment() -> jinja2.Environment:
+    """Return what renders the templates of C files."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # C, not HTML
+    )
+    environment.filters["c_values"] = _c_values
+    environment.filters["product"] = math.prod
+    environment.filters["c_float"] = _c_float
+    environment.filters["c_comment"] = _c_comment
+    return environment
 
 
 def name_stages(name: str, lowered: LoweredNetwork) -> list[str]:

@@ -73,7 +73,8 @@ def build_stage_library(
         export_library(executable, board, files[0], [*network, for_tvm])
         binutils = compiler.removesuffix("gcc")
         _run([f"{binutils}ar", "rcsD", f"lib{name}.a", *(file.name for file in network)], aside)
-        _run([compiler, "-shared", *(file.name for file in network), "-o", f"lib{name}.so"], aside)
+        soname = f"-Wl,-soname,lib{name}.so"
+        _run([compiler, "-shared", soname, *(file.name for file in network), "-o", f"lib{name}.so"], aside)
         for file in files[1:]:
             shutil.copyfile(aside / file.name, file)
         return files

@@ -68,6 +68,26 @@ def build_server(board: Board) -> ServerFiles:
     return ServerFiles(server, build_instrument(board))
 
 
+def build_board_server(board: Board) -> list[Path]:
+    """Build what a board needs that serves itself, see native/board_server.cc.
+
+    Returns
+    -------
+    list of Path
+        The executable ``thumbnet_board_server``, the instrument, and TVM's runtime libraries, which it looks for beside
+        itself.
+
+    Raises
+    ------
+    EmulatorMissingError
+        As `build_server`.
+    """
+    libraries = _runtime_libraries(board)
+    links = ["-Wl,--no-as-needed", *map(str, libraries), "-Wl,-rpath,$ORIGIN", "-ldl"]
+    server = _compile(board, "board_server.cc", "thumbnet_board_server", links)
+    return [server, build_instrument(board), *libraries]
+
+
 def build_instrument(board: Board) -> Path:
     """Build the instrument alone: for boards whose server somebody else started, which it is uploaded to.
 
@@ -88,7 +108,8 @@ def _compile(board: Board, source: str, result: str, options: Sequence[str]) -> 
     includes = ["-isystem", str(_package_folder("tvm_ffi") / "include")]
     command = [compiler, *_FLAGS, *includes, str(NATIVE / source), *options]
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    facts = [*command, version, *map(importlib.metadata.version, _PACKAGES), (NATIVE / source).read_text()]
+    sources = (file.read_text() for file in (NATIVE / source, *sorted(NATIVE.glob("*.h"))))
+    facts = [*command, version, *map(importlib.metadata.version, _PACKAGES), *sources]
     path = cache_folder("native") / hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16] / result
 
     def compile_aside(aside: Path) -> None:

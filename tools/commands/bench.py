@@ -16,19 +16,29 @@ from thumbnet.compile.errors import explain_os_error
 from thumbnet.tools.output import json_option, print_table, write_json
 
 if TYPE_CHECKING:
+    from thumbnet.targets.board import Family
     from thumbnet.tools.benchmark import Result
+    from thumbnet.tools.workloads import Workload
 
 #: Exit code where a board's answers are not the reference's.
 CHECK_FAILED = 1
 
 
 @click.command()
-@click.option("--board", "board_names", multiple=True, help="An emulated microcontroller, may be repeated; all four.")
-@click.option("--network", "networks", multiple=True, help="vww or mobilenet_v2_0.35_96, may be repeated; both.")
+@click.option(
+    "--family",
+    "families",
+    type=click.Choice(["cortex-m", "cortex-a"]),
+    multiple=True,
+    help="All boards of a family, may be repeated; cortex-m where no board is named either.",
+)
+@click.option("--board", "board_names", multiple=True, help="An emulated board, may be repeated.")
+@click.option("--network", "networks", multiple=True, help="A network of the benchmark, may be repeated; all.")
 @click.option(
     "--weights-dir",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder that may have trained weights (vww_96_int8.tflite); random ones stand in for what is not there.",
+    help="Folder that may have trained weights (vww_96_int8.tflite, mobilenet_v2_1.0_224_quant.tflite); random ones"
+    " stand in for what microcontrollers find missing there.",
 )
 @click.option("--layers/--no-layers", default=True, show_default=True, help="Print the cost of every layer too.")
 @click.option(
@@ -36,6 +46,7 @@ CHECK_FAILED = 1
 )
 @json_option
 def bench(
+    families: tuple[Family, ...],
     board_names: tuple[str, ...],
     networks: tuple[str, ...],
     weights_dir: Path | None,
@@ -45,30 +56,29 @@ def bench(
 ) -> int:
     """Build the benchmark's networks, run them on emulated boards, and print what they cost beside other runtimes.
 
-    Each network is compiled with its dead channels kept and removed. What is counted is executed instructions, exactly,
-    which is neither cycles nor time. The artifacts and the firmware that ran are left in the folder OUTPUT. The exit
-    code is 1 where a board's answers are not the reference's bytes.
+    Microcontrollers run each network with its dead channels kept and removed, boards with Linux (--family cortex-a)
+    MobileNets of full size, some with the weights that cost most. What is counted is executed instructions, exactly,
+    which is neither cycles nor time. The artifacts and what ran are left in the folder OUTPUT. The exit code is 1 where
+    a board's answers are not the reference's bytes.
     """
     from thumbnet.targets.registry import get_board
     from thumbnet.tools.benchmark import BOARDS, KINDS, count_steps, emulated_device, run_benchmark
     from thumbnet.tools.stage_costs import print_stages
-    from thumbnet.tools.workloads import WORKLOADS
 
-    boards = [get_board(name) for name in dict.fromkeys(board_names or BOARDS)]
+    if not families and not board_names:
+        families = ("cortex-m",)
+    names = [*(name for family in families for name in BOARDS[family]), *board_names]
+    boards = [get_board(name) for name in dict.fromkeys(names)]
     for board in boards:
         emulated_device(board)  # before the first long build
-    known = [workload.network for workload in WORKLOADS]
-    for network in networks:
-        if network not in known:
-            raise click.BadParameter(f"{network} is not in the benchmark; known: {', '.join(known)}")
-    workloads = [workload for workload in WORKLOADS if not networks or workload.network in networks]
+    workloads = _choose_workloads({board.family for board in boards}, networks, weights_dir)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise click.ClickException(explain_os_error(error, output)) from error
     results: list[Result] = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=count_steps(boards, workloads))
+        task = progress.add_task("", total=count_steps(boards, workloads, weights_dir))
         steps = run_benchmark(
             boards,
             output,
@@ -80,12 +90,32 @@ def bench(
     if layers:
         for result in results:
             print_stages(f"{_title(result)}: instructions of one inference (exact)", result.stages, result.whole)
-    _print_results(results)
+    rivals = _print_results(results)
     for name, kind in KINDS.items():
         click.echo(f"{name}: {kind}")
-    click.echo(f"The networks as C sources, and the ELF files that ran, are in {output}.")
-    write_json(json_file, [result.as_json() for result in results])
+    click.echo(f"The networks, and the ELF files that ran, are in {output}.")
+    write_json(json_file, [result.as_json(best) for result, best in zip(results, rivals, strict=True)])
     return 0 if all(result.equal_to_reference for result in results) else CHECK_FAILED
+
+
+def _choose_workloads(families: set[Family], networks: Sequence[str], weights_dir: Path | None) -> list[Workload]:
+    """Return the workloads of these families, those of these names where any are named."""
+    from thumbnet.tools.workloads import WORKLOADS
+
+    workloads = [workload for workload in WORKLOADS if workload.family in families]
+    known = list(dict.fromkeys(workload.network for workload in workloads))
+    for network in networks:
+        if network not in known:
+            on = " and ".join(sorted(families))
+            raise click.BadParameter(f"{network} is not in the benchmark of {on}; known: {', '.join(known)}")
+    chosen = [workload for workload in workloads if not networks or workload.network in networks]
+    for workload in chosen if networks else []:
+        if not workload.runs(weights_dir):
+            raise click.UsageError(
+                f"{workload.network} is run with its trained weights only; --weights-dir FOLDER with"
+                f" {workload.weights_file} in it gives them"
+            )
+    return chosen
 
 
 def _title(result: Result) -> str:
@@ -95,14 +125,18 @@ def _title(result: Result) -> str:
     )
 
 
-def _print_results(results: Sequence[Result]) -> None:
+def _print_results(results: Sequence[Result]) -> list[dict[str, Any] | None]:
+    """Print each result beside its rivals, and return its best rival, None where it has none."""
     from thumbnet.tools.benchmark import load_rivals, rivals_of
 
     rivals = load_rivals()
     rows: list[Sequence[object]] = []
+    best: list[dict[str, Any] | None] = []
     for result in results:
+        found = rivals_of(result, rivals)
         rows.append(_own_row(result))
-        rows.extend(_rival_row(result, rival) for rival in rivals_of(result, rivals))
+        rows.extend(_rival_row(result, rival) for rival in found)
+        best.append(found[0] if found else None)
     print_table(
         "One inference, int8, batch 1, memory in bytes; other runtimes as in tools/rivals.json, with sources",
         [
@@ -122,6 +156,7 @@ def _print_results(results: Sequence[Result]) -> None:
         ],
         rows,
     )
+    return best
 
 
 def _own_row(result: Result) -> Sequence[object]:
