@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -228,7 +229,7 @@ def test_unknown_board_and_device(refused, compiled, tmp_path):
 def test_network_too_large_says_both_numbers_and_what_fits(refused, tmp_path):
     spec = get_spec("mobilenet_v2_1.0_224")
     torch.manual_seed(0)
-    torch.save(build_model(spec).state_dict(), tmp_path / "v2.pt")
+    torch.save(build_model(replace(spec, classes=5)).state_dict(), tmp_path / "v2.pt")
     folder = tmp_path / "images"
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
@@ -239,6 +240,7 @@ def test_network_too_large_says_both_numbers_and_what_fits(refused, tmp_path):
     )
     assert "nucleo_f746zg has 1024 KiB" in line
     assert "the largest MobileNet V2 that fits is" in line
+    assert "(5 classes)" in line
     assert not (tmp_path / "a").exists()
 
 
