@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import warnings
 import zlib
@@ -20,6 +21,9 @@ LARGEST_IMAGE = 50_000_000
 _EIGHT_BIT_MODES = frozenset({"1", "CMYK", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "YCbCr"})
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L"})
 _WHITE_IS_ZERO = 0
+
+# Without a handler, Python prints what Pillow logs of damaged files beside the one line they get.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # What Pillow's decoders raise where a file is damaged past its header.
 _DAMAGE = (

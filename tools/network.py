@@ -53,11 +53,14 @@ def make_request(files: NetworkFiles, board: Board, options: CompileOptions = DE
     trained = load_network(files)
     spec, preprocessing = trained.spec, trained.preprocessing
     calibration = _load_calibration(files, options, trained)
-    ranges = None if calibration.images else trained.activation_quant
+    ranges = {} if calibration.images else dict(trained.activation_quant or {})
+    if files.preprocessing.mean is not None:
+        # The file's range of the input is that of another scaling.
+        ranges.pop("input", None)
     known_input = input_quant(preprocessing)
-    if ranges is None and known_input is not None:
+    if known_input is not None:
         # Every pixel value is an int8 value then: nothing to observe.
-        ranges = {"input": known_input}
+        ranges.setdefault("input", known_input)
 
     def write_extra(host: Path) -> None:
         write_checkpoint(host / Path(CHECKPOINT_FILE).name, trained.module, spec, preprocessing, {}, half=False)

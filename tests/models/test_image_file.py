@@ -1,6 +1,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -95,6 +97,17 @@ def test_values_of_unknown_meaning_are_refused(tmp_path, samples, options, chann
     with pytest.raises(ImageError, match=r"strange\.tif: ") as caught:
         read_image(path, channels)
     assert "\n" not in str(caught.value)
+
+
+def test_twelve_bits_are_not_taken_for_sixteen(tmp_path):
+    path = _write_tiff(tmp_path / "twelve.tif", np.full((16, 16), 0xFFFF, np.uint16))
+    header = struct.pack("<HHIH", 258, 3, 1, 16)
+    assert path.read_bytes().count(header) == 1
+    path.write_bytes(path.read_bytes().replace(header, struct.pack("<HHIH", 258, 3, 1, 12)))
+    with Image.open(path) as image:
+        assert np.asarray(image).max() == 4095
+    with pytest.raises(ImageError, match="no known values"):
+        read_image(path, 1)
 
 
 def test_a_float_pfm_is_refused(tmp_path):
@@ -275,3 +288,15 @@ def test_photographs_without_orientation_stay_as_pillow_reads_them(shared_data):
         with Image.open(path) as image:
             assert ImageOps.exif_transpose(image).size == image.size
             np.testing.assert_array_equal(np.asarray(read_image(path, 3)), np.asarray(image.convert("RGB")))
+
+
+def test_a_damaged_file_is_told_by_us_alone(tmp_path):
+    """Pillow logs of it too, which Python prints where nobody listens."""
+    path = _write_tiff(tmp_path / "samples.tif", np.zeros((2, 2, 9), np.uint8), photometric=2)
+    code = (
+        "import sys, pathlib\nfrom thumbnet.models.image_file import ImageError, read_image\n"
+        "try: read_image(pathlib.Path(sys.argv[1]), 3)\nexcept ImageError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert "samples.tif: not an image" in done.stdout
+    assert done.stderr == ""

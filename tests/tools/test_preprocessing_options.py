@@ -1,14 +1,18 @@
 """What a person says of a network's preprocessing and conventions goes all the way into the artifact."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from thumbnet.compile.artifact import Artifact
+from thumbnet.models.given_preprocessing import GivenPreprocessing
 from thumbnet.models.variants import build_model, get_spec
 from thumbnet.models.weights import BUNDLED_CALIBRATION, load_model
-from thumbnet.tools.network import load_trained
+from thumbnet.targets.registry import get_board
+from thumbnet.tools.network import load_trained, make_request
+from thumbnet.tools.network_options import NetworkFiles
 
 DIGITS = "mobilenet_v1_0.25_digits"
 BOARD = ("--board", "mps2_an386")
@@ -119,6 +123,20 @@ def test_networks_of_torchvision_are_cropped_as_torchvision_does(thumbnet, tmp_p
     assert "short side to 109 (bilinear), centre 96 x 96, RGB" in out
     manifest = json.loads((tmp_path / "a.json").read_text())
     assert manifest["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
+
+
+def test_another_scaling_than_the_file_s_gets_another_range_of_the_input(refused, shared_data, tmp_path):
+    name = "mobilenet_v1_0.25_128"
+    files = NetworkFiles(name, shared_data / "models" / f"{name}_quant.tflite")
+    given = GivenPreprocessing(mean=(0.0,), std=(1.0,))
+    requests = [make_request(item, get_board("host")) for item in (files, replace(files, preprocessing=given))]
+    inputs = [request.activation_quant.pop("input") for request in requests]
+    assert inputs == [(1 / 128, 0), (1 / 255, -128)]
+    assert requests[0].activation_quant == requests[1].activation_quant
+    # Channels that differ have no range that is known without images.
+    imagenet = ("--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225")
+    line = refused("compile", name, "--weights", files.weights, *BOARD, *imagenet, "-o", tmp_path / "a")
+    assert "--calibration DIR" in line
 
 
 @pytest.mark.parametrize(
