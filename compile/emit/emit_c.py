@@ -18,7 +18,7 @@ from thumbnet.compile.plan.lowered_network import LoweredNetwork, Stage
 from thumbnet.compile.plan.place_tensors import scratch_name
 
 _FOLDER = Path(__file__).parent
-_CTYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
+_CTYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "float32": "float"}
 
 
 def emit_c(
@@ -64,6 +64,7 @@ def emit_c(
         "title": title,
         "generator": generator,
         "network": lowered.network,
+        "ctype": _CTYPES[lowered.network.dtype],
         "arena_bytes": lowered.plan.arena_bytes,
         "streamed": lowered.streamed,
         "input_offset": lowered.plan.offsets.get("input"),
@@ -110,7 +111,7 @@ def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork) -> dict[s
     kernel, offsets = stage.kernel, lowered.plan.offsets
     function = lower(kernel.function)
     constants: dict[str, dict[str, Any]] = {
-        key: {"symbol": f"{prefix}_{key}", "array": array} for key, array in kernel.constants.items()
+        key: {"symbol": f"{prefix}_{key}", "array": array, "ctype": _CTYPES[array.dtype.name]} for key, array in kernel.constants.items()
     }
     places = {f"input{index}": offsets[source] for index, source in enumerate(stage.sources)}
     places["output"] = offsets[stage.name]
@@ -156,8 +157,11 @@ def _c_values(array: NDArray[Any]) -> str:
     lines: list[str] = []
     line = "   "
     for value in array.reshape(-1).tolist():
-        # -2147483648 is no int literal in C: it is minus 2147483648, which is too large.
-        text = f" {value}," if value > -(2**31) else " INT32_MIN,"
+        if array.dtype == np.float32:
+            text = f" {value.hex()}f,"
+        else:
+            # -2147483648 is no int literal in C: it is minus 2147483648, which is too large.
+            text = f" {value}," if value > -(2**31) else " INT32_MIN,"
         if len(line) + len(text) > 120:
             lines.append(line)
             line = "   "
