@@ -5,11 +5,12 @@ The kernels' own instructions are counted along the paths of their assembly; wha
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 
 from thumbnet.compile.kernels import stage_cost
 from thumbnet.compile.kernels.neon.packing import CALL
-from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, ROWS, rows_instructions
+from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, rows_instructions
 from thumbnet.compile.kernels.neon_f32.packing import TilePlan, depthwise_shapes
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.kernels.stage_cost import SurroundingCost
@@ -29,24 +30,42 @@ def predict_instructions(stage: RollingStage) -> float:
     return stage_cost.predict_instructions(stage, _SURROUNDING, partial(_layer, stage))
 
 
-def _layer(stage: RollingStage, index: int, blocks: int, rows: int) -> float:
+def _layer(stage: RollingStage, index: int, blocks: int, _: int) -> float:
     layer = stage.layers[index]
     height, width, channels = layer.output_shape
+    parts = _row_counts(stage, index)
     match layer:
         case FloatAdd():
             return blocks * CALL + 0.6 * height * width * channels
         case FloatAveragePool():
             return 0.6 * layer.input_shape[0] * layer.input_shape[1] * channels + 2 * channels
         case FloatDepthwiseConvolution():
-            pairs, single = divmod(max(round(rows / blocks), 1), ROWS[0])
-            each = sum(
-                count * rows_instructions(shape, width) + (CALL + 26) * bool(count)
-                for shape, count in zip(depthwise_shapes(layer), (pairs, single), strict=True)
-            )
+            each = sum(times * _depthwise_rows(layer, count) for count, times in parts.items())
             zeros = layer.input_shape[1] * layer.input_shape[2] / 8
-            return blocks * (CALL + zeros + 12 * rows / blocks + -(-channels // BLOCK) * each)
+            return blocks * (CALL + zeros) + 12 * height * layer.stride[0] + -(-channels // BLOCK) * each
         case FloatConvolution():
-            pixels = max(round(width * rows / blocks), 1)
-            gather = 0 if layer.kernel == (1, 1) else height * width * layer.kernel[0] * 14
-            return blocks * TilePlan.of(layer).instructions(pixels) + gather
+            gather = 0 if layer.kernel == (1, 1) else height * width * (8 + 5 * layer.kernel[0])
+            plan = TilePlan.of(layer)
+            return sum(times * plan.instructions(width * count) for count, times in parts.items()) + gather
     raise AssertionError(layer)
+
+
+def _row_counts(stage: RollingStage, index: int) -> Counter[int]:
+    """Return how often a layer computes how many rows, the lag at an image's edges left aside."""
+    group = next(group for group in stage.groups if index in group)
+    plan, block = stage.plan[group[-1]], stage.block_rows(group)
+    counts: Counter[int] = Counter()
+    for first in range(0, plan.height, plan.rows):
+        rows = min(plan.rows, plan.height - first)
+        counts[block] += rows // block
+        counts[rows % block] += 1
+    return +Counter({count: times for count, times in counts.items() if count})
+
+
+def _depthwise_rows(layer: FloatDepthwiseConvolution, count: int) -> float:
+    """Return the instructions of so many rows of four channels."""
+    total = 0.0
+    for shape in depthwise_shapes(layer):
+        times, count = divmod(count, shape.rows)
+        total += (CALL + 24 + times * rows_instructions(shape, layer.output_shape[1])) if times else 0
+    return total

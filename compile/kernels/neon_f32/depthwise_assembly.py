@@ -1,4 +1,4 @@
-"""Depthwise 3x3 kernels in float32: four channels, one or two rows of outputs from three columns that move along.
+"""Depthwise 3x3 kernels in float32: four channels, some rows of outputs from three columns that move along.
 
     void NAME(const float *const *rows, float *out, long pixel_bytes, long width, long count, const float *parameters,
               long channel, long out_bytes)
@@ -12,6 +12,7 @@ beyond the image left out.
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
 
 from thumbnet.compile.kernels.neon.assembly import Function
@@ -19,8 +20,8 @@ from thumbnet.compile.kernels.neon_f32.clamp import Clamp
 
 #: Channels of a block, and floats of its parameters.
 BLOCK, PARAMETER_FLOATS = 4, 48
-#: Rows of outputs at once: most in pairs.
-ROWS = (2, 1)
+#: Rows of outputs at once by stride: as many as 32 registers hold the columns of, the rest by its binary digits.
+ROWS = {1: (4, 2, 1), 2: (2, 1)}
 _BIAS, _LOW, _HIGH, _FIRST_COLUMN = 9, 10, 11, 12
 
 Column = list[int]
@@ -33,7 +34,7 @@ class FloatDepthwiseShape:
     Parameters
     ----------
     rows : int
-        Of outputs at once, 1 or 2.
+        Of outputs at once, of `ROWS`.
     stride : int
         Of rows and columns, 1 or 2.
     left, right : bool
@@ -62,7 +63,10 @@ class _Depthwise(Function):
         self.input_rows = (shape.rows - 1) * shape.stride + 3
         registers = iter(range(_FIRST_COLUMN, 32))
         self.columns = [[next(registers) for _ in range(self.input_rows)] for _ in range(3)]
-        self.sums = [next(registers) for _ in range(shape.rows)]
+        #: For two rows at a time.
+        self.sums = [*registers][:2]
+        #: Where the rows of outputs are written.
+        self.outputs = ["x1", "x5", "x16", "x17"][: shape.rows]
 
     def load(self, *columns: Column) -> None:
         """Emit the loads of the next columns."""
@@ -71,14 +75,17 @@ class _Depthwise(Function):
 
     def output(self, *columns: Column | None) -> None:
         """Emit the outputs of three columns, one a row; None is a column beyond the image."""
-        self.emit(*(f"mov v{sum_}.16b, v{_BIAS}.16b" for sum_ in self.sums))
-        for x, column in enumerate(columns):
-            for y in range(3) if column else ():
-                for row, sum_ in enumerate(self.sums):
-                    assert column is not None
-                    self.emit(f"fmla v{sum_}.4s, v{column[row * self.shape.stride + y]}.4s, v{3 * y + x}.4s")
-        self.emit(*self.shape.clamp.instructions(self.sums, _LOW, _HIGH))
-        self.emit(*(f"st1 {{v{sum_}.4s}}, [x{to}], x7" for sum_, to in zip(self.sums, (1, 13), strict=False)))
+        for first in range(0, self.shape.rows, 2):
+            outputs = self.outputs[first : first + 2]
+            sums = self.sums[: len(outputs)]
+            self.emit(*(f"mov v{sum_}.16b, v{_BIAS}.16b" for sum_ in sums))
+            for x, column in enumerate(columns):
+                for y in range(3) if column else ():
+                    for row, sum_ in enumerate(sums, first):
+                        assert column is not None
+                        self.emit(f"fmla v{sum_}.4s, v{column[row * self.shape.stride + y]}.4s, v{3 * y + x}.4s")
+            self.emit(*self.shape.clamp.instructions(sums, _LOW, _HIGH))
+            self.emit(*(f"st1 {{v{sum_}.4s}}, [{to}], x7" for sum_, to in zip(sums, outputs, strict=True)))
 
 
 @functools.cache
@@ -89,8 +96,7 @@ def depthwise_kernel(shape: FloatDepthwiseShape) -> Function:
     function.save_vectors()
     emit("ld1 {v0.4s-v3.4s}, [x5], #64", "ld1 {v4.4s-v7.4s}, [x5], #64", "ld1 {v8.4s-v11.4s}, [x5]", "mul x15, x3, x7")
     function.label("rows")
-    if shape.rows == 2:
-        emit("add x13, x1, x15")
+    emit(*(f"add {to}, {before}, x15" for before, to in itertools.pairwise(function.outputs)))
     emit(*(f"ldr x{8 + row}, [x0, #{8 * row}]" for row in range(function.input_rows)))
     emit(f"add x0, x0, #{8 * shape.stride * shape.rows}")
     emit(*(f"add x{8 + row}, x{8 + row}, x6" for row in range(function.input_rows)))
@@ -101,8 +107,8 @@ def depthwise_kernel(shape: FloatDepthwiseShape) -> Function:
         emit(f"sub x14, x3, #{shape.left + shape.right}")
         (_row_of_stride_1 if shape.stride == 1 else _row_of_stride_2)(function)
     function.label("done")
-    if shape.rows == 2:
-        emit("mov x1, x13")
+    if shape.rows > 1:
+        emit(f"mov x1, {function.outputs[-1]}")
     emit("subs x4, x4, #1", f"b.ne {function.local('rows')}")
     function.restore_and_return()
     return function

@@ -96,14 +96,14 @@ def pack_tiles(layer: FloatConvolution) -> NDArray[Any]:
 
 
 def depthwise_shapes(layer: FloatDepthwiseConvolution) -> list[FloatDepthwiseShape]:
-    """Return what a layer's kernels are made for, for the numbers of rows in `ROWS`."""
+    """Return what a layer's kernels are made for, for its stride's numbers of rows in `ROWS`."""
     width, stride, left = layer.output_shape[1], layer.stride[0], layer.padding[1]
     right = (width - 1) * stride - left + 3 > layer.input_shape[1]
-    return [FloatDepthwiseShape(rows, stride, bool(left), right, width == 1, Clamp.of(layer)) for rows in ROWS]
+    return [FloatDepthwiseShape(rows, stride, bool(left), right, width == 1, Clamp.of(layer)) for rows in ROWS[stride]]
 
 
 def depthwise_functions(layer: FloatDepthwiseConvolution) -> list[Function]:
-    """Return a layer's kernels, for the numbers of rows in `ROWS`."""
+    """Return a layer's kernels, for its stride's numbers of rows in `ROWS`."""
     return [depthwise_kernel(shape) for shape in depthwise_shapes(layer)]
 
 

@@ -14,7 +14,7 @@ from thumbnet.compile.kernels.kernel import Scratch
 from thumbnet.compile.kernels.neon.assembly import Function
 from thumbnet.compile.kernels.neon.stage import NeonStage
 from thumbnet.compile.kernels.neon_f32.cost import predict_instructions
-from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK
+from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, ROWS
 from thumbnet.compile.kernels.neon_f32.packing import TilePlan, depthwise_functions, pack_depthwise, pack_tiles
 from thumbnet.compile.kernels.neon_f32.tile_assembly import PACKED_INPUTS, PACKED_PIXELS, pack_kernel
 from thumbnet.compile.kernels.pixel_stage import Pixels, PixelStage, reads_source
@@ -77,9 +77,8 @@ class NeonF32Stage(PixelStage):
         (height, width, channels), stride = layer.output_shape, layer.stride[0]
         shape = (stride, layer.padding[1], layer.input_shape[1], channels, width, height, self.act_stride(layer))
         names = [function.name for function in functions]
-        name = self._define(
-            "F32_DEPTHWISE", _named("depthwise", layer, *shape), *names, *shape
-        )
+        kernels = f"TN_LIST({', '.join(names)})"
+        name = self._define("F32_DEPTHWISE", _named("depthwise", layer, *shape), kernels, ROWS[stride][0], *shape)
         self._call(
             name,
             self._at(source, 0),

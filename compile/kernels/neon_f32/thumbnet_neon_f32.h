@@ -24,19 +24,18 @@ typedef struct {
     tn_f32_tile_t *eight, *four, *two, *one;
     int32_t first, channels, tiles;
 } tn_f32_group_t;
+#define TN_F32_STEP 32 /* inputs of a turn of their loops */
 #define TN_F32_TILE(NAME) tn_f32_tile_t NAME;
 #define TN_F32_PACK                                                                                                    \
     void pack_f32(const float *pixels, float *packed, long pixel_bytes, long blocks, long eights, long four);
-#define TN_F32_GROUP(EIGHT, FOUR, TWO, ONE, FIRST, CHANNELS, TILES)                                                    \
-    { EIGHT, FOUR, TWO, ONE, FIRST, CHANNELS, TILES }
+#define TN_F32_GROUP(EIGHT, FOUR, TWO, ONE, FIRST, CHANNELS, TILES) {EIGHT, FOUR, TWO, ONE, FIRST, CHANNELS, TILES}
 #else
 typedef struct {
     int32_t first, channels, tiles;
 } tn_f32_group_t;
 #define TN_F32_TILE(NAME)
 #define TN_F32_PACK
-#define TN_F32_GROUP(EIGHT, FOUR, TWO, ONE, FIRST, CHANNELS, TILES)                                                    \
-    { FIRST, CHANNELS, TILES }
+#define TN_F32_GROUP(EIGHT, FOUR, TWO, ONE, FIRST, CHANNELS, TILES) {FIRST, CHANNELS, TILES}
 #endif
 
 /* Pixels by output channels: K inputs a pixel, IN and OUT floats from one pixel to the next, CHUNK pixels packed at a
@@ -56,18 +55,18 @@ typedef struct {
                     const float *matrix = record + g.channels + 8, *from = in + eights * 8 * (IN);                     \
                     float *to = out + g.first + tile * g.channels;                                                     \
                     if (eights)                                                                                        \
-                        g.eight(packed, matrix, to, 0, 4 * (OUT), record, eights, (K) / 16);                           \
+                        g.eight(packed, matrix, to, 0, 4 * (OUT), record, eights, (K) / TN_F32_STEP);                  \
                     to += eights * 8 * (OUT);                                                                          \
                     if (rest & 4) {                                                                                    \
-                        g.four(from, matrix, to, 4 * (IN), 4 * (OUT), record, 1, (K) / 16);                            \
+                        g.four(from, matrix, to, 4 * (IN), 4 * (OUT), record, 1, (K) / TN_F32_STEP);                   \
                         from += 4 * (IN), to += 4 * (OUT);                                                             \
                     }                                                                                                  \
                     if (rest & 2) {                                                                                    \
-                        g.two(from, matrix, to, 4 * (IN), 4 * (OUT), record, 1, (K) / 16);                             \
+                        g.two(from, matrix, to, 4 * (IN), 4 * (OUT), record, 1, (K) / TN_F32_STEP);                    \
                         from += 2 * (IN), to += 2 * (OUT);                                                             \
                     }                                                                                                  \
                     if (rest & 1)                                                                                      \
-                        g.one(from, matrix, to, 4 * (IN), 4 * (OUT), record, 1, (K) / 16);                             \
+                        g.one(from, matrix, to, 4 * (IN), 4 * (OUT), record, 1, (K) / TN_F32_STEP);                    \
                     record = matrix + (K) * g.channels;                                                                \
                 }                                                                                                      \
             }                                                                                                          \
@@ -103,24 +102,28 @@ typedef struct {
 typedef void tn_f32_depthwise_t(const float *const *rows, float *out, long pixel_bytes, long width, long count,
                                 const float *parameters, long channel, long out_bytes);
 #define TN_F32_DEPTHWISE(NAME) tn_f32_depthwise_t NAME;
-#define TN_DEF_F32_DEPTHWISE(NAME, TWO, ONE, S, LEFT, W, C, WIDTH, HEIGHT, OUT)                                        \
+#define TN_DEF_F32_DEPTHWISE(NAME, KERNELS, MOST, S, LEFT, W, C, WIDTH, HEIGHT, OUT)                                   \
     TN_LAYER void NAME(const float *in, float *out, const float *parameters, const float *padding, int32_t first,      \
                        int32_t height, int32_t count) {                                                                \
+        static tn_f32_depthwise_t *const kernels[] = KERNELS;                                                          \
         const float *rows[(HEIGHT) * (S) + 3];                                                                         \
         for (int32_t row = 0; row < count * (S) + 3 - (S); ++row)                                                      \
             rows[row] = first + row < 0 || first + row >= height ? padding : in + (first + row) * ((W) * (C));         \
         for (int32_t block = 0; block < ((C) + 3) / 4; ++block, parameters += 48) {                                    \
-            const int32_t channel = 4 * block + 4 <= (C) || (C) < 4 ? 4 * block : (C) - 4, even = count / 2 * 2;       \
-            if (even)                                                                                                  \
-                TWO(rows, out + channel, 4 * (C), WIDTH, even / 2, parameters, 4 * channel, 4 * (OUT));                \
-            if (count > even)                                                                                          \
-                ONE(rows + even * (S), out + even * ((WIDTH) * (OUT)) + channel, 4 * (C), WIDTH, 1, parameters,        \
-                    4 * channel, 4 * (OUT));                                                                           \
+            const int32_t channel = 4 * block + 4 <= (C) || (C) < 4 ? 4 * block : (C) - 4;                             \
+            int32_t done = 0;                                                                                          \
+            for (int32_t at_once = (MOST), kernel = 0; at_once > 0; at_once /= 2, ++kernel) {                          \
+                const int32_t times = (count - done) / at_once;                                                        \
+                if (times)                                                                                             \
+                    kernels[kernel](rows + done * (S), out + done * ((WIDTH) * (OUT)) + channel, 4 * (C), WIDTH,       \
+                                    times, parameters, 4 * channel, 4 * (OUT));                                        \
+                done += times * at_once;                                                                               \
+            }                                                                                                          \
         }                                                                                                              \
     }
 #else
 #define TN_F32_DEPTHWISE(NAME)
-#define TN_DEF_F32_DEPTHWISE(NAME, TWO, ONE, S, LEFT, W, C, WIDTH, HEIGHT, OUT)                                        \
+#define TN_DEF_F32_DEPTHWISE(NAME, KERNELS, MOST, S, LEFT, W, C, WIDTH, HEIGHT, OUT)                                   \
     TN_LAYER void NAME(const float *in, float *out, const float *parameters, const float *padding, int32_t first,      \
                        int32_t height, int32_t count) {                                                                \
         for (int32_t block = 0; block < ((C) + 3) / 4; ++block, parameters += 48) {                                    \
@@ -141,25 +144,29 @@ typedef void tn_f32_depthwise_t(const float *const *rows, float *out, long pixel
     }
 #endif
 
-/* A row of the image's patches, KH x KW x C values a pixel, STRIDE floats from one to the next. */
+/* A row of the image's patches, KH x KW x C values a pixel, STRIDE floats from one to the next. Inside the image whole
+ * vectors are copied: what they bring too much is written over by what follows, or stands behind the last. */
 #define TN_DEF_F32_IM2COL(NAME, H, W, C, KH, KW, SY, SX, TOP, LEFT, WIDTH, STRIDE)                                     \
-    TN_LAYER void NAME(const float *in, float *act, int32_t row) {                                                     \
-        for (int32_t tap = 0; tap < (KH); ++tap) {                                                                     \
-            const int32_t y = row * (SY) - (TOP) + tap;                                                                \
-            float *to = act + tap * (KW) * (C);                                                                        \
-            for (int32_t pixel = 0; pixel < (WIDTH); ++pixel, to += (STRIDE)) {                                        \
-                const int32_t x = pixel * (SX) - (LEFT);                                                               \
-                if (y >= 0 && y < (H) && x >= 0 && x + (KW) <= (W)) {                                                  \
-                    memcpy(to, in + (y * (W) + x) * (C), (KW) * (C) * sizeof *to);                                     \
-                    continue;                                                                                          \
-                }                                                                                                      \
-                for (int32_t at = 0; at < (KW) * (C); ++at) {                                                          \
-                    const int32_t column = x + at / (C);                                                               \
-                    const int inside = y >= 0 && y < (H) && column >= 0 && column < (W);                               \
-                    to[at] = inside ? in[(y * (W) + x) * (C) + at] : 0;                                                \
-                }                                                                                                      \
-            }                                                                                                          \
+    TN_INLINE void NAME##_edge(const float *in, float *to, int32_t y, int32_t x) {                                     \
+        for (int32_t at = 0; at < (KH) * (KW) * (C); ++at) {                                                           \
+            const int32_t row = y + at / ((KW) * (C)), column = x + at % ((KW) * (C)) / (C);                           \
+            const int inside = row >= 0 && row < (H) && column >= 0 && column < (W);                                   \
+            to[at] = inside ? in[(row * (W) + column) * (C) + at % (C)] : 0;                                           \
         }                                                                                                              \
+    }                                                                                                                  \
+    TN_LAYER void NAME(const float *in, float *act, int32_t row) {                                                     \
+        const int32_t y = row * (SY) - (TOP), begin = ((LEFT) + (SX) - 1) / (SX);                                      \
+        const int32_t fit = (W) + (LEFT) < (KW) ? 0 : ((W) + (LEFT) - (KW)) / (SX) + 1;                                \
+        const int32_t end = y < 0 || y + (KH) > (H) ? 0 : fit < (WIDTH) ? fit : (WIDTH);                               \
+        int32_t pixel = 0;                                                                                             \
+        for (; pixel < (WIDTH) && (pixel < begin || pixel >= end); ++pixel)                                            \
+            NAME##_edge(in, act + pixel * (STRIDE), y, pixel * (SX) - (LEFT));                                         \
+        const float *from = in + (y * (W) + pixel * (SX) - (LEFT)) * (C);                                              \
+        for (; pixel < end; ++pixel, from += (SX) * (C))                                                               \
+            for (int32_t tap = 0; tap < (KH); ++tap)                                                                   \
+                memcpy(act + pixel * (STRIDE) + tap * (KW) * (C), from + tap * (W) * (C), ((KW) * (C) + 3) / 4 * 16);  \
+        for (; pixel < (WIDTH); ++pixel)                                                                               \
+            NAME##_edge(in, act + pixel * (STRIDE), y, pixel * (SX) - (LEFT));                                         \
     }
 
 /* clamp(a + b): a residual add. In place allowed. */

@@ -2,13 +2,13 @@
 
 Eight pixels by twelve channels take 24 sums; four registers hold eight pixels of two inputs, four more the weights, so
 that every load brings four. For that the pixels are *packed*: for two inputs each, a vector of the two inputs of two
-pixels, four of them. 16 inputs are 384 FMLA and 20 loads. What pixels are left of eights is computed from where they
+pixels, four of them. 32 inputs are 768 FMLA and 40 loads. What pixels are left of eights is computed from where they
 lie, four inputs of a pixel a vector.
 
     void NAME(const float *pixels, const float *weights, float *out, long pixel_bytes, long out_bytes,
               const float *parameters, long tiles, long steps)
 
-computes `tiles` times its number of pixels; `steps` are the whole steps of 16 inputs. Weights are ``[K][channels]``;
+computes `tiles` times its number of pixels; `steps` are the whole steps of 32 inputs. Weights are ``[K][channels]``;
 parameters bias ``[channels]``, lowest and highest ``[4]`` each. Inputs are added up in their order, each rounded once.
 
     void pack_f32(const float *pixels, float *packed, long pixel_bytes, long blocks, long eights, long four)
@@ -27,7 +27,7 @@ from thumbnet.compile.kernels.neon_f32.clamp import Clamp
 PACKED_PIXELS = 8
 REST_PIXELS = (4, 2, 1)
 #: Inputs of a step, and those by which packed pixels are rounded up.
-STEP, PACKED_INPUTS = 16, 4
+STEP, PACKED_INPUTS = 32, 4
 #: Vectors that one load brings, and their bytes.
 _LOAD, _VECTOR_BYTES = 4, 16
 
@@ -87,7 +87,7 @@ def vectors(registers: list[int]) -> str:
 def tile_kernel(pixels: int, channels: int, tail: int, clamp: Clamp) -> Function:
     """Return the function for tiles of so many pixels, packed where they are eight, and channels.
 
-    `tail` is the number of inputs, 0 to 15, beyond whole steps.
+    `tail` is the number of inputs beyond whole steps.
     """
     function = _Tile(pixels, channels, tail, clamp)
     emit, local = function.emit, function.local
@@ -135,28 +135,25 @@ def pack_kernel() -> Function:
     function = Function("pack_f32")
     emit, local = function.emit, function.local
     pointers = [8 + p for p in range(PACKED_PIXELS)]
-    low = [*range(8)]
-    high = [16 + p for p in range(8)]
-    out = [*range(24, 28)]
-
-    def store(sources: list[int]) -> None:
-        for half in ("zip1", "zip2"):
-            for pair, to in enumerate(out):
-                emit(f"{half} v{to}.2d, v{sources[2 * pair]}.2d, v{sources[2 * pair + 1]}.2d")
-            emit(f"st1 {{{vectors(out)}}}, [x1], #{_LOAD * _VECTOR_BYTES}")
+    def move(structure: int) -> None:
+        """Emit so many pairs of inputs: a pixel's go to one half each of as many registers, another's to the other."""
+        first = [pair * structure for pair in (0, 1, 2, 3)]
+        for p, at in enumerate(pointers):
+            to = ", ".join(f"v{first[p // 2] + index}.d" for index in range(structure))
+            emit(f"ld{structure} {{{to}}}[{p % 2}], [x{at}], #{8 * structure}")
+        for index in range(structure):
+            a, b, c, d = (register + index for register in first)
+            emit(f"stp q{a}, q{b}, [x1], #32", f"stp q{c}, q{d}, [x1], #32")
 
     function.label("block")
     emit("mov x8, x0", *(f"add x{at}, x{at - 1}, x2" for at in pointers[1:]), f"add x0, x{pointers[-1]}, x2")
     emit("mov x16, x4", f"cbz x16, {local('four')}")
     function.label("eight")
-    emit(*(f"ldp q{a}, q{b}, [x{at}], #32" for a, b, at in zip(low, high, pointers, strict=True)))
-    store(low)
-    store(high)
+    move(4)
     emit("subs x16, x16, #1", f"b.ne {local('eight')}")
     function.label("four")
     emit(f"cbz x5, {local('next')}")
-    emit(*(f"ldr q{a}, [x{at}]" for a, at in zip(low, pointers, strict=True)))
-    store(low)
+    move(2)
     function.label("next")
     emit("subs x3, x3, #1", f"b.ne {local('block')}", "ret")
     return function
