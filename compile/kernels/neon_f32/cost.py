@@ -10,8 +10,8 @@ from functools import partial
 
 from thumbnet.compile.kernels import stage_cost
 from thumbnet.compile.kernels.neon.packing import CALL
-from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, rows_instructions
-from thumbnet.compile.kernels.neon_f32.packing import TilePlan, depthwise_shapes
+from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, depthwise_instructions
+from thumbnet.compile.kernels.neon_f32.packing import TilePlan, depthwise_shape
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.kernels.stage_cost import SurroundingCost
 from thumbnet.compile.network.float_network import (
@@ -40,7 +40,8 @@ def _layer(stage: RollingStage, index: int, blocks: int, _: int) -> float:
         case FloatAveragePool():
             return 0.6 * layer.input_shape[0] * layer.input_shape[1] * channels + 2 * channels
         case FloatDepthwiseConvolution():
-            each = sum(times * _depthwise_rows(layer, count) for count, times in parts.items())
+            shape = depthwise_shape(layer)
+            each = sum(times * (CALL + depthwise_instructions(shape, width, count)) for count, times in parts.items())
             zeros = layer.input_shape[1] * layer.input_shape[2] / 8
             return blocks * (CALL + zeros) + 12 * height * layer.stride[0] + -(-channels // BLOCK) * each
         case FloatConvolution():
@@ -60,12 +61,3 @@ def _row_counts(stage: RollingStage, index: int) -> Counter[int]:
         counts[block] += rows // block
         counts[rows % block] += 1
     return +Counter({count: times for count, times in counts.items() if count})
-
-
-def _depthwise_rows(layer: FloatDepthwiseConvolution, count: int) -> float:
-    """Return the instructions of so many rows of four channels."""
-    total = 0.0
-    for shape in depthwise_shapes(layer):
-        times, count = divmod(count, shape.rows)
-        total += (CALL + 24 + times * rows_instructions(shape, layer.output_shape[1])) if times else 0
-    return total

@@ -12,7 +12,7 @@ from thumbnet.compile.kernels.dotprod.packing import TileGroup, tile_groups
 from thumbnet.compile.kernels.neon.assembly import Function
 from thumbnet.compile.kernels.neon.packing import CALL, block_starts
 from thumbnet.compile.kernels.neon_f32.clamp import Clamp, clamp_vectors
-from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, ROWS, FloatDepthwiseShape, depthwise_kernel
+from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, FloatDepthwiseShape
 from thumbnet.compile.kernels.neon_f32.tile_assembly import (
     PACKED_INPUTS,
     PACKED_PIXELS,
@@ -95,16 +95,11 @@ def pack_tiles(layer: FloatConvolution) -> NDArray[Any]:
     return np.frombuffer(b"".join(records), np.float32)
 
 
-def depthwise_shapes(layer: FloatDepthwiseConvolution) -> list[FloatDepthwiseShape]:
-    """Return what a layer's kernels are made for, for its stride's numbers of rows in `ROWS`."""
+def depthwise_shape(layer: FloatDepthwiseConvolution) -> FloatDepthwiseShape:
+    """Return what a layer's kernel is made for."""
     width, stride, left = layer.output_shape[1], layer.stride[0], layer.padding[1]
     right = (width - 1) * stride - left + 3 > layer.input_shape[1]
-    return [FloatDepthwiseShape(rows, stride, bool(left), right, width == 1, Clamp.of(layer)) for rows in ROWS[stride]]
-
-
-def depthwise_functions(layer: FloatDepthwiseConvolution) -> list[Function]:
-    """Return a layer's kernels, for its stride's numbers of rows in `ROWS`."""
-    return [depthwise_kernel(shape) for shape in depthwise_shapes(layer)]
+    return FloatDepthwiseShape(stride, bool(left), right, width == 1, Clamp.of(layer))
 
 
 def pack_depthwise(layer: FloatDepthwiseConvolution) -> NDArray[Any]:
@@ -116,8 +111,8 @@ def pack_depthwise(layer: FloatDepthwiseConvolution) -> NDArray[Any]:
     records: list[bytes] = []
     for start in block_starts(weight.shape[1], BLOCK):
         channels = np.minimum(np.arange(start, start + BLOCK), weight.shape[1] - 1)
-        records += [values[..., channels].astype("<f4").tobytes() for values in (weight, layer.bias)]
-        records.append(clamp_vectors(layer))
+        records += [weight[:, channels].astype("<f4").tobytes(), clamp_vectors(layer)]
+        records += 2 * [layer.bias[channels].astype("<f4").tobytes()]
     return np.frombuffer(b"".join(records), np.float32)
 
 

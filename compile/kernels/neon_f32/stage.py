@@ -14,8 +14,8 @@ from thumbnet.compile.kernels.kernel import Scratch
 from thumbnet.compile.kernels.neon.assembly import Function
 from thumbnet.compile.kernels.neon.stage import NeonStage
 from thumbnet.compile.kernels.neon_f32.cost import predict_instructions
-from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, ROWS
-from thumbnet.compile.kernels.neon_f32.packing import TilePlan, depthwise_functions, pack_depthwise, pack_tiles
+from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, depthwise_kernel
+from thumbnet.compile.kernels.neon_f32.packing import TilePlan, depthwise_shape, pack_depthwise, pack_tiles
 from thumbnet.compile.kernels.neon_f32.tile_assembly import PACKED_INPUTS, PACKED_PIXELS, pack_kernel
 from thumbnet.compile.kernels.pixel_stage import Pixels, PixelStage, reads_source
 from thumbnet.compile.kernels.stage_code import Index
@@ -72,13 +72,11 @@ class NeonF32Stage(PixelStage):
     def _filter_rows(self, index: int, source: str, row: Index, rows: int, count: Index) -> None:
         layer = self.layers[index]
         assert isinstance(layer, FloatDepthwiseConvolution)
-        functions = depthwise_functions(layer)
-        self._declare_functions("DEPTHWISE", functions)
+        kernel = depthwise_kernel(depthwise_shape(layer))
+        self._declare_functions("DEPTHWISE", [kernel])
         (height, width, channels), stride = layer.output_shape, layer.stride[0]
         shape = (stride, layer.padding[1], layer.input_shape[1], channels, width, height, self.act_stride(layer))
-        names = [function.name for function in functions]
-        kernels = f"TN_LIST({', '.join(names)})"
-        name = self._define("F32_DEPTHWISE", _named("depthwise", layer, *shape), kernels, ROWS[stride][0], *shape)
+        name = self._define("F32_DEPTHWISE", _named("depthwise", layer, *shape), kernel.name, *shape)
         self._call(
             name,
             self._at(source, 0),

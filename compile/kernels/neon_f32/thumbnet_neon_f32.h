@@ -24,7 +24,7 @@ typedef struct {
     tn_f32_tile_t *eight, *four, *two, *one;
     int32_t first, channels, tiles;
 } tn_f32_group_t;
-#define TN_F32_STEP 32 /* inputs of a turn of their loops */
+#define TN_F32_STEP 64 /* inputs of a turn of their loops */
 #define TN_F32_TILE(NAME) tn_f32_tile_t NAME;
 #define TN_F32_PACK                                                                                                    \
     void pack_f32(const float *pixels, float *packed, long pixel_bytes, long blocks, long eights, long four);
@@ -102,35 +102,27 @@ typedef struct {
 typedef void tn_f32_depthwise_t(const float *const *rows, float *out, long pixel_bytes, long width, long count,
                                 const float *parameters, long channel, long out_bytes);
 #define TN_F32_DEPTHWISE(NAME) tn_f32_depthwise_t NAME;
-#define TN_DEF_F32_DEPTHWISE(NAME, KERNELS, MOST, S, LEFT, W, C, WIDTH, HEIGHT, OUT)                                   \
+#define TN_DEF_F32_DEPTHWISE(NAME, KERNEL, S, LEFT, W, C, WIDTH, HEIGHT, OUT)                                          \
     TN_LAYER void NAME(const float *in, float *out, const float *parameters, const float *padding, int32_t first,      \
                        int32_t height, int32_t count) {                                                                \
-        static tn_f32_depthwise_t *const kernels[] = KERNELS;                                                          \
         const float *rows[(HEIGHT) * (S) + 3];                                                                         \
         for (int32_t row = 0; row < count * (S) + 3 - (S); ++row)                                                      \
             rows[row] = first + row < 0 || first + row >= height ? padding : in + (first + row) * ((W) * (C));         \
-        for (int32_t block = 0; block < ((C) + 3) / 4; ++block, parameters += 48) {                                    \
+        for (int32_t block = 0; block < ((C) + 3) / 4; ++block, parameters += 52) {                                    \
             const int32_t channel = 4 * block + 4 <= (C) || (C) < 4 ? 4 * block : (C) - 4;                             \
-            int32_t done = 0;                                                                                          \
-            for (int32_t at_once = (MOST), kernel = 0; at_once > 0; at_once /= 2, ++kernel) {                          \
-                const int32_t times = (count - done) / at_once;                                                        \
-                if (times)                                                                                             \
-                    kernels[kernel](rows + done * (S), out + done * ((WIDTH) * (OUT)) + channel, 4 * (C), WIDTH,       \
-                                    times, parameters, 4 * channel, 4 * (OUT));                                        \
-                done += times * at_once;                                                                               \
-            }                                                                                                          \
+            KERNEL(rows, out + channel, 4 * (C), WIDTH, count, parameters, 4 * channel, 4 * (OUT));                    \
         }                                                                                                              \
     }
 #else
 #define TN_F32_DEPTHWISE(NAME)
-#define TN_DEF_F32_DEPTHWISE(NAME, KERNELS, MOST, S, LEFT, W, C, WIDTH, HEIGHT, OUT)                                   \
+#define TN_DEF_F32_DEPTHWISE(NAME, KERNEL, S, LEFT, W, C, WIDTH, HEIGHT, OUT)                                          \
     TN_LAYER void NAME(const float *in, float *out, const float *parameters, const float *padding, int32_t first,      \
                        int32_t height, int32_t count) {                                                                \
-        for (int32_t block = 0; block < ((C) + 3) / 4; ++block, parameters += 48) {                                    \
+        for (int32_t block = 0; block < ((C) + 3) / 4; ++block, parameters += 52) {                                    \
             const int32_t channel = 4 * block + 4 <= (C) || (C) < 4 ? 4 * block : (C) - 4;                             \
             for (int32_t pixel = 0; pixel < count * (WIDTH); ++pixel)                                                  \
                 for (int32_t c = 0; c < 4 && c < (C); ++c) {                                                           \
-                    float sum = parameters[36 + c];                                                                    \
+                    float sum = parameters[44 + c];                                                                    \
                     for (int32_t tap = 0; tap < 9; ++tap) {                                                            \
                         const int32_t y = first + pixel / (WIDTH) * (S) + tap % 3;                                     \
                         const int32_t x = pixel % (WIDTH) * (S) - (LEFT) + tap / 3;                                    \
@@ -138,7 +130,7 @@ typedef void tn_f32_depthwise_t(const float *const *rows, float *out, long pixel
                         if (x >= 0 && x < (W))                                                                         \
                             sum = fmaf(row[x * (C) + channel + c], parameters[(tap % 3 * 3 + tap / 3) * 4 + c], sum);  \
                     }                                                                                                  \
-                    out[pixel * (OUT) + channel + c] = tn_f32_clamp(sum, parameters[40], parameters[44]);              \
+                    out[pixel * (OUT) + channel + c] = tn_f32_clamp(sum, parameters[36], parameters[40]);              \
                 }                                                                                                      \
         }                                                                                                              \
     }
@@ -148,10 +140,11 @@ typedef void tn_f32_depthwise_t(const float *const *rows, float *out, long pixel
  * vectors are copied: what they bring too much is written over by what follows, or stands behind the last. */
 #define TN_DEF_F32_IM2COL(NAME, H, W, C, KH, KW, SY, SX, TOP, LEFT, WIDTH, STRIDE)                                     \
     TN_INLINE void NAME##_edge(const float *in, float *to, int32_t y, int32_t x) {                                     \
-        for (int32_t at = 0; at < (KH) * (KW) * (C); ++at) {                                                           \
-            const int32_t row = y + at / ((KW) * (C)), column = x + at % ((KW) * (C)) / (C);                           \
+        for (int32_t tap = 0; tap < (KH) * (KW); ++tap) {                                                              \
+            const int32_t row = y + tap / (KW), column = x + tap % (KW);                                               \
             const int inside = row >= 0 && row < (H) && column >= 0 && column < (W);                                   \
-            to[at] = inside ? in[(row * (W) + column) * (C) + at % (C)] : 0;                                           \
+            for (int32_t c = 0; c < (C); ++c)                                                                          \
+                to[tap * (C) + c] = inside ? in[(row * (W) + column) * (C) + c] : 0;                                   \
         }                                                                                                              \
     }                                                                                                                  \
     TN_LAYER void NAME(const float *in, float *act, int32_t row) {                                                     \
@@ -163,7 +156,7 @@ typedef void tn_f32_depthwise_t(const float *const *rows, float *out, long pixel
             NAME##_edge(in, act + pixel * (STRIDE), y, pixel * (SX) - (LEFT));                                         \
         const float *from = in + (y * (W) + pixel * (SX) - (LEFT)) * (C);                                              \
         for (; pixel < end; ++pixel, from += (SX) * (C))                                                               \
-            for (int32_t tap = 0; tap < (KH); ++tap)                                                                   \
+            _Pragma("GCC unroll 8") for (int32_t tap = 0; tap < (KH); ++tap)                                           \
                 memcpy(act + pixel * (STRIDE) + tap * (KW) * (C), from + tap * (W) * (C), ((KW) * (C) + 3) / 4 * 16);  \
         for (; pixel < (WIDTH); ++pixel)                                                                               \
             NAME##_edge(in, act + pixel * (STRIDE), y, pixel * (SX) - (LEFT));                                         \

@@ -2,13 +2,13 @@
 
 Eight pixels by twelve channels take 24 sums; four registers hold eight pixels of two inputs, four more the weights, so
 that every load brings four. For that the pixels are *packed*: for two inputs each, a vector of the two inputs of two
-pixels, four of them. 32 inputs are 768 FMLA and 40 loads. What pixels are left of eights is computed from where they
+pixels, four of them. 64 inputs are 1536 FMLA and 80 loads. What pixels are left of eights is computed from where they
 lie, four inputs of a pixel a vector.
 
     void NAME(const float *pixels, const float *weights, float *out, long pixel_bytes, long out_bytes,
               const float *parameters, long tiles, long steps)
 
-computes `tiles` times its number of pixels; `steps` are the whole steps of 32 inputs. Weights are ``[K][channels]``;
+computes `tiles` times its number of pixels; `steps` are the whole steps of 64 inputs. Weights are ``[K][channels]``;
 parameters bias ``[channels]``, lowest and highest ``[4]`` each. Inputs are added up in their order, each rounded once.
 
     void pack_f32(const float *pixels, float *packed, long pixel_bytes, long blocks, long eights, long four)
@@ -27,7 +27,7 @@ from thumbnet.compile.kernels.neon_f32.clamp import Clamp
 PACKED_PIXELS = 8
 REST_PIXELS = (4, 2, 1)
 #: Inputs of a step, and those by which packed pixels are rounded up.
-STEP, PACKED_INPUTS = 32, 4
+STEP, PACKED_INPUTS = 64, 4
 #: Vectors that one load brings, and their bytes.
 _LOAD, _VECTOR_BYTES = 4, 16
 
@@ -137,7 +137,8 @@ def pack_kernel() -> Function:
     pointers = [8 + p for p in range(PACKED_PIXELS)]
     def move(structure: int) -> None:
         """Emit so many pairs of inputs: a pixel's go to one half each of as many registers, another's to the other."""
-        first = [pair * structure for pair in (0, 1, 2, 3)]
+        # v8 to v15 are the caller's.
+        first = [pair * structure + (8 if pair * structure >= 8 else 0) for pair in range(4)]
         for p, at in enumerate(pointers):
             to = ", ".join(f"v{first[p // 2] + index}.d" for index in range(structure))
             emit(f"ld{structure} {{{to}}}[{p % 2}], [x{at}], #{8 * structure}")
