@@ -22,13 +22,16 @@ from thumbnet.compile.emit.export_library import export_library
 from thumbnet.compile.emit.footprint import measure_footprint
 from thumbnet.compile.emit.library_example import write_example
 from thumbnet.compile.emit.stage_library import build_stage_library
-from thumbnet.compile.errors import CompileError, ToolchainError
+from thumbnet.compile.errors import CompileError, ToolchainError, UnsupportedOperatorError
 from thumbnet.compile.frontend.torch_to_relax import import_float, import_quantized, quantize_module
-from thumbnet.compile.kernels.instruction_sets import kernels_of
+from thumbnet.compile.kernels.instruction_sets import float_kernels_of, kernels_of
+from thumbnet.compile.kernels.rolling_stage import RollingStage
+from thumbnet.compile.network.float_network import FloatNetwork
 from thumbnet.compile.network.golden import make_golden
 from thumbnet.compile.network.integer_network import IntegerNetwork
 from thumbnet.compile.network.integer_relax import identifier, read_relax
 from thumbnet.compile.network.network_file import REFERENCE_FILE, save_network
+from thumbnet.compile.passes.match_float_layers import match_float_layers
 from thumbnet.compile.passes.pipeline import lower_to_integer
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
 from thumbnet.compile.plan.fit import MemoryNeed, arena_limit, check_fit, check_ram_limit
@@ -233,18 +236,46 @@ def _integer_manifest(
 
 
 def _compile_float(request: CompileRequest, database: ms.database.Database | None, folder: Path) -> dict[str, Any]:
-    executable = build_executable(import_network(request), request.board, database)
+    module = import_network(request)
+    kernels = float_kernels_of(request.board)
+    if kernels is not None and request.options.tuning is None:
+        try:
+            network = match_float_layers(module)
+        except UnsupportedOperatorError as error:
+            if request.options.ram_limit is not None:
+                raise CompileError(f"{request.name}: --ram-limit plans layers of our own kernels; {error}") from error
+        else:
+            return _compile_float_stages(request, network, kernels, folder)
+    executable = build_executable(module, request.board, database)
     export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
-    channels, height, width = request.input_shape
     with torch.no_grad():
         classes = int(request.module(torch.zeros(1, *request.input_shape)).shape[-1])
+    tuned = request.options.tuning is not None
+    return {"kind": "library", "tuned": tuned, **_float_manifest(request, classes), "layers": []}
+
+
+def _compile_float_stages(
+    request: CompileRequest, network: FloatNetwork, kernels: type[RollingStage], folder: Path
+) -> dict[str, Any]:
+    lowered = lower_network(network, request.options.ram_limit, kernels=kernels, spent_on_ram=0.0)
+    check_ram_limit(request.name, lowered.plan.arena_bytes, request.options.ram_limit, request.board)
+    texts = {"title": _title(request), "generator": _generator()}
+    build_stage_library(lowered, c_name(request.name), request.board, folder, **texts, pixel_rule=request.pixel_rule)
     return {
         "kind": "library",
-        "tuned": request.options.tuning is not None,
+        "tuned": False,
+        "macs": network.macs,
+        **_float_manifest(request, network.output.output_shape[2]),
+        **_stages_manifest(lowered),
+    }
+
+
+def _float_manifest(request: CompileRequest, classes: int) -> dict[str, Any]:
+    channels, height, width = request.input_shape
+    return {
         "dtype": "float32",
         "input": {"shape": (height, width, channels), "dtype": "float32"},
         "output": {"shape": (classes,), "dtype": "float32"},
-        "layers": [],
     }
 
 
@@ -262,7 +293,8 @@ def _common_manifest(request: CompileRequest) -> dict[str, Any]:
 
 
 def _title(request: CompileRequest) -> str:
-    return f"{request.name} for {request.board.name} ({request.board.core}), quantized to int8"
+    numbers = "float32" if request.options.quantize == "none" else "quantized to int8"
+    return f"{request.name} for {request.board.name} ({request.board.core}), {numbers}"
 
 
 def _generator() -> str:

@@ -86,7 +86,7 @@ class LayerLayout(Part):
     model_config = ConfigDict(extra="forbid")
 
     shape: Annotated[list[Extent], Field(min_length=3, max_length=3), check_elements]
-    element_bytes: Literal[1, 2]
+    element_bytes: Literal[1, 2, 4]
     first: Count
     row_bytes: Count
     pixel_bytes: Count

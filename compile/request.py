@@ -30,8 +30,8 @@ class CompileOptions:
     tuning : Path, optional
         Boards that run Linux: folder of tuning records to apply.
     ram_limit : int, optional
-        Microcontrollers: bytes the arena should not pass. Without it, a smaller arena is taken for a few percent more
-        instructions.
+        Boards with our own kernels: bytes the arena should not pass. Without it, microcontrollers get a smaller arena
+        for a few percent more instructions.
     stream_input : bool
         Microcontrollers: the program gives the image row by row as the network asks for it; it needs no RAM.
     keep_dead_channels : bool
@@ -129,8 +129,8 @@ def check_options(options: CompileOptions, board: Board) -> None:
         return
     if options.stream_input:
         raise CompileError(f"{board.name}: --stream-input is for microcontrollers; leave it out")
-    if options.ram_limit and (board.instruction_set is None or options.quantize == "none" or options.tuning):
+    if options.ram_limit and (board.instruction_set is None or options.tuning):
         raise CompileError(
-            f"{board.name}: --ram-limit plans int8 networks on our own kernels, which this board or request does"
+            f"{board.name}: --ram-limit plans networks on our own kernels, which this board or request does"
             " without; leave it out"
         )

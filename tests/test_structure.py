@@ -32,11 +32,12 @@ LEVELS = {
     ),
     "compile/kernels": (
         {"instruction_sets"},
+        {"neon_f32"},
         {"dotprod"},
         {"dsp", "mve", "neon"},
         {
-            *("chains", "kernel", "layouts", "overlap", "portable", "rolling_rows", "rolling_stage", "stage_code"),
-            "stage_cost",
+            *("chains", "kernel", "layouts", "overlap", "pixel_stage", "portable", "portable_float", "rolling_rows"),
+            *("rolling_stage", "stage_code", "stage_cost"),
         },
     ),
     "runtime_tests": (

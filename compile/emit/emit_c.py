@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.emit.c_codegen import generate_body, lower
 from thumbnet.compile.kernels.portable import ARITHMETIC_HEADER
+from thumbnet.compile.network.integer_network import IntegerNetwork
 from thumbnet.compile.network.integer_relax import identifier
-from thumbnet.compile.network.quantization import TensorQuant
+from thumbnet.compile.network.layers import Network
 from thumbnet.compile.plan.lowered_network import LoweredNetwork, Stage
 from thumbnet.compile.plan.place_tensors import scratch_name
 from thumbnet.compile.request import PixelRule
@@ -23,7 +24,7 @@ from thumbnet.compile.request import PixelRule
 _FOLDER = Path(__file__).parent
 #: The header of kernels that share their work among threads.
 THREADS_HEADER = "thumbnet_threads.h"
-_CTYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
+_CTYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "float32": "float"}
 
 
 def emit_c(
@@ -69,7 +70,8 @@ def emit_c(
         "generator": generator,
         "network": lowered.network,
         "pixel_rule": pixel_rule,
-        "pixel_minus_128": pixel_rule is not None and _is_pixel_minus_128(pixel_rule, lowered.network.input_quant),
+        "pixel_minus_128": pixel_rule is not None and _is_pixel_minus_128(pixel_rule, lowered.network),
+        "ctype": _CTYPES[lowered.network.dtype],
         "arena_bytes": lowered.plan.arena_bytes,
         "streamed": lowered.streamed,
         "input_offset": lowered.plan.offsets.get("input"),
@@ -134,7 +136,8 @@ def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork) -> dict[s
     kernel, offsets = stage.kernel, lowered.plan.offsets
     function = lower(kernel.function)
     constants: dict[str, dict[str, Any]] = {
-        key: {"symbol": f"{prefix}_{key}", "array": array} for key, array in kernel.constants.items()
+        key: {"symbol": f"{prefix}_{key}", "array": array, "ctype": _CTYPES[array.dtype.name]}
+        for key, array in kernel.constants.items()
     }
     places = {f"input{index}": offsets[source] for index, source in enumerate(stage.sources)}
     places["output"] = offsets[stage.name]
@@ -175,11 +178,13 @@ def _apart(stage: Stage, places: dict[str, int]) -> bool:
     )
 
 
-def _is_pixel_minus_128(rule: PixelRule, quant: TensorQuant) -> bool:
+def _is_pixel_minus_128(rule: PixelRule, network: Network) -> bool:
     """Tell whether every channel's int8 input is the pixel less 128, by the very arithmetic of float32 inputs."""
+    if not isinstance(network, IntegerNetwork):
+        return False
     pixels = np.arange(256, dtype=np.float32)[:, None]
     mean, std = (np.array(values, dtype=np.float32) for values in (rule.mean, rule.std))
-    return bool((quant.quantize((pixels - mean) / std) == np.arange(-128, 128)[:, None]).all())
+    return bool((network.input_quant.quantize((pixels - mean) / std) == np.arange(-128, 128)[:, None]).all())
 
 
 def _c_float(value: float) -> str:
@@ -199,8 +204,11 @@ def _c_values(array: NDArray[Any]) -> str:
     lines: list[str] = []
     line = "   "
     for value in array.reshape(-1).tolist():
-        # -2147483648 is no int literal in C: it is minus 2147483648, which is too large.
-        text = f" {value}," if value > -(2**31) else " INT32_MIN,"
+        if array.dtype == np.float32:
+            text = f" {value.hex()}f,"
+        else:
+            # -2147483648 is no int literal in C: it is minus 2147483648, which is too large.
+            text = f" {value}," if value > -(2**31) else " INT32_MIN,"
         if len(line) + len(text) > 120:
             lines.append(line)
             line = "   "

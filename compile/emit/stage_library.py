@@ -83,16 +83,16 @@ def build_stage_library(
 def write_calls(lowered: LoweredNetwork, name: str) -> tvm.IRModule:
     """Return the Relax module that calls a network's stages, one after the other.
 
-    ``main`` takes the image int8 ``[1, H, W, C]`` and returns int8 ``[1, classes]``; ``layers`` returns every stage's
-    output instead, each as the bytes of its layout. Between stages goes nothing but the order: what they compute lies
-    in the network's own arena.
+    ``main`` takes the image ``[1, H, W, C]`` and returns ``[1, classes]``, both of the network's type; ``layers``
+    returns every stage's output instead, each as the bytes of its layout. Between stages goes nothing but the order:
+    what they compute lies in the network's own arena.
     """
     network = lowered.network
     builder = relax.BlockBuilder()
     symbols = name_stages(name, lowered)
     classes = network.output.output_shape[2]
     for entry in ("main", "layers"):
-        image = relax.Var("image", relax.TensorType((1, *network.input_shape), "int8"))
+        image = relax.Var("image", relax.TensorType((1, *network.input_shape), network.dtype))
         with builder.function(entry, [image]):
             with builder.dataflow():
                 before: relax.Expr = image
@@ -100,9 +100,9 @@ def write_calls(lowered: LoweredNetwork, name: str) -> tvm.IRModule:
                 for index, (stage, symbol) in enumerate(zip(lowered.stages, symbols, strict=True)):
                     last = index == len(symbols) - 1
                     shape = (1, classes) if last else (1,)
-                    before = _call(builder, symbol, before, shape)
+                    before = _call(builder, symbol, before, shape, network.dtype)
                     if entry == "layers":
-                        before = _call(builder, f"{symbol}_read", before, (stage.output_layout.size,))
+                        before = _call(builder, f"{symbol}_read", before, (stage.output_layout.size,), "int8")
                         outputs.append(before)
                 result = builder.emit_output(before if entry == "main" else relax.Tuple(outputs))
             builder.emit_func_output(result)
@@ -120,8 +120,10 @@ def _stage_count(count: int) -> tirx.PrimFunc:
     return builder.get().with_attr("global_symbol", "stage_count")
 
 
-def _call(builder: relax.BlockBuilder, symbol: str, before: relax.Expr, shape: tuple[int, ...]) -> relax.Var:
-    call = relax.op.call_dps_packed(symbol, [before], relax.TensorType(shape, "int8"))
+def _call(
+    builder: relax.BlockBuilder, symbol: str, before: relax.Expr, shape: tuple[int, ...], dtype: str
+) -> relax.Var:
+    call = relax.op.call_dps_packed(symbol, [before], relax.TensorType(shape, dtype))
     return builder.emit(call, name_hint=symbol)
 
 

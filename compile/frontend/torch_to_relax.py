@@ -20,7 +20,7 @@ from thumbnet.compile.frontend.quantizer import ACTIVATIONS, ADDS, CONVOLUTIONS,
 
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e  # isort: skip
 
-#: IRModule attribute: the PyTorch path of each unit by its Relax name.
+#: IRModule attribute: the PyTorch path of each unit by its Relax name; of a float module in their order.
 UNIT_PATHS = "thumbnet.unit_paths"
 
 
@@ -89,6 +89,10 @@ def import_quantized(module: GraphModule, example: torch.Tensor) -> tvm.IRModule
     return imported.with_attr(UNIT_PATHS, paths)
 
 
+#: Where `_ChannelsLastInput` has the network, in PyTorch's paths.
+_WRAPPED = "network."
+
+
 class _ChannelsLastInput(nn.Module):
     """Takes NHWC, which the sessions of all devices speak, where the network takes PyTorch's NCHW."""
 
@@ -114,16 +118,18 @@ def import_float(module: nn.Module, example: torch.Tensor) -> tvm.IRModule:
     Returns
     -------
     tvm.IRModule
-        ``main`` takes ``[1, H, W, C]``.
+        ``main`` takes ``[1, H, W, C]``; the module attribute ``thumbnet.unit_paths`` lists the PyTorch paths of its
+        convolutions, pools and adds in their order.
     """
     rows = example.permute(0, 2, 3, 1).contiguous()
     with torch.no_grad():
         # Preparing with a quantizer that annotates nothing leaves PT2E's folding of batch norms alone.
         exported = torch.export.export(_ChannelsLastInput(module).eval(), (rows,)).module()
         folded = convert_pt2e(prepare_pt2e(exported, _AnnotateNothing()))
-        return from_exported_program(
-            torch.export.export(folded, (rows,)), run_ep_decomposition=False, unwrap_unit_return_tuple=True
-        )
+        program = torch.export.export(folded, (rows,))
+        imported = from_exported_program(program, run_ep_decomposition=False, unwrap_unit_return_tuple=True)
+    paths = [_name_of(node).removeprefix(_WRAPPED) for node in program.graph.nodes if _is_unit(node)]
+    return imported.with_attr(UNIT_PATHS, paths)
 
 
 class _AnnotateNothing(MobileNetQuantizer):

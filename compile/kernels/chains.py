@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from thumbnet.compile.network.integer_network import (
-    Add,
-    AveragePool,
-    Convolution,
-    DepthwiseConvolution,
-    IntegerNetwork,
-    Layer,
+from thumbnet.compile.network.layers import (
+    AddLayer,
+    AnyLayer,
+    AveragePoolLayer,
+    ConvolutionLayer,
+    DepthwiseLayer,
+    Network,
     Shape,
 )
 
@@ -31,14 +31,14 @@ class Gather:
 
 
 #: What stands in a chain when its code is made.
-Link = Layer | Gather
+Link = AnyLayer | Gather
 
 
 def chain_lengths(
-    network: IntegerNetwork,
+    network: Network,
     start: int,
     one_pixel_kinds: frozenset[str],
-    takes: Callable[[Layer], bool] = lambda layer: True,
+    takes: Callable[[AnyLayer], bool] = lambda layer: True,
 ) -> list[int]:
     """Return how many layers from one on can be one chain, every possible number of them, ascending.
 
@@ -54,8 +54,8 @@ def chain_lengths(
     for end in range(start, len(layers)):
         layer = layers[end]
         previous = layers[end - 1] if end > start else None
-        if isinstance(layer, Add):
-            if previous is None or isinstance(previous, DepthwiseConvolution):
+        if isinstance(layer, AddLayer):
+            if previous is None or isinstance(previous, DepthwiseLayer):
                 break
             if set(layer.sources) != {shortcut, previous.name} or end == start:
                 break
@@ -63,7 +63,7 @@ def chain_lengths(
                 break
             lengths.append(end - start + 1)
             break
-        if isinstance(layer, AveragePool):
+        if isinstance(layer, AveragePoolLayer):
             if layer.kind in one_pixel_kinds and previous is None:
                 lengths.append(1)
             break
@@ -71,11 +71,11 @@ def chain_lengths(
             previous is not None and layer.sources != (previous.name,)
         ):
             break
-        if isinstance(layer, Convolution):
-            if previous is not None and (layer.kernel != (1, 1) or not isinstance(previous, DepthwiseConvolution)):
+        if isinstance(layer, ConvolutionLayer):
+            if previous is not None and (layer.kernel != (1, 1) or not isinstance(previous, DepthwiseLayer)):
                 break
             lengths.append(end - start + 1)
-        elif previous is not None and isinstance(previous, DepthwiseConvolution):
+        elif previous is not None and isinstance(previous, DepthwiseLayer):
             break
         # The shortcut of an add is read twice, by the chain's first layer and by the add: both inside.
         if readers[layer.name] != 1:
@@ -83,14 +83,14 @@ def chain_lengths(
     return lengths
 
 
-def _on_kernels(layer: Layer, one_pixel_kinds: frozenset[str]) -> bool:
+def _on_kernels(layer: AnyLayer, one_pixel_kinds: frozenset[str]) -> bool:
     match layer:
-        case Convolution():
+        case ConvolutionLayer():
             pointwise = layer.kernel == (1, 1)
             plain = layer.stride == (1, 1) and not any(layer.padding)
             pixels = layer.output_shape[:2] != (1, 1) or layer.kind in one_pixel_kinds
             return (plain and pixels) if pointwise else True
-        case DepthwiseConvolution():
+        case DepthwiseLayer():
             return layer.kernel == (3, 3) and layer.stride in ((1, 1), (2, 2))
         case _:
             return False

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thumbnet.compile.network.integer_network import Shape
+from thumbnet.compile.network.layers import Shape
 
 Padding = tuple[int, int, int, int]
 
@@ -25,7 +25,7 @@ class Layout:
     shape : (H, W, C)
         Without border.
     element_bytes : int
-        1, or 2 for int8 values kept as int16.
+        1, 2 for int8 values kept as int16, or 4 for float32.
     first : int
         Bytes before value (0, 0, 0): the border.
     row_bytes, pixel_bytes, channel_bytes : int
@@ -47,8 +47,8 @@ class Layout:
 
     @property
     def dtype(self) -> str:
-        """int8 or int16."""
-        return "int8" if self.element_bytes == 1 else "int16"
+        """int8, int16 or float32."""
+        return {1: "int8", 2: "int16", 4: "float32"}[self.element_bytes]
 
     @property
     def planar(self) -> bool:
@@ -60,16 +60,16 @@ class Layout:
         """Whether all of a row lies before all of the next: what is read and written row by row can then overlap."""
         return self.row_bytes >= self.channel_bytes * self.shape[2]
 
-    def unpack(self, data: bytes) -> NDArray[np.int8]:
-        """Return the tensor ``[H, W, C]`` int8 out of the bytes of its place in the arena."""
+    def unpack(self, data: bytes) -> NDArray[Any]:
+        """Return the tensor ``[H, W, C]``, int8 or float32, out of the bytes of its place in the arena."""
         view = np.ndarray(
             self.shape,
-            np.dtype(f"<i{self.element_bytes}"),
+            np.dtype(self.dtype).newbyteorder("<"),
             buffer=data,
             offset=self.first,
             strides=(self.row_bytes, self.pixel_bytes, self.channel_bytes),
         )
-        return view.astype(np.int8)
+        return view.astype(np.float32 if self.dtype == "float32" else np.int8)
 
 
 def read_layout(fields: Mapping[str, Any]) -> Layout:
@@ -78,13 +78,15 @@ def read_layout(fields: Mapping[str, Any]) -> Layout:
     return Layout(**plain)
 
 
-def nhwc_layout(shape: Shape) -> Layout:
+def nhwc_layout(shape: Shape, element_bytes: int = 1) -> Layout:
     """Return the plain layout: rows, pixels, channels.
 
     One spare pixel stands at the end, which kernels that work on two pixels or channels at a time may overwrite.
     """
     height, width, channels = shape
-    return Layout(shape, 1, 0, width * channels, channels, 1, height * width * channels + channels + 1)
+    pixel = channels * element_bytes
+    size = height * width * pixel + pixel + element_bytes
+    return Layout(shape, element_bytes, 0, width * pixel, pixel, element_bytes, size)
 
 
 def planar_layout(shape: Shape, element_bytes: int, padding: Padding, *, rows_first: bool = False) -> Layout:

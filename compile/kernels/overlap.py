@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from thumbnet.compile.kernels.rolling_stage import RollingStage
-from thumbnet.compile.network.integer_network import Add, Convolution, DepthwiseConvolution
+from thumbnet.compile.network.layers import AddLayer, ConvolutionLayer, DepthwiseLayer
 
 
 def overlap_distance(stage: RollingStage) -> int | None:
@@ -37,7 +37,7 @@ def _progress(stage: RollingStage) -> list[tuple[int, int]]:
     for step in range(stage.steps - 1):
         written = stage.rows_done(last, step)
         needed = _first_row_read(stage, stage.rows_done(0, step))
-        if isinstance(stage.layers[last], Add):
+        if isinstance(stage.layers[last], AddLayer):
             needed = min(needed, written)
         pairs.append((written, needed))
     return pairs
@@ -46,9 +46,9 @@ def _progress(stage: RollingStage) -> list[tuple[int, int]]:
 def _first_row_read(stage: RollingStage, row: int) -> int:
     """Return the first row of the input that row `row` of the first layer reads; in planes border rows count."""
     layer = stage.layers[0]
-    if isinstance(layer, DepthwiseConvolution) and stage.source.planar:
+    if isinstance(layer, DepthwiseLayer) and stage.source.planar:
         return row * layer.stride[0]
-    if isinstance(layer, Convolution | DepthwiseConvolution):
+    if isinstance(layer, ConvolutionLayer | DepthwiseLayer):
         return max(row * layer.stride[0] - layer.padding[0], 0)
     return row
 
@@ -61,5 +61,5 @@ def _bytes_written(stage: RollingStage, rows: int) -> int:
         below = target.border[2] if rows == height else 0
         return (target.border[0] + rows + below) * target.row_bytes
     # Pixels and channels come in pairs.
-    beyond = 0 if isinstance(stage.layers[-1], Add) else channels * (width % 2) + channels % 2
+    beyond = 0 if isinstance(stage.layers[-1], AddLayer) else channels * (width % 2) + channels % 2
     return rows * target.row_bytes + beyond

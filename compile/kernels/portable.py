@@ -12,8 +12,16 @@ import numpy as np
 from tvm import s_tir, te, tirx
 
 from thumbnet.compile.kernels.kernel import Kernel
+from thumbnet.compile.kernels.portable_float import build_portable_float
 from thumbnet.compile.network.fixed_point import Requantization
+from thumbnet.compile.network.float_network import (
+    FloatAdd,
+    FloatAveragePool,
+    FloatConvolution,
+    FloatDepthwiseConvolution,
+)
 from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution, Layer
+from thumbnet.compile.network.layers import AnyLayer
 
 #: What the code of every kernel includes.
 ARITHMETIC_HEADER = Path(__file__).with_name("thumbnet_arithmetic.h")
@@ -21,15 +29,18 @@ ARITHMETIC_HEADER = Path(__file__).with_name("thumbnet_arithmetic.h")
 MULTIPLY_HIGH = "thumbnet_multiply_high_round_half_up"
 
 
-def build_portable(layer: Layer) -> Kernel:
+def build_portable(layer: AnyLayer) -> Kernel:
     """Return the plain kernel of a layer; inputs are called ``input0``, ``input1``, the output ``output``."""
     match layer:
+        case FloatConvolution() | FloatDepthwiseConvolution() | FloatAveragePool() | FloatAdd():
+            return build_portable_float(layer)
         case Convolution() | DepthwiseConvolution():
             return _convolution(layer)
         case AveragePool():
             return _average_pool(layer)
         case Add():
             return _add(layer)
+    raise TypeError(layer)
 
 
 def _convolution(layer: Convolution | DepthwiseConvolution) -> Kernel:

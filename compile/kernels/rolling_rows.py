@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thumbnet.compile.kernels.chains import Link
-from thumbnet.compile.network.integer_network import DepthwiseConvolution
+from thumbnet.compile.network.layers import DepthwiseLayer
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def plan_rows(layers: Sequence[Link], rows: int) -> tuple[list[RollingRows], int
     """
     last = layers[-1].output_shape[0]
     whole = rows >= last
-    strides = [layer.stride[0] if isinstance(layer, DepthwiseConvolution) else 1 for layer in layers]
+    strides = [layer.stride[0] if isinstance(layer, DepthwiseLayer) else 1 for layer in layers]
     rows_of = [rows] * len(layers)
     for index in range(len(layers) - 2, -1, -1):
         rows_of[index] = rows_of[index + 1] * strides[index + 1]
@@ -71,7 +71,7 @@ def plan_rows(layers: Sequence[Link], rows: int) -> tuple[list[RollingRows], int
     lag = 0
     for index, layer in enumerate(layers):
         height = layer.output_shape[0]
-        if index > 0 and isinstance(layer, DepthwiseConvolution):
+        if index > 0 and isinstance(layer, DepthwiseLayer):
             plan.append(_after(layer, rows_of[index], lag, whole=whole))
             lag = plan[-1].lag
         else:
@@ -80,7 +80,7 @@ def plan_rows(layers: Sequence[Link], rows: int) -> tuple[list[RollingRows], int
     return plan, steps
 
 
-def _after(layer: DepthwiseConvolution, rows: int, source_lag: int, *, whole: bool) -> RollingRows:
+def _after(layer: DepthwiseLayer, rows: int, source_lag: int, *, whole: bool) -> RollingRows:
     stride, kernel, top = layer.stride[0], layer.kernel[0], layer.padding[0]
     source_rows = rows * stride
     height = layer.output_shape[0]

@@ -21,7 +21,8 @@ from thumbnet.compile.kernels.kernel import Kernel, Scratch
 from thumbnet.compile.kernels.layouts import Layout
 from thumbnet.compile.kernels.rolling_rows import plan_rows
 from thumbnet.compile.kernels.stage_code import Index, StageCode
-from thumbnet.compile.network.integer_network import Add, Convolution, DepthwiseConvolution, Layer, Shape
+from thumbnet.compile.network.integer_network import Add
+from thumbnet.compile.network.layers import AddLayer, AnyLayer, ConvolutionLayer, DepthwiseLayer, Shape
 
 #: What a streamed chain calls with the number of an image's row and the place for its values.
 READ_ROW = "thumbnet_read_row"
@@ -40,7 +41,7 @@ class RollingStage(StageCode):
         Rows of the output a step.
     window_bytes : int
         Size of an element of the windows before depthwise layers: 1 or 2.
-    border : int, optional
+    border : int
         What the depthwise layer that reads the output pads with, where the target has a border.
     block_bytes : int, optional
         Size that what lies between the layers of a group should not pass; without it a group computes all its rows of
@@ -65,20 +66,20 @@ class RollingStage(StageCode):
 
     def __init__(
         self,
-        layers: Sequence[Layer],
+        layers: Sequence[AnyLayer],
         source: Layout,
         target: Layout,
         *,
         rows: int,
         window_bytes: int = 2,
-        border: int | None = None,
+        border: int = 0,
         block_bytes: int | None = None,
         streamed: bool = False,
     ) -> None:
         super().__init__()
         self.streamed = streamed
-        self.border = layers[-1].output_quant.zero_point if border is None else border
-        gather = self.gathers_pixels and isinstance(layers[0], DepthwiseConvolution) and not source.planar
+        self.border = border
+        gather = self.gathers_pixels and isinstance(layers[0], DepthwiseLayer) and not source.planar
         self.layers: list[Link] = [*([Gather(layers[0].input_shape)] if gather else []), *layers]
         self.source, self.target = source, target
         self.window_bytes, self.block_bytes = window_bytes, block_bytes
@@ -88,30 +89,30 @@ class RollingStage(StageCode):
         self.windows = {
             index: self._window_layout(index, layer)
             for index, layer in enumerate(self.layers)
-            if index > 0 and isinstance(layer, DepthwiseConvolution)
+            if index > 0 and isinstance(layer, DepthwiseLayer)
         }
         self.groups = list(_groups(self.layers))
         if streamed:
             image = self.layers[0]
-            assert isinstance(image, Convolution)
+            assert isinstance(image, ConvolutionLayer)
             _, width, channels = image.input_shape
             self.scratch["image"] = Scratch("int8", image.kernel[0] * width * channels)
         self._plan_scratch()
 
     @classmethod
-    def takes(cls, layer: Layer) -> bool:
+    def takes(cls, layer: AnyLayer) -> bool:
         """Tell whether there is a kernel for a layer of a chain."""
         return True
 
     @classmethod
     @abstractmethod
-    def target_layouts(cls, shape: Shape, reader: DepthwiseConvolution | None) -> list[Layout]:
+    def target_layouts(cls, shape: Shape, reader: DepthwiseLayer | None) -> list[Layout]:
         """Return the layouts an output may have, given the depthwise layer that alone reads it, if there is one."""
 
     # ---- what a core's kernels add --------------------------------------------------------------------------------
 
     @abstractmethod
-    def _window_layout(self, index: int, layer: DepthwiseConvolution) -> Layout:
+    def _window_layout(self, index: int, layer: DepthwiseLayer) -> Layout:
         """Return the layout of the rows a depthwise layer inside the chain reads."""
 
     @abstractmethod
@@ -152,7 +153,7 @@ class RollingStage(StageCode):
         """Return how many rows a group computes at a time."""
         rows = self.plan[group[-1]].rows
         layer = self.layers[group[0]]
-        if isinstance(layer, Convolution) and layer.kernel != (1, 1):
+        if isinstance(layer, ConvolutionLayer) and layer.kernel != (1, 1):
             return 1
         if self.block_bytes is None:
             return rows
@@ -208,7 +209,7 @@ class RollingStage(StageCode):
         """Emit what is done once: borders of windows and of an output in planes."""
         for index, window in self.windows.items():
             layer = self.layers[index]
-            assert isinstance(layer, DepthwiseConvolution)
+            assert isinstance(layer, DepthwiseLayer)
             self._fill_columns(f"window{index}", window, layer.input_zero_point, 0, window.shape[0])
             self._fill_rows(f"window{index}", window, layer.input_zero_point, 0, -self.plan[index].first_row)
         if self.target.planar and not self.target.row_major:
@@ -289,19 +290,19 @@ class RollingStage(StageCode):
 
     # ---- the image ----------------------------------------------------------------------------------------------
 
-    def _image_at(self, layer: Convolution, row: Index) -> tuple[str, Index]:
+    def _image_at(self, layer: ConvolutionLayer, row: Index) -> tuple[str, Index]:
         """Return where the image's rows under the kernel begin for a row of the output: buffer and element."""
         _, width, channels = layer.input_shape
         if self.streamed:
             return "image", 0
         return "input0", (row * layer.stride[0] - layer.padding[0]) * (width * channels)
 
-    def _rows_inside(self, layer: Convolution) -> bool:
+    def _rows_inside(self, layer: ConvolutionLayer) -> bool:
         """Tell whether the kernel never passes the image's top or bottom, or the rows beyond them are read as well."""
         last = (layer.output_shape[0] - 1) * layer.stride[0] - layer.padding[0] + layer.kernel[0] - 1
         return self.streamed or (layer.padding[0] == 0 and last < layer.input_shape[0])
 
-    def _read_rows(self, layer: Convolution, row: Index) -> None:
+    def _read_rows(self, layer: ConvolutionLayer, row: Index) -> None:
         """Emit the reading of the rows under the kernel that the output row before did not have."""
         if not self.streamed:
             return
@@ -330,7 +331,7 @@ class RollingStage(StageCode):
     def _add_multipliers(self, index: int) -> tuple[int, int]:
         """Return the multipliers of an add's shortcut, the chain's input, and of what came through the chain."""
         layer, through = self.layers[index], self.layers[index - 1]
-        assert isinstance(layer, Add) and isinstance(through, Convolution)
+        assert isinstance(layer, Add) and isinstance(through, ConvolutionLayer)
         p = layer.parameters
         swapped = layer.source_a == through.name
         return (p.multiplier_b, p.multiplier_a) if swapped else (p.multiplier_a, p.multiplier_b)
@@ -348,13 +349,13 @@ class RollingStage(StageCode):
         if index == len(self.layers):
             return self.border
         layer = self.layers[index]
-        assert isinstance(layer, DepthwiseConvolution)
+        assert isinstance(layer, DepthwiseLayer)
         return layer.input_zero_point
 
     def _fill_below(self, index: int, step: Index) -> None:
         """Emit the border below the image, in the steps whose new rows pass its end."""
         layer, rows, window = self.layers[index], self.plan[index], self.windows[index]
-        assert isinstance(layer, DepthwiseConvolution)
+        assert isinstance(layer, DepthwiseLayer)
         height = layer.input_shape[0]
         if self.steps == 1:
             below = rows.window_rows - rows.new_row - height
@@ -370,7 +371,7 @@ class RollingStage(StageCode):
 def _groups(layers: Sequence[Link]) -> list[list[int]]:
     groups: list[list[int]] = []
     for index, layer in enumerate(layers):
-        joins = isinstance(layer, Add) or (index > 0 and isinstance(layers[index - 1], DepthwiseConvolution))
+        joins = isinstance(layer, AddLayer) or (index > 0 and isinstance(layers[index - 1], DepthwiseLayer))
         if joins:
             groups[-1].append(index)
         else:

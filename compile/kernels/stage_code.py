@@ -66,6 +66,10 @@ class StageCode:
             return
         pitch = layout.border[1] + layout.shape[1] + layout.border[3]
         row, plane = layout.row_bytes // layout.element_bytes, layout.channel_bytes // layout.element_bytes
+        if not layout.planar:
+            # Pixels: of int8, or of float32 and filled with zeros.
+            self._call("memset", self._at(buffer, first * row), value, count * layout.row_bytes)
+            return
         if layout.element_bytes == 1:
             if layout.row_major:
                 self._call("memset", self._at(buffer, first * row), value, count * row)

@@ -1,4 +1,4 @@
-"""An integer network as kernels with their places in memory: what the C emission prints."""
+"""A network as kernels with their places in memory: what the C emission prints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from thumbnet.compile.kernels.kernel import Kernel
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
 from thumbnet.compile.kernels.portable import build_portable
 from thumbnet.compile.kernels.rolling_stage import RollingStage
-from thumbnet.compile.network.integer_network import NETWORK_INPUT, IntegerNetwork, Layer
+from thumbnet.compile.network.layers import NETWORK_INPUT, AnyLayer, Network
 from thumbnet.compile.plan.choose_plan import SPENT_ON_RAM, PlacedPlan, RamChoice, choose_plan
 from thumbnet.compile.plan.memory_plan import MemoryPlan
 from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
@@ -23,7 +23,7 @@ class Stage:
 
     Parameters
     ----------
-    layers : tuple of Layer
+    layers : tuple of layers
         One, or a chain.
     kernel : Kernel
         Their code.
@@ -39,7 +39,7 @@ class Stage:
         Of one inference.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[AnyLayer, ...]
     kernel: Kernel
     sources: tuple[str, ...]
     input_layouts: tuple[Layout, ...]
@@ -64,7 +64,7 @@ class LoweredNetwork:
 
     Parameters
     ----------
-    network : IntegerNetwork
+    network : Network
         What is computed.
     stages : tuple of Stage
         How.
@@ -76,7 +76,7 @@ class LoweredNetwork:
         The kernels' C headers that the code needs; the first includes the others.
     """
 
-    network: IntegerNetwork
+    network: Network
     stages: tuple[Stage, ...]
     plan: MemoryPlan
     choices: tuple[RamChoice, ...]
@@ -99,7 +99,7 @@ class LoweredNetwork:
 
 
 def lower_network(
-    network: IntegerNetwork,
+    network: Network,
     ram_limit: int | None = None,
     *,
     ram_bytes: int | None = None,
@@ -111,7 +111,7 @@ def lower_network(
 
     Parameters
     ----------
-    network : IntegerNetwork
+    network : Network
         What to compute.
     ram_limit, ram_bytes, spent_on_ram : int or float, optional
         See `choose_plan.choose_plan`.
@@ -124,7 +124,7 @@ def lower_network(
     return build_stages(network, plan, choices)
 
 
-def build_stages(network: IntegerNetwork, plan: PlacedPlan, choices: Sequence[RamChoice] = ()) -> LoweredNetwork:
+def build_stages(network: Network, plan: PlacedPlan, choices: Sequence[RamChoice] = ()) -> LoweredNetwork:
     """Build the kernels of a plan."""
     stages = tuple(
         Stage(
@@ -142,7 +142,7 @@ def build_stages(network: IntegerNetwork, plan: PlacedPlan, choices: Sequence[Ra
     return LoweredNetwork(network, stages, plan.memory, tuple(choices), headers)
 
 
-def _layouts(network: IntegerNetwork, stage: StagePlan) -> list[Layout]:
+def _layouts(network: Network, stage: StagePlan) -> list[Layout]:
     if stage.chain is not None:
         return [] if stage.chain.streamed else [stage.source]
-    return [nhwc_layout(network.shape_of(name)) for name in stage.sources]
+    return [nhwc_layout(network.shape_of(name), network.element_bytes) for name in stage.sources]

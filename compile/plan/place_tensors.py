@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from thumbnet.compile.kernels.layouts import nhwc_layout
-from thumbnet.compile.network.integer_network import NETWORK_INPUT, IntegerNetwork
+from thumbnet.compile.network.layers import NETWORK_INPUT, Network
 from thumbnet.compile.plan.memory_plan import MemoryPlan, PlannedTensor, plan_memory
 from thumbnet.compile.plan.stage_graph import StagePlan
 
 
-def place_tensors(network: IntegerNetwork, plan: Sequence[StagePlan]) -> MemoryPlan:
+def place_tensors(network: Network, plan: Sequence[StagePlan]) -> MemoryPlan:
     """Place the input, every stage's output and every stage's scratch in one arena."""
     placed = plan_memory(_lifetimes(network, plan))
     beyond = max((stage.chain.bytes_read_beyond for stage in plan if stage.chain), default=0)
@@ -23,13 +23,13 @@ def scratch_name(stage: str, parameter: str) -> str:
     return f"{parameter} of {stage}"
 
 
-def _lifetimes(network: IntegerNetwork, plan: Sequence[StagePlan]) -> list[PlannedTensor]:
+def _lifetimes(network: Network, plan: Sequence[StagePlan]) -> list[PlannedTensor]:
     last_use = {network.output.name: len(plan) - 1}
     for step, stage in enumerate(plan):
         last_use.update(dict.fromkeys(stage.sources, step))
     tensors = []
     if NETWORK_INPUT in last_use:
-        size = nhwc_layout(network.input_shape).size
+        size = nhwc_layout(network.input_shape, network.element_bytes).size
         tensors.append(PlannedTensor(NETWORK_INPUT, size, 0, last_use[NETWORK_INPUT]))
     for step, stage in enumerate(plan):
         over = None if stage.over is None else (stage.sources[0], stage.over)

@@ -16,14 +16,15 @@ from thumbnet.compile.kernels.chains import chain_lengths
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
 from thumbnet.compile.kernels.overlap import overlap_distance
 from thumbnet.compile.kernels.rolling_stage import RollingStage
-from thumbnet.compile.network.integer_network import (
+from thumbnet.compile.network.layers import (
     NETWORK_INPUT,
-    Add,
-    AveragePool,
-    Convolution,
-    DepthwiseConvolution,
-    IntegerNetwork,
-    Layer,
+    AddLayer,
+    AnyLayer,
+    AveragePoolLayer,
+    ConvolutionLayer,
+    DepthwiseLayer,
+    Network,
+    Shape,
 )
 
 #: Rows of the output a step and bytes between the layers of a group that are tried; None is all at once.
@@ -55,7 +56,7 @@ class StagePlan:
         Predicted for one inference.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[AnyLayer, ...]
     chain: RollingStage | None
     source: Layout
     target: Layout
@@ -88,7 +89,7 @@ class StageGraph:
 
     Parameters
     ----------
-    network : IntegerNetwork
+    network : Network
         What to compute.
     kernels : type of RollingStage, optional
         The core's fast kernels; None leaves the portable ones only.
@@ -96,21 +97,21 @@ class StageGraph:
         The image does not lie in the arena: its rows are read as the first layer, a convolution, needs them.
     """
 
-    def __init__(self, network: IntegerNetwork, kernels: type[RollingStage] | None, *, streamed: bool = False) -> None:
+    def __init__(self, network: Network, kernels: type[RollingStage] | None, *, streamed: bool = False) -> None:
         self.network, self.kernels, self.streamed = network, kernels, streamed
         self._last_use: dict[str, int] = {network.output.name: len(network.layers)}
         for index, layer in enumerate(network.layers):
             self._last_use.update(dict.fromkeys(layer.sources, index))
         self._edges: dict[tuple[int, Layout], list[StagePlan]] = {}
 
-    def best_plan(self, ram_limit: int | None = None, element_bytes: int = 2) -> list[StagePlan] | None:
+    def best_plan(self, ram_limit: int | None = None, element_bytes: int | None = None) -> list[StagePlan] | None:
         """Return the stages with the fewest predicted instructions of which none passes a limit.
 
         Parameters
         ----------
         ram_limit : int, optional
             Bytes that may be alive at one time.
-        element_bytes : int
+        element_bytes : int, optional
             Largest element of planes: with 1 all are int8, and no kernel is needed in two forms.
 
         Returns
@@ -119,7 +120,7 @@ class StageGraph:
             In order; None where there is no such plan.
         """
         count = len(self.network.layers)
-        start = (0, nhwc_layout(self.network.input_shape))
+        start = (0, self._pixels(self.network.input_shape))
         best: dict[tuple[int, Layout], tuple[float, list[StagePlan]]] = {start: (0.0, [])}
         # Every edge leads to a later layer: one pass in order finds the shortest paths.
         for index in range(count):
@@ -128,7 +129,7 @@ class StageGraph:
                 for edge in self._edges_from(*node):
                     if ram_limit is not None and edge.arena_bytes > ram_limit:
                         continue
-                    if edge.element_bytes > element_bytes:
+                    if element_bytes is not None and edge.element_bytes > element_bytes:
                         continue
                     follower = (index + len(edge.layers), edge.target)
                     total = cost + edge.instructions
@@ -157,9 +158,11 @@ class StageGraph:
 
     def _portable(self, start: int) -> StagePlan:
         layer = self.network.layers[start]
-        source, target = nhwc_layout(layer.input_shape), nhwc_layout(layer.output_shape)
+        source, target = self._pixels(layer.input_shape), self._pixels(layer.output_shape)
         outputs = target.shape[0] * target.shape[1] * target.shape[2]
-        read = source.shape[0] * source.shape[1] * source.shape[2] if isinstance(layer, AveragePool | Add) else 0
+        read = (
+            source.shape[0] * source.shape[1] * source.shape[2] if isinstance(layer, AveragePoolLayer | AddLayer) else 0
+        )
         arena = sum(_aligned(self._size(name)) for name in layer.sources) + _aligned(target.size)
         arena += self._bystanders(start, start + 1)
         return StagePlan(
@@ -191,12 +194,12 @@ class StageGraph:
             return []
         return chain_lengths(self.network, start, self.kernels.one_pixel_kinds, self.kernels.takes)
 
-    def _tilings(self, layers: tuple[Layer, ...], source: Layout, end: int) -> Iterator[RollingStage]:
+    def _tilings(self, layers: tuple[AnyLayer, ...], source: Layout, end: int) -> Iterator[RollingStage]:
         assert self.kernels is not None
         last = layers[-1]
         height = last.output_shape[0]
         reader, border = self._depthwise_reader(end)
-        windows = any(isinstance(layer, DepthwiseConvolution) for layer in layers[(0 if not source.planar else 1) :])
+        windows = any(isinstance(layer, DepthwiseLayer) for layer in layers[(0 if not source.planar else 1) :])
         for target in self.kernels.target_layouts(last.output_shape, reader):
             for window_bytes in self.kernels.window_sizes if windows else self.kernels.window_sizes[:1]:
                 for rows in [*(rows for rows in _ROWS if rows < height), height]:
@@ -217,18 +220,18 @@ class StageGraph:
                             known.add(sizes)
                             yield chain
 
-    def _depthwise_reader(self, index: int) -> tuple[DepthwiseConvolution | None, int | None]:
+    def _depthwise_reader(self, index: int) -> tuple[DepthwiseLayer | None, int]:
         """Return the depthwise layer that alone reads the tensor made before layer `index`, and what it pads with."""
         if index >= len(self.network.layers) or not self._chain_lengths(index):
-            return None, None
+            return None, 0
         reader, made = self.network.layers[index], self.network.layers[index - 1]
-        if isinstance(made, Add):
+        if isinstance(made, AddLayer):
             # It is computed value by value, where its shortcut lies as pixels.
-            return None, None
-        if not isinstance(reader, DepthwiseConvolution) or reader.source != made.name:
-            return None, None
+            return None, 0
+        if not isinstance(reader, DepthwiseLayer) or reader.source != made.name:
+            return None, 0
         if sum(made.name in layer.sources for layer in self.network.layers) != 1:
-            return None, None
+            return None, 0
         return reader, reader.input_zero_point
 
     # ---- bytes -----------------------------------------------------------------------------------------------------
@@ -237,8 +240,11 @@ class StageGraph:
     def _made(self) -> dict[str, int]:
         return {NETWORK_INPUT: -1} | {layer.name: index for index, layer in enumerate(self.network.layers)}
 
+    def _pixels(self, shape: Shape) -> Layout:
+        return nhwc_layout(shape, self.network.element_bytes)
+
     def _size(self, name: str) -> int:
-        return nhwc_layout(self.network.shape_of(name)).size
+        return self._pixels(self.network.shape_of(name)).size
 
     def _bystanders(self, start: int, end: int) -> int:
         """Return the bytes of tensors made before and read after the layers from `start` to before `end`.
@@ -253,14 +259,14 @@ class StageGraph:
         )
 
 
-def can_stream(network: IntegerNetwork) -> bool:
+def can_stream(network: Network) -> bool:
     """Tell whether a network's input can be read row by row: a convolution over the image, which nothing else reads."""
     first = network.layers[0]
     alone = sum(NETWORK_INPUT in layer.sources for layer in network.layers) == 1
-    return isinstance(first, Convolution) and first.kernel != (1, 1) and alone
+    return isinstance(first, ConvolutionLayer) and first.kernel != (1, 1) and alone
 
 
-def _plan_of(layers: tuple[Layer, ...], chain: RollingStage, others: int, *, source_kept: bool) -> StagePlan:
+def _plan_of(layers: tuple[AnyLayer, ...], chain: RollingStage, others: int, *, source_kept: bool) -> StagePlan:
     scratch = sum(item.bytes for item in chain.scratch.values())
     source, target = 0 if chain.streamed else _aligned(chain.source.size), _aligned(chain.target.size)
     over = None if source_kept else overlap_distance(chain)

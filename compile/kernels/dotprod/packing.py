@@ -84,10 +84,8 @@ def tile_counts(pixels: int) -> dict[int, int]:
     return counts
 
 
-@kept_by_layer
-def plan_sdot(layer: Convolution) -> SdotPlan:
-    """Return how a convolution is computed: as many tiles of twelve channels as go, eights and a four for the rest."""
-    outputs, inputs = weight_matrix(layer).shape
+def tile_groups(outputs: int) -> tuple[TileGroup, ...]:
+    """Return the tiles of so many output channels: as many of twelve as go, eights and a four for the rest."""
     widest, middle, least = TILE_CHANNELS
     groups: list[TileGroup] = []
     at = 0
@@ -115,7 +113,14 @@ def plan_sdot(layer: Convolution) -> SdotPlan:
         first = max(min(at, outputs - channels), 0)
         groups.append(TileGroup(first, channels, 1))
         at = first + channels
-    return SdotPlan(tuple(groups), inputs, Epilogue.of(layer.requantization))
+    return tuple(groups)
+
+
+@kept_by_layer
+def plan_sdot(layer: Convolution) -> SdotPlan:
+    """Return how a convolution is computed."""
+    outputs, inputs = weight_matrix(layer).shape
+    return SdotPlan(tile_groups(outputs), inputs, Epilogue.of(layer.requantization))
 
 
 def pack_sdot(layer: Convolution) -> dict[str, NDArray[Any]]:

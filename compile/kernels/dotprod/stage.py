@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.kernels.dotprod.packing import pack_sdot, plan_sdot
 from thumbnet.compile.kernels.neon.stage import NeonStage, requantized
+from thumbnet.compile.kernels.pixel_stage import Pixels
 from thumbnet.compile.kernels.stage_code import Index
 from thumbnet.compile.network.integer_network import Convolution
 
@@ -26,9 +27,7 @@ class DotprodStage(NeonStage):
         """Return the instructions of so many pixels of a convolution."""
         return plan_sdot(layer).instructions(pixels)
 
-    def _multiply_pixels(
-        self, index: int, source: tuple[str, Index, int], target: tuple[str, Index], pixels: Index
-    ) -> None:
+    def _multiply_pixels(self, index: int, source: Pixels, target: tuple[str, Index], pixels: Index) -> None:
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
         plan, at = plan_sdot(layer), 0

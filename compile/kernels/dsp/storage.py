@@ -25,7 +25,8 @@ from thumbnet.compile.kernels.kernel import Scratch
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout, planar_layout
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.fixed_point import Requantization
-from thumbnet.compile.network.integer_network import Add, Convolution, DepthwiseConvolution, Shape, accumulator_bound
+from thumbnet.compile.network.integer_network import Add, Convolution, DepthwiseConvolution, accumulator_bound
+from thumbnet.compile.network.layers import DepthwiseLayer, Shape
 
 #: Input channels of the pointwise layers that PW_K8 computes.
 STATIONARY_CHANNELS = 8
@@ -43,7 +44,7 @@ class DspChain(RollingStage):
     window_sizes = (2, 1)
 
     @classmethod
-    def target_layouts(cls, shape: Shape, reader: DepthwiseConvolution | None) -> list[Layout]:
+    def target_layouts(cls, shape: Shape, reader: DepthwiseLayer | None) -> list[Layout]:
         """Return planes for a depthwise reader, of int16 and int8, and pixels."""
         pixels = nhwc_layout(shape)
         if reader is None:
@@ -55,7 +56,7 @@ class DspChain(RollingStage):
         ]
         return [*(layout for layout in planes if _reachable(layout)), pixels]
 
-    def _window_layout(self, index: int, layer: DepthwiseConvolution) -> Layout:
+    def _window_layout(self, index: int, layer: DepthwiseLayer) -> Layout:
         _, left, _, right = layer.padding
         _, width, channels = layer.input_shape
         shape = (self.plan[index].window_rows, width, channels)

@@ -19,7 +19,8 @@ from thumbnet.compile.kernels.mve.packing import BLOCK, block_starts, in_patches
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.kernels.stage_code import Index
 from thumbnet.compile.network.fixed_point import Requantization
-from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution, Shape
+from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution
+from thumbnet.compile.network.layers import DepthwiseLayer, Shape
 
 #: What the kernels may read or write beyond a pixel: a vector.
 _SLACK = 16
@@ -37,7 +38,7 @@ class MveStage(RollingStage):
     window_sizes = (1,)
 
     @classmethod
-    def target_layouts(cls, shape: Shape, reader: DepthwiseConvolution | None) -> list[Layout]:
+    def target_layouts(cls, shape: Shape, reader: DepthwiseLayer | None) -> list[Layout]:
         """Return planes for a depthwise reader, whole ones and row by row, and pixels."""
         pixels = nhwc_layout(shape)
         if reader is None:
@@ -45,7 +46,7 @@ class MveStage(RollingStage):
         planes = [planar_layout(shape, 1, reader.padding, rows_first=by_rows) for by_rows in (False, True)]
         return [*(layout for layout in planes if _reachable(layout)), pixels]
 
-    def _window_layout(self, index: int, layer: DepthwiseConvolution) -> Layout:
+    def _window_layout(self, index: int, layer: DepthwiseLayer) -> Layout:
         _, left, _, right = layer.padding
         _, width, channels = layer.input_shape
         shape = (self.plan[index].window_rows, width, channels)

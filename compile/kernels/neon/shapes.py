@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from thumbnet.compile.kernels.chains import Link
 from thumbnet.compile.kernels.neon.depthwise_assembly import BLOCK
 from thumbnet.compile.kernels.neon.packing import NarrowPlan, plan_narrow, plan_pointwise
-from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution
+from thumbnet.compile.network.integer_network import Convolution
+from thumbnet.compile.network.layers import ConvolutionLayer, DepthwiseLayer
 
 #: Pixels at which kernels for a convolution are compared.
 _MANY_PIXELS = 300
 
 
-def act_stride(layer: Convolution | DepthwiseConvolution) -> int:
+def act_stride(layer: ConvolutionLayer | DepthwiseLayer) -> int:
     """Return the bytes of a pixel that a convolution reads from, or a depthwise layer writes to, the scratch between.
 
     A depthwise kernel writes whole vectors: with fewer channels the rest of the vector lies between the pixels.
     """
-    if isinstance(layer, DepthwiseConvolution) or layer.kernel == (1, 1):
-        channels = layer.output_shape[2] if isinstance(layer, DepthwiseConvolution) else layer.input_shape[2]
+    if isinstance(layer, DepthwiseLayer) or layer.kernel == (1, 1):
+        channels = layer.output_shape[2] if isinstance(layer, DepthwiseLayer) else layer.input_shape[2]
         return max(channels, BLOCK)
     return -(-int(layer.weight[0].size) // BLOCK) * BLOCK
-
-
-def reads_source(layers: Sequence[Link], index: int) -> bool:
-    """Tell whether a layer is a pointwise one that multiplies the chain's input where it lies."""
-    layer = layers[index]
-    return index == 0 and isinstance(layer, Convolution) and layer.kernel == (1, 1)
 
 
 def narrow_or_none(layer: Convolution) -> NarrowPlan | None:

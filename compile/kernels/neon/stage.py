@@ -1,20 +1,13 @@
-"""A chain of layers on the kernels of `thumbnet_neon.h`, as one TIR function.
-
-Activations are int8 pixels everywhere, sixteen channels being a vector: no layer needs planes, and a depthwise layer
-reads the chain's input where it lies.
-"""
+"""A chain of layers on the kernels of `thumbnet_neon.h`: int8 pixels, sixteen channels a vector."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from thumbnet.compile.kernels.kernel import Scratch
-from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
 from thumbnet.compile.kernels.neon.assembly import Function
 from thumbnet.compile.kernels.neon.cost import predict_instructions
 from thumbnet.compile.kernels.neon.narrow_assembly import narrow_kernel
@@ -27,107 +20,38 @@ from thumbnet.compile.kernels.neon.packing import (
     plan_depthwise,
     plan_pointwise,
 )
-from thumbnet.compile.kernels.neon.shapes import act_stride, narrow_or_none, reads_source
-from thumbnet.compile.kernels.rolling_stage import RollingStage
+from thumbnet.compile.kernels.neon.shapes import act_stride, narrow_or_none
+from thumbnet.compile.kernels.pixel_stage import LEAST_CHANNELS, Pixels, PixelStage
 from thumbnet.compile.kernels.stage_code import Index
 from thumbnet.compile.network.fixed_point import Requantization
-from thumbnet.compile.network.integer_network import (
-    Add,
-    AveragePool,
-    Convolution,
-    DepthwiseConvolution,
-    Layer,
-    Shape,
-)
+from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution
+from thumbnet.compile.network.layers import AnyLayer, AveragePoolLayer, ConvolutionLayer, DepthwiseLayer
 
-#: What the kernels may read or write beyond a tensor: a vector.
-_SLACK = 16
 #: Multiply-accumulates that are worth the waking of a thread.
 _SHARED_MACS = 100_000
-#: Output channels that a kernel writes at least.
-_LEAST_CHANNELS = 4
 
 
-class NeonStage(RollingStage):
+class NeonStage(PixelStage):
     """Emits the kernel of one chain; parameters as in `RollingStage`, `window_bytes` being 1."""
 
     instruction_set = "neon"
     headers: tuple[Path, ...] = tuple(Path(__file__).with_name(f"thumbnet_{part}.h") for part in ("neon", "threads"))
-    one_pixel_kinds = frozenset({"fully_connected", "average_pool"})
-    bytes_read_beyond = _SLACK
-    window_sizes = (1,)
-    gathers_pixels = False
+    dtype = "int8"
+    element_bytes = 1
 
-    @classmethod
-    def takes(cls, layer: Layer) -> bool:
-        """Tell whether there is a kernel: depthwise layers with at most one column of padding on either side."""
-        if not isinstance(layer, DepthwiseConvolution):
-            return True
-        _, left, _, _ = layer.padding
-        beyond = (layer.output_shape[1] - 1) * layer.stride[1] - left + 3 - layer.input_shape[1]
-        return left <= 1 and beyond <= 1
+    def act_stride(self, layer: ConvolutionLayer | DepthwiseLayer) -> int:
+        """Return the bytes of a pixel that a convolution reads from, or a depthwise layer writes to, ``act``."""
+        return act_stride(layer)
 
-    @classmethod
-    def target_layouts(cls, shape: Shape, reader: DepthwiseConvolution | None) -> list[Layout]:
-        """Return pixels, whoever reads them."""
-        pixels = nhwc_layout(shape)
-        # Tiles are four channels wide at least: with fewer, the last pixel's end lies beyond the tensor.
-        return [pixels if shape[2] >= _LEAST_CHANNELS else replace(pixels, size=pixels.size + _LEAST_CHANNELS)]
-
-    def _window_layout(self, index: int, layer: DepthwiseConvolution) -> Layout:
-        _, width, channels = layer.input_shape
-        return nhwc_layout((self.plan[index].window_rows, width, channels))
-
-    def _plan_scratch(self) -> None:
-        act, padding = 0, 0
-        for index, window in self.windows.items():
-            self.scratch[f"window{index}"] = Scratch("int8", window.size + _SLACK)
-        for group in self.groups:
-            block = self.block_rows(group)
-            for index in group:
-                layer = self.layers[index]
-                if isinstance(layer, Convolution) and not reads_source(self.layers, index):
-                    act = max(act, block * layer.output_shape[1] * act_stride(layer) + _SLACK)
-                elif isinstance(layer, DepthwiseConvolution):
-                    padding = max(padding, layer.input_shape[1] * layer.input_shape[2] + _SLACK)
-                elif isinstance(layer, Add):
-                    _, width, channels = layer.output_shape
-                    self.scratch["sum"] = Scratch("int8", block * width * channels + _SLACK)
-        if act:
-            self.scratch["act"] = Scratch("int8", act)
-        if padding:
-            self.scratch["padding"] = Scratch("int8", padding)
-
-    def _pack_constants(self) -> None:
-        for index, layer in enumerate(self.layers):
-            packed: dict[str, NDArray[Any]] = {}
-            if isinstance(layer, Convolution):
-                packed = self._pack_convolution(layer)
-            elif isinstance(layer, DepthwiseConvolution):
-                packed = pack_depthwise(layer)
-            self.constants |= {f"{name}{index}": array for name, array in packed.items()}
+    def _pack(self, layer: AnyLayer) -> dict[str, NDArray[Any]]:
+        if isinstance(layer, Convolution):
+            return self._pack_convolution(layer)
+        assert isinstance(layer, DepthwiseConvolution)
+        return pack_depthwise(layer)
 
     def _pack_convolution(self, layer: Convolution) -> dict[str, NDArray[Any]]:
         plan = narrow_or_none(layer)
         return pack_pointwise(layer) if plan is None else pack_narrow(layer, plan)
-
-    def _prepare(self) -> None:
-        pass
-
-    def _group_row_bytes(self, group: Sequence[int]) -> int:
-        bytes_ = 0
-        for index in group:
-            layer = self.layers[index]
-            if isinstance(layer, Convolution) and not reads_source(self.layers, index):
-                bytes_ += layer.output_shape[1] * act_stride(layer)
-            elif isinstance(layer, Add):
-                bytes_ += layer.output_shape[1] * layer.output_shape[2]
-        return bytes_
-
-    def reads_rows_in_parts(self) -> bool:
-        """Tell whether a row is written before all that it is computed from has been read."""
-        # A tile of output channels is written while the next still needs the pixels.
-        return reads_source(self.layers, 0) or isinstance(self.layers[0], AveragePool)
 
     def predicted_instructions(self) -> float:
         """Return the estimate of `cost`."""
@@ -138,24 +62,7 @@ class NeonStage(RollingStage):
         narrow = narrow_or_none(layer)
         return (plan_pointwise(layer) if narrow is None else narrow).instructions(pixels)
 
-    # ---- the code ------------------------------------------------------------------------------------------------
-
-    def _compute(self, group: Sequence[int], step: Index, first: Index, count: Index) -> None:
-        for index in group:
-            layer = self.layers[index]
-            match layer:
-                case DepthwiseConvolution():
-                    self._depthwise(index, step, first, count)
-                case Convolution():
-                    if layer.kernel != (1, 1):
-                        self._im2col(layer, first)
-                    self._multiply(index, step, first, count)
-                case Add():
-                    self._add(index, first, count)
-                case AveragePool():
-                    self._average(layer)
-
-    def _depthwise(self, index: int, step: Index, first: Index, count: Index) -> None:
+    def _filter_rows(self, index: int, source: str, row: Index, rows: int, count: Index) -> None:
         layer = self.layers[index]
         assert isinstance(layer, DepthwiseConvolution)
         plan = plan_depthwise(layer)
@@ -171,15 +78,9 @@ class NeonStage(RollingStage):
         name = _named(f"depthwise_{'_'.join(map(str, plan.functions))}", *shape)
         self._define("NEON_DEPTHWISE", name, kernels, *shape)
         grain = max(_SHARED_MACS // (9 * width * channels), 1)
-        shared = self._define("SHARED_ROWS", f"shared_{name}", name, stride, width * act_stride(layer), grain)
-        row, rows = first * stride - layer.padding[0], layer.input_shape[0]
-        if index > 0:
-            row, rows = self._window_position(index, step, row), self.windows[index].shape[0]
-        # A few instructions a step; the columns beyond the image are the kernel's.
-        self._call("memset", self._at("padding", 0), layer.input_zero_point, layer.input_shape[1] * channels)
         self._call(
-            shared,
-            self._at("input0" if index == 0 else f"window{index}", 0),
+            self._define("SHARED_ROWS", f"shared_{name}", name, stride, width * act_stride(layer), grain),
+            self._at(source, 0),
             self._at("act", 0),
             self._at(f"weight{index}", 0),
             self._at(f"parts{index}", 0),
@@ -187,28 +88,7 @@ class NeonStage(RollingStage):
             *(row, rows, count),
         )
 
-    def _multiply(self, index: int, step: Index, first: Index, count: Index) -> None:
-        """Emit pixels times weights into the next window, the sum's rows or the output."""
-        layer = self.layers[index]
-        assert isinstance(layer, Convolution)
-        _, width, channels = layer.output_shape
-        follower = self.layers[index + 1] if index + 1 < len(self.layers) else None
-        buffer, row = "output", first
-        if isinstance(follower, DepthwiseConvolution):
-            buffer, row = f"window{index + 1}", self._window_position(index + 1, step, first)
-        elif isinstance(follower, Add):
-            buffer, row = "sum", 0
-        source, stride, begin = "act", act_stride(layer), 0
-        if reads_source(self.layers, index):
-            source, stride = "input0", layer.input_shape[2]
-            begin = first * (width * stride)
-        at, pixels = row * (width * channels), count * width
-        self._multiply_pixels(index, (source, begin, stride), (buffer, at), pixels)
-
-    def _multiply_pixels(
-        self, index: int, source: tuple[str, Index, int], target: tuple[str, Index], pixels: Index
-    ) -> None:
-        """Emit a convolution of pixels: from buffer, element and bytes a pixel to buffer and element."""
+    def _multiply_pixels(self, index: int, source: Pixels, target: tuple[str, Index], pixels: Index) -> None:
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
         narrow = narrow_or_none(layer)
@@ -235,7 +115,7 @@ class NeonStage(RollingStage):
     def _shared_pixels(self, kernel: str, layer: Convolution, pixel_bytes: int) -> str:
         """Define the function that shares a convolution's pixels among threads, where that does no harm."""
         channels = layer.output_shape[2]
-        if channels < _LEAST_CHANNELS:
+        if channels < LEAST_CHANNELS:
             # A pixel's tile is written over the next ones, which may be another thread's.
             return kernel
         grain = max(_SHARED_MACS // layer.weight.size, 1)
@@ -246,7 +126,7 @@ class NeonStage(RollingStage):
         return self._define(macro, _named(stem, *shape), *(function.name for function in functions), *shape)
 
     def _multiply_narrow(
-        self, index: int, plan: NarrowPlan, source: tuple[str, Index, int], target: tuple[str, Index], pixels: Index
+        self, index: int, plan: NarrowPlan, source: Pixels, target: tuple[str, Index], pixels: Index
     ) -> None:
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
@@ -266,42 +146,32 @@ class NeonStage(RollingStage):
                 pixels,
             )
 
-    def _im2col(self, layer: Convolution, row: Index) -> None:
+    def _define_im2col(self, layer: ConvolutionLayer) -> str:
         height, width, channels = layer.input_shape
         top, left, _, _ = layer.padding
-        self._read_rows(layer, row)
         if self.streamed:
-            # Just the rows under the kernel are there, those beyond the image filled.
-            height, top, row = layer.kernel[0], 0, 0
-        name = self._define_shaped(
+            height, top = layer.kernel[0], 0
+        return self._define_shaped(
             "NEON_IM2COL",
             "im2col",
             *(height, width, channels, *layer.kernel, *layer.stride, top, left),
             *(layer.output_shape[1], act_stride(layer), layer.input_zero_point),
         )
-        self._call(name, self._at("image" if self.streamed else "input0", 0), self._at("act", 0), row)
 
-    def _carry(self, window: str, *sizes: int) -> None:
-        move, kept, _, _ = sizes
-        self._call("memmove", self._at(window, 0), self._at(window, move), kept)
-
-    def _average(self, layer: AveragePool) -> None:
+    def _define_average(self, layer: AveragePoolLayer) -> str:
+        assert isinstance(layer, AveragePool)
         height, width, channels = layer.input_shape
         multiplier, (shift, *rest) = int(layer.requantization.multiplier[0]), requantized(layer.requantization)
-        name = self._define_shaped(
+        return self._define_shaped(
             "NEON_AVERAGE", "average", height * width, channels, layer.bias, multiplier, shift, *rest
         )
-        self._call(name, self._at("input0", 0), self._at("output", 0))
 
-    def _add(self, index: int, first: Index, count: Index) -> None:
+    def _define_add(self, index: int) -> str:
         layer = self.layers[index]
         assert isinstance(layer, Add)
-        _, width, channels = layer.output_shape
         p = layer.parameters
         shortcut, chain = self._add_multipliers(index)
-        name = self._define_shaped("NEON_ADD", "add", shortcut, chain, p.constant, p.shift, p.minimum, p.maximum)
-        at = first * (width * channels)
-        self._call(name, self._at("output", at), self._at("input0", at), self._at("sum", 0), count * (width * channels))
+        return self._define_shaped("NEON_ADD", "add", shortcut, chain, p.constant, p.shift, p.minimum, p.maximum)
 
 
 def _named(stem: str, *shape: int) -> str:

@@ -10,7 +10,7 @@ from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.compile_model import REFERENCE_FILE
 from thumbnet.compile.network.network_file import load_network
 from thumbnet.compile.network.reference import run_reference
-from thumbnet.models.preprocessing import load_labels
+from thumbnet.models.image_folder import list_images
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
 from thumbnet.targets.registry import get_board
 from thumbnet.tools.network import compile_network, load_trained
@@ -105,7 +105,7 @@ def expected_lines(artifact, pixels):
 def test_example_gives_the_references_classes(artifacts, example, tmp_path):
     preprocessing = load_trained(artifacts[0]).preprocessing
     right = 0
-    images = load_labels(BUNDLED_IMAGES)[:10]
+    images = list_images(BUNDLED_IMAGES).images[:10]
     for image in images:
         pixels = preprocessing.pixels(image.path)
         lines = run(*RUN, example, write_pgm(tmp_path / "a.pgm", pixels)).splitlines()
@@ -116,7 +116,7 @@ def test_example_gives_the_references_classes(artifacts, example, tmp_path):
 
 def test_example_resizes_a_picture_to_its_nearest_pixels(artifacts, example, tmp_path):
     preprocessing = load_trained(artifacts[0]).preprocessing
-    pixels = preprocessing.pixels(load_labels(BUNDLED_IMAGES)[0].path)
+    pixels = preprocessing.pixels(list_images(BUNDLED_IMAGES).images[0].path)
     expected = expected_lines(artifacts[0], pixels)
     large = write_pgm(tmp_path / "large.pgm", pixels.repeat(3, axis=0).repeat(2, axis=1), "# three by two\n")
     assert run(*RUN, example, large).splitlines() == expected
@@ -155,7 +155,7 @@ def test_example_on_a_processor_without_the_networks_instructions(tmp_path):
     artifact = compile_network(files, board, tmp_path / "a76")
     archive = artifact.folder / f"lib{artifact.name}.a"
     run(COMPILER, *STRICT, artifact.folder / "example.c", archive, "-lm", "-o", tmp_path / "example")
-    pixels = load_trained(artifact).preprocessing.pixels(load_labels(BUNDLED_IMAGES)[0].path)
+    pixels = load_trained(artifact).preprocessing.pixels(list_images(BUNDLED_IMAGES).images[0].path)
     picture = write_pgm(tmp_path / "a.pgm", pixels)
     said = run(*RUN, tmp_path / "example", picture, code=2)
     assert said.endswith("compiled for raspberry_pi_5 (cortex-a76); this processor has no dot product instruction\n")

@@ -1,0 +1,63 @@
+"""What a chain on these kernels will execute: an estimate that ranks plans.
+
+The kernels' own instructions are counted along the paths of their assembly; what surrounds them is rounded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+
+from thumbnet.compile.kernels import stage_cost
+from thumbnet.compile.kernels.neon.packing import CALL
+from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, depthwise_instructions
+from thumbnet.compile.kernels.neon_f32.packing import TilePlan, depthwise_shape
+from thumbnet.compile.kernels.rolling_stage import RollingStage
+from thumbnet.compile.kernels.stage_cost import SurroundingCost
+from thumbnet.compile.network.float_network import (
+    FloatAdd,
+    FloatAveragePool,
+    FloatConvolution,
+    FloatDepthwiseConvolution,
+)
+
+#: Rows are filled and carried by memset and memmove.
+_SURROUNDING = SurroundingCost(fill=0.3, carry_channel=30, carry_byte=1 / 16)
+
+
+def predict_instructions(stage: RollingStage) -> float:
+    """Return the estimated instructions of one inference."""
+    return stage_cost.predict_instructions(stage, _SURROUNDING, partial(_layer, stage))
+
+
+def _layer(stage: RollingStage, index: int, blocks: int, _: int) -> float:
+    layer = stage.layers[index]
+    height, width, channels = layer.output_shape
+    parts = _row_counts(stage, index)
+    match layer:
+        case FloatAdd():
+            return blocks * CALL + 0.6 * height * width * channels
+        case FloatAveragePool():
+            return 0.6 * layer.input_shape[0] * layer.input_shape[1] * channels + 2 * channels
+        case FloatDepthwiseConvolution():
+            shape = depthwise_shape(layer)
+            each = sum(times * (CALL + depthwise_instructions(shape, width, count)) for count, times in parts.items())
+            zeros = layer.input_shape[1] * layer.input_shape[2] / 8
+            return blocks * (CALL + zeros) + 12 * height * layer.stride[0] + -(-channels // BLOCK) * each
+        case FloatConvolution():
+            gather = 0 if layer.kernel == (1, 1) else height * width * (8 + 5 * layer.kernel[0])
+            plan = TilePlan.of(layer)
+            return sum(times * plan.instructions(width * count) for count, times in parts.items()) + gather
+    raise AssertionError(layer)
+
+
+def _row_counts(stage: RollingStage, index: int) -> Counter[int]:
+    """Return how often a layer computes how many rows, the lag at an image's edges left aside."""
+    group = next(group for group in stage.groups if index in group)
+    plan, block = stage.plan[group[-1]], stage.block_rows(group)
+    counts: Counter[int] = Counter()
+    for first in range(0, plan.height, plan.rows):
+        rows = min(plan.rows, plan.height - first)
+        counts[block] += rows // block
+        counts[rows % block] += 1
+    return +Counter({count: times for count, times in counts.items() if count})
