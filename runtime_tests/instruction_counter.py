@@ -8,25 +8,18 @@ import mmap
 import os
 import shutil
 import struct
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from thumbnet.compile.errors import ToolchainError
+from thumbnet.runtime_tests.guarded_process import run_guarded
+from thumbnet.runtime_tests.run_folder import cache_folder, run_folder
 
 SOURCE = Path(__file__).with_name("count_instructions.c")
 _FLAGS = ("-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror")
 _HEADER = struct.Struct("=QQ")
 _PAIR = struct.Struct("=QQ")
-
-
-def cache_folder(*parts: str) -> Path:
-    """Return thumbnet's folder of things that can be made again, for this user; it is made where it is missing."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "thumbnet" / Path(*parts)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def build_plugin() -> Path:
@@ -44,15 +37,12 @@ def build_plugin() -> Path:
     library = cache_folder("plugins") / f"count_instructions-{digest}.so"
     if library.is_file():
         return library
-    handle, aside = tempfile.mkstemp(prefix=library.stem, dir=library.parent)
-    os.close(handle)
-    try:
-        done = subprocess.run([gcc, *_FLAGS, "-o", aside, str(SOURCE)], capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(dir=run_folder()) as folder:
+        aside = Path(folder) / library.name
+        done = run_guarded([gcc, *_FLAGS, "-o", str(aside), str(SOURCE)])
         if done.returncode != 0:
             raise ToolchainError(f"{SOURCE.name}: gcc failed: {first_error(done.stderr)}")
-        Path(aside).replace(library)
-    finally:
-        Path(aside).unlink(missing_ok=True)
+        aside.replace(library)
     return library
 
 
@@ -81,7 +71,7 @@ class InstructionCounter:
     def __init__(self, marks: Sequence[int] = (), room: int = 4096) -> None:
         self._plugin = build_plugin()
         self._marks = tuple(marks)
-        handle, name = tempfile.mkstemp(prefix="thumbnet-count-")
+        handle, name = tempfile.mkstemp(prefix="count-", dir=run_folder())
         self.path = Path(name)
         try:
             os.ftruncate(handle, _HEADER.size + room * _PAIR.size)

@@ -40,7 +40,7 @@ LEVELS = {
         {"network_tests", "open_session"},
         {"linux", "mcu"},
         {"instruction_counter", "report", "session"},
-        {"errors"},
+        {"errors", "guarded_process", "run_folder"},
     ),
 }
 LONGEST_FILE = 400

@@ -1,0 +1,62 @@
+"""Where thumbnet keeps files of its own: the user's cache, and in it a folder of temporary files for every run."""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def cache_folder(*parts: str) -> Path:
+    """Return thumbnet's folder of things that can be made again, for this user; it is made where it is missing."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    folder = (Path(base) if base else Path.home() / ".cache") / "thumbnet" / Path(*parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def run_folder() -> Path:
+    """Return this process's folder of temporary files; on one file system with the cache, so that results are renamed.
+
+    It is removed when the process ends. A process that is killed leaves it behind; the next run removes it.
+    """
+    return _make_run_folder(cache_folder("runs"))
+
+
+@functools.cache
+def _make_run_folder(runs: Path) -> Path:
+    with _locked(runs):  # no other run takes the new folder for an abandoned one before it is locked
+        for folder in runs.iterdir():
+            _remove_abandoned(folder)
+        folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))
+        # Held until this process ends, however it ends; programs that it starts don't inherit it.
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _remove_abandoned(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        pass  # its process runs
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
