@@ -47,8 +47,8 @@ def build_plugin() -> Path:
 
 
 def first_error(output: str) -> str:
-    """Return the line of a compiler's output that says what is wrong."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    """Return the line of a compiler's or linker's output that says what is wrong."""
+    lines = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith("collect2:")]
     return next((line for line in lines if "error" in line), lines[-1] if lines else "no output")
 
 

@@ -234,7 +234,7 @@ def _build_aside(plan: _Plan, folder: Path, board: Board, artifact: Artifact) ->
             path.write_bytes(content)
         (aside / "golden.c").write_text(plan.golden)
         (aside / "firmware.ld").write_text(plan.linker_script)
-        include = ("-I", str(FIRMWARE), "-I", str(aside / "network"))
+        include = ("-I", str(FIRMWARE), "-I", "network")
 
         def compile_one(item: tuple[str, Path]) -> None:
             stem, source = item
@@ -242,8 +242,8 @@ def _build_aside(plan: _Plan, folder: Path, board: Board, artifact: Artifact) ->
             flags = (*plan.flags, OPTIMIZATION[stem.split("_")[0]], *include, *maps)
             _run([plan.compiler, *flags, "-c", str(source), "-o", f"{stem}.o"], aside, source.name)
 
-        sources = [aside / "network" / file for file in plan.network if file.endswith(".c")]
-        objects = {**plan.firmware, **{f"network_{path.stem}": path for path in sources}, "golden": aside / "golden.c"}
+        sources = [Path("network", file) for file in plan.network if file.endswith(".c")]
+        objects = {**plan.firmware, **{f"network_{path.stem}": path for path in sources}, "golden": Path("golden.c")}
         with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
             list(pool.map(compile_one, objects.items()))
         files = [f"{stem}.o" for stem in sorted(objects)]

@@ -21,14 +21,14 @@ from thumbnet.runtime_tests.errors import (
     ArenaOverrunError,
     DeviceFaultError,
     DeviceUnreachableError,
-    ProtocolError,
     SessionError,
 )
 from thumbnet.runtime_tests.mcu.board_timer import BoardTimer
 from thumbnet.runtime_tests.mcu.counted_calls import CountedCalls
 from thumbnet.runtime_tests.mcu.debug_port import DebugPort
 from thumbnet.runtime_tests.mcu.emulator import Emulator, find_qemu
-from thumbnet.runtime_tests.mcu.firmware_build import STACK_BYTES, FirmwareImage, build_firmware
+from thumbnet.runtime_tests.mcu.firmware_build import FirmwareImage, build_firmware
+from thumbnet.runtime_tests.mcu.identity_check import check_identity
 from thumbnet.runtime_tests.mcu.protocol import Identity, ProtocolClient, Run, SelfTest
 from thumbnet.runtime_tests.mcu.serial_transport import SerialTransport
 from thumbnet.runtime_tests.mcu.transport import Transport
@@ -40,6 +40,8 @@ Result = TypeVar("Result")
 #: By how much the stack of an inference may pass the manifest's where another compiler built the firmware; built by the
 #: same one, it may not.
 OTHER_COMPILER_STACK_BYTES = 128
+#: Empty calls whose shortest is the overhead of the board's timer.
+CALIBRATIONS = 5
 #: Bits on the line of the longest request and its reply: some 1050 bytes each, ten bits a byte.
 _LONGEST_CALL_BITS = 2 * 1050 * 10
 
@@ -119,7 +121,7 @@ class MicrocontrollerSession(DeviceSession):
                 self._transport, run_timeout_s=self._run_timeout_s, resend_s=0.25 + on_the_line_s
             )
             self.identity = self._identify(self.image)
-            self._check_identity(self.identity, self.image)
+            check_identity(self.device, self.identity, artifact, self.image)
             self._calibrate(self.identity)
         except BaseException:
             self.close()
@@ -150,27 +152,6 @@ class MicrocontrollerSession(DeviceSession):
                 raise DeviceUnreachableError(f"{error} Flash {image.elf} if not, and reset the board") from error
             raise
 
-    def _check_identity(self, identity: Identity, image: FirmwareImage) -> None:
-        board, manifest = self.device.board.name, self._loaded.manifest
-        if identity.board != board or identity.model_hash != image.model_hash:
-            raise ProtocolError(
-                f"{self.device.name} runs {identity.model} {identity.model_hash} for {identity.board}, wanted "
-                f"{self._loaded.name} {image.model_hash} for {board}; flash {image.elf}"
-            )
-        sizes = {
-            "bytes of input": (identity.input_bytes, _bytes_of(manifest["input"])),
-            "bytes of output": (identity.output_bytes, _bytes_of(manifest["output"])),
-            "bytes of arena": (identity.arena_bytes, manifest["arena_bytes"]),
-            "layers": (identity.layer_count, len(manifest["layers"])),
-            "bytes of stack": (identity.stack_bytes, STACK_BYTES),
-        }
-        for what, (found, wanted) in sizes.items():
-            if found != wanted:
-                raise ProtocolError(
-                    f"{self.device.name}: the firmware has {found} {what}, {self._loaded.name} {wanted}; "
-                    f"flash {image.elf}"
-                )
-
     def _calibrate(self, identity: Identity) -> None:
         """Measure a call of one instruction: what it costs beyond that is the measurement's own."""
         counter = self._counter
@@ -182,7 +163,9 @@ class MicrocontrollerSession(DeviceSession):
         kind: MeasurementKind = "cycles" if identity.tick_kind == "cycles" else "seconds on the board"
         if self.device.kind == "emulated":
             kind = "instructions"
-        self._timer = BoardTimer(kind, identity.tick_hz, self._ask(lambda client: client.calibrate()))
+        # The first calls may be slow: caches, or an emulator's translation.
+        overhead = min(self._ask(lambda client: client.calibrate()) for _ in range(CALIBRATIONS))
+        self._timer = BoardTimer(kind, identity.tick_hz, overhead)
 
     # ------------------------------------------------------------------ the session
 
@@ -382,10 +365,6 @@ class MicrocontrollerSession(DeviceSession):
         counter = self._counter
         assert counter is not None
         return [float(count) for count in self._ask(lambda _: counter.read(calls))]
-
-
-def _bytes_of(tensor: Mapping[str, Any]) -> int:
-    return int(math.prod(tensor["shape"]) * np.dtype(tensor["dtype"]).itemsize)
 
 
 def _layout_of(layer: Mapping[str, Any]) -> Layout:

@@ -360,7 +360,7 @@ void rpc_loop(void) {
             }
             reply[HEADER_BYTES] = status;
         }
-        if (memcmp(reply, request, HEADER_BYTES) == 0) {
+        if (sequence == last_sequence && request[1] == reply[1]) {
             send_reply(); /* a late repetition of an older request isn't answered */
         }
     }

@@ -95,7 +95,7 @@ def make_images(count):
     return np.random.default_rng(7).integers(-128, 128, (count, 4, 4, 3), dtype=np.int8)
 
 
-def write_artifact(folder, *, main=MAIN, layers=LAYERS, outputs=None):
+def write_artifact(folder, *, main=MAIN, layers=LAYERS, outputs=None, **manifest):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tiny.h").write_text(HEADER)
     (folder / "tiny.c").write_text(main)
@@ -118,6 +118,7 @@ def write_artifact(folder, *, main=MAIN, layers=LAYERS, outputs=None):
             "output": {"shape": [3], **quant},
             "arena_bytes": 51,
             "layers": [{"name": "scale", "shape": [4, 4, 3]}, {"name": "pool", "shape": [3]}],
+            **manifest,
         },
     )
     return Artifact.load(folder)

@@ -63,8 +63,14 @@ def serial_board(tiny):
     os.close(slave)
 
 
-def test_a_board_at_a_serial_port(serial_board, tiny, stand_in):
+def test_a_board_at_a_serial_port(serial_board, tmp_path, stand_in):
     device, flash = serial_board
+    # Layers that take long beside the jitter of a clock that is this computer's.
+    spin = "    for (volatile int n = 0; n < 20000; n++) {\n    }\n"
+    layers = stand_in.LAYERS.replace("    for (int i = 0; i < 48", spin + "    for (int i = 0; i < 48")
+    tiny = stand_in.write_artifact(
+        tmp_path / "a", layers=layers.replace("    for (int c = 0", spin + "    for (int c = 0")
+    )
     flash(tiny)
     image = stand_in.make_images(1)[0]
     with MicrocontrollerSession(device) as session:
