@@ -127,7 +127,9 @@ def build_firmware(artifact: Artifact, board: Board, out: Path | None = None) ->
         _build_aside(plan, folder, board, artifact)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / "firmware.elf", out)
+        aside = out.with_name(f".{out.name}-{os.getpid()}")
+        shutil.copyfile(folder / "firmware.elf", aside)
+        aside.replace(out)
     elf = folder / "firmware.elf"
     stack = StackUsage.of_program(
         elf,

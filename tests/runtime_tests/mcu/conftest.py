@@ -1,5 +1,6 @@
 """A stand-in for a compiled network, small enough to be read, with the C interface of a real one."""
 
+import contextlib
 import random
 import shutil
 import subprocess
@@ -164,12 +165,11 @@ def host_program(tiny, tmp_path_factory):
 @pytest.fixture
 def make_line(host_program):
     """Give lines to boards of their own; see `host_board.FaultyLine`."""
-    lines = []
+    with contextlib.ExitStack() as lines:
 
-    def make(seed=0, **options):
-        lines.append(FaultyLine(HostBoard(host_program), random.Random(seed), **options))
-        return lines[-1]
+        def make(seed=0, **options):
+            line = FaultyLine(HostBoard(host_program), random.Random(seed), **options)
+            lines.callback(line.close)
+            return line
 
-    yield make
-    for line in lines:
-        line.close()
+        yield make

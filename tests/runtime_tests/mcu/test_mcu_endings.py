@@ -15,7 +15,7 @@ import pytest
 from thumbnet.runtime_tests.errors import DeviceFaultError, DeviceUnreachableError, SessionError
 from thumbnet.runtime_tests.mcu.exchange import Command
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
-from thumbnet.runtime_tests.mcu.transport import LoggingTransport
+from thumbnet.runtime_tests.mcu.transport import Transport
 from thumbnet.targets.devices import get_device
 
 pytestmark = [pytest.mark.emulated, pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")]
@@ -35,7 +35,7 @@ def reset_board(session):
             pass
 
 
-class Acting(LoggingTransport):
+class Acting(Transport):
     """Does something once, just before a request of some command is sent for the n-th time."""
 
     def __init__(self, inner):

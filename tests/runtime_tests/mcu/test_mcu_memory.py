@@ -91,6 +91,14 @@ def test_the_published_stack_is_exactly_the_firmwares(board, tmp_path, stand_in)
     assert image.compiler == published.compiler
 
 
+def test_the_footprint_is_of_the_files_given_alone(tmp_path, stand_in):
+    sources = with_run(stand_in, LARGE, tmp_path / "a")
+    published = measure_published(sources, get_board("mps2_an386"))
+    (sources.folder / "planted.c").write_text("#error built\n")
+    (sources.folder / "stdint.h").write_text("#error included\n")
+    assert measure_published(sources, get_board("mps2_an386")) == published
+
+
 RECURSIVE = "static void again(int n) { if (n) { again(n - 1); arena[n & 15]++; again(n / 2); arena[0]++; } }\n"
 RECURSIVE += "void tiny_run(void) { again(arena[0] & 3); }\n"
 
