@@ -128,10 +128,10 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
     name = c_name(request.name)
     check_fit(request.name, MemoryNeed.least(lowered), board)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
-    emit_c(lowered, name, folder, title=_title(request), generator=_generator(), pixel_rule=request.pixel_rule)
+    files = emit_c(lowered, name, folder, title=_title(request), generator=_generator(), pixel_rule=request.pixel_rule)
     built, unknown_because = None, None
     try:
-        built = measure_footprint(folder, name, board, streamed=lowered.streamed)
+        built = measure_footprint(files, name, board, streamed=lowered.streamed)
     except ToolchainError as error:
         unknown_because = str(error)
     check_fit(request.name, MemoryNeed.estimate(lowered) if built is None else built.need, board)

@@ -40,4 +40,4 @@ class EmulatorMissingError(SessionError):
 
 
 class ProtocolError(SessionError):
-    """The device and this computer don't speak the same protocol version, or a frame was damaged too often."""
+    """The device speaks another protocol version or runs another network, or what it says is damaged or senseless."""

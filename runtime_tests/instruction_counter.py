@@ -8,12 +8,12 @@ import mmap
 import os
 import shutil
 import struct
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from thumbnet.compile.errors import ToolchainError
+from thumbnet.runtime_tests.guarded_process import run_guarded
 from thumbnet.runtime_tests.run_folder import cache_folder, run_folder
 
 SOURCE = Path(__file__).with_name("count_instructions.c")
@@ -37,21 +37,18 @@ def build_plugin() -> Path:
     library = cache_folder("plugins") / f"count_instructions-{digest}.so"
     if library.is_file():
         return library
-    handle, aside = tempfile.mkstemp(prefix=library.stem, dir=library.parent)
-    os.close(handle)
-    try:
-        done = subprocess.run([gcc, *_FLAGS, "-o", aside, str(SOURCE)], capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(dir=run_folder()) as folder:
+        aside = Path(folder) / library.name
+        done = run_guarded([gcc, *_FLAGS, "-o", str(aside), str(SOURCE)])
         if done.returncode != 0:
             raise ToolchainError(f"{SOURCE.name}: gcc failed: {first_error(done.stderr)}")
-        Path(aside).replace(library)
-    finally:
-        Path(aside).unlink(missing_ok=True)
+        aside.replace(library)
     return library
 
 
 def first_error(output: str) -> str:
-    """Return the line of a compiler's output that says what is wrong."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    """Return the line of a compiler's or linker's output that says what is wrong."""
+    lines = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith("collect2:")]
     return next((line for line in lines if "error" in line), lines[-1] if lines else "no output")
 
 

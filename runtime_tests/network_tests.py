@@ -304,16 +304,19 @@ def _measure(report: Report, session: DeviceSession, image: NDArray[Any]) -> Non
 
 
 def _check_stack(report: Report, memory: MemoryUse) -> None:
-    """Compare the high-water mark with the worst case; a run deeper than that proves one of them wrong."""
-    worst, measured = memory.stack_bytes, memory.stack_measured_bytes
+    """Compare the high-water mark with the worst case, and both with the artifact's: no run may surprise anybody."""
+    worst, measured, limit = memory.stack_bytes, memory.stack_measured_bytes, memory.stack_limit_bytes
     report.values["stack_kind"] = None if worst is None else STACK_KIND
     if measured is None:
         report.add("stack", Status.SKIPPED, "neither bounded nor measured on boards that run Linux")
+        return
+    known = f"unknown ({memory.stack_unknown_because});" if worst is None else f"{worst:,} bytes,"
+    detail = f"worst case {known} high-water mark {measured:,} bytes"
+    if limit is not None and (worst is None or max(worst, measured) > limit):
+        report.add("stack", Status.FAILED, f"{detail}; the artifact's manifest says at most {limit:,} bytes")
     elif worst is None:
-        detail = f"worst case unknown ({memory.stack_unknown_because}); high-water mark {measured:,} bytes"
         report.add("stack", Status.SKIPPED, detail)
     else:
-        detail = f"worst case {worst:,} bytes, high-water mark {measured:,} bytes"
         report.add("stack", Status.PASSED if measured <= worst else Status.FAILED, detail)
 
 

@@ -92,6 +92,8 @@ class MemoryUse:
         The most that a run has used so far on the device: its high-water mark.
     stack_unknown_because : str or None
         Why there is no worst case.
+    stack_limit_bytes : int or None
+        What neither worst case nor high-water mark may pass: the worst case the artifact was published with.
     """
 
     ram_bytes: int | None
@@ -100,6 +102,7 @@ class MemoryUse:
     stack_bytes: int | None = None
     stack_measured_bytes: int | None = None
     stack_unknown_because: str | None = None
+    stack_limit_bytes: int | None = None
 
 
 class DeviceSession(ABC):

@@ -44,7 +44,7 @@ LEVELS = {
         {"network_tests", "open_session"},
         {"linux", "mcu"},
         {"instruction_counter", "report", "session"},
-        {"errors", "run_folder"},
+        {"errors", "guarded_process", "run_folder"},
     ),
 }
 LONGEST_FILE = 400

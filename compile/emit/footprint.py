@@ -85,13 +85,13 @@ class Footprint:
         }
 
 
-def measure_footprint(folder: Path, name: str, board: Board, *, streamed: bool = False) -> Footprint:
+def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streamed: bool = False) -> Footprint:
     """Build the sources of a network for its board, and look what came out.
 
     Parameters
     ----------
-    folder : Path
-        Where the sources are; nothing is left there.
+    files : sequence of Path
+        Sources and headers, all that is built; what else lies beside them is not seen.
     name : str
         The network's name as a C identifier.
     board : Board
@@ -109,12 +109,16 @@ def measure_footprint(folder: Path, name: str, board: Board, *, streamed: bool =
     if compiler is None:
         raise ToolchainError(f"not known without {board.cross_compiler}")
     # In that folder, which is made aside itself: a killed run leaves nothing elsewhere.
-    with tempfile.TemporaryDirectory(prefix=".footprint-", dir=folder) as aside_name:
+    with tempfile.TemporaryDirectory(prefix=".footprint-", dir=files[0].parent) as aside_name:
         aside = Path(aside_name).resolve()
+        sources = aside / "network"
+        sources.mkdir()
+        for file in files:
+            shutil.copy(file, sources)
         objects = []
-        for source in sorted(folder.resolve().glob("*.c")):
+        for source in sorted(sources.glob("*.c")):
             objects.append(f"network_{source.stem}.o")
-            flags = (*board.core_flags, *CODE_FLAGS, STACK_FLAG, "-I", str(source.parent))
+            flags = (*board.core_flags, *CODE_FLAGS, STACK_FLAG, "-I", str(sources))
             _run([compiler, *flags, "-c", str(source), "-o", objects[-1]], aside)
         if streamed:
             # The program's own; what it takes is not the network's.

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import signal
 import socket
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 from thumbnet.runtime_tests.errors import DeviceUnreachableError, EmulatorMissingError
+from thumbnet.runtime_tests.guarded_process import kill_guarded, start_guarded
 from thumbnet.runtime_tests.mcu.debug_port import DebugPort
 from thumbnet.runtime_tests.mcu.transport import SocketTransport
-
-#: Runs a command, and kills it when this process ends in whatever way: the pipe at standard input breaks then. The
-#: parent-death signal of Linux would do the same only as long as the thread that started QEMU lives. Nothing is left
-#: running either when the command ends by itself, so that its end of the serial line closes.
-_GUARD = (
-    'exec 3<&0; "$@" </dev/null 3<&- & child=$!; '
-    "(read -r _ <&3; kill -9 $child) 2>/dev/null & watcher=$!; wait $child; kill -9 $watcher 2>/dev/null"
-)
 
 
 def find_qemu() -> str:
@@ -66,17 +55,13 @@ class Emulator:
             *options,
         ]
         try:
-            self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARD, "sh", *command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                pass_fds=[theirs.fileno(), their_debug.fileno()],
-                start_new_session=True,  # Ctrl-C reaches this process alone, which then closes the session
+            self._process = start_guarded(
+                command, stderr=self._errors, pass_fds=[theirs.fileno(), their_debug.fileno()]
             )
         except BaseException:
             ours.close()
             our_debug.close()
+            self._errors.close()
             raise
         finally:
             theirs.close()
@@ -94,13 +79,5 @@ class Emulator:
         """End QEMU. May be called twice."""
         self.transport.close()
         self.debug_port.close()
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        kill_guarded(self._process)
         self._errors.close()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,17 +22,16 @@ from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.emit.footprint import CODE_FLAGS
 from thumbnet.compile.emit.stack_usage import STACK_FLAG, StackUsage, StackUse
 from thumbnet.compile.errors import ArtifactError, DoesNotFitError, ToolchainError
+from thumbnet.runtime_tests.guarded_process import run_guarded
 from thumbnet.runtime_tests.instruction_counter import first_error
-from thumbnet.runtime_tests.run_folder import cache_folder
+from thumbnet.runtime_tests.run_folder import cache_folder, run_folder
 from thumbnet.targets.board import Board
 
 FIRMWARE = Path(__file__).parent / "firmware"
 #: Sources that every board's firmware has; the board's port comes on top.
 COMMON_SOURCES = ("start.c", "rpc.c", "frame.c", "measure.c", "canary.c")
 STACK_BYTES = 16 << 10
-#: Watched on either side of the arena; a multiple of the arena's alignment.
-CANARY_BYTES = 256
-ARENA_SECTION = ".bss.thumbnet_arena"
+ARENA_SECTION = ".thumbnet_arena"
 #: What the firmware's functions call through pointers.
 POINTERS = {"frame_send": ("write_port",), "measured_call": ("{name}_run", "{name}_run_layer", "measured_nothing")}
 #: Golden vectors in the image: as many as fit in this, but at least one.
@@ -60,6 +59,8 @@ class FirmwareImage:
         What the firmware answers to identify; of the network's sources and golden vectors.
     image_bytes : int
         Of the whole image: network, firmware and golden vectors.
+    compiler : str
+        Which compiler built it, in its own words.
     run_stack, firmware_stack : StackUse
         Worst cases of one inference, and of everything the firmware does outside of fault handlers.
     """
@@ -68,6 +69,7 @@ class FirmwareImage:
     symbols: dict[str, int]
     model_hash: str
     image_bytes: int
+    compiler: str
     run_stack: StackUse
     firmware_stack: StackUse
 
@@ -85,7 +87,7 @@ class FirmwareImage:
 
 def hash_network(artifact: Artifact) -> str:
     """Return 16 hexadecimal digits of the network's sources and golden vectors; a firmware is known by them."""
-    files = {n: h for n, h in artifact.manifest["files"].items() if n.endswith((".c", ".h")) or n == "golden.npz"}
+    files = {name: artifact.manifest["files"][name] for name in (*_listed_sources(artifact), "golden.npz")}
     return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
 
 
@@ -104,7 +106,7 @@ def build_firmware(artifact: Artifact, board: Board, out: Path | None = None) ->
     Raises
     ------
     ArtifactError
-        The artifact is no C sources.
+        The artifact is no C sources, or they have changed since it was loaded.
     ToolchainError
         The cross compiler is missing or failed, or the board has no firmware port.
     DoesNotFitError
@@ -125,7 +127,9 @@ def build_firmware(artifact: Artifact, board: Board, out: Path | None = None) ->
         _build_aside(plan, folder, board, artifact)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / "firmware.elf", out)
+        aside = out.with_name(f".{out.name}-{os.getpid()}")
+        shutil.copyfile(folder / "firmware.elf", aside)
+        aside.replace(out)
     elf = folder / "firmware.elf"
     stack = StackUsage.of_program(
         elf,
@@ -138,6 +142,7 @@ def build_firmware(artifact: Artifact, board: Board, out: Path | None = None) ->
         symbols=_read_symbols(elf, compiler),
         model_hash=hash_network(artifact),
         image_bytes=_image_bytes(elf, compiler),
+        compiler=plan.compiler_version,
         run_stack=stack.worst_case(f"{artifact.name}_run"),
         firmware_stack=stack.worst_case("start"),
     )
@@ -148,8 +153,10 @@ def build_firmware(artifact: Artifact, board: Board, out: Path | None = None) ->
 @dataclass(frozen=True)
 class _Plan:
     compiler: str
+    compiler_version: str
     flags: tuple[str, ...]
-    sources: dict[str, Path]  # object's stem to source
+    firmware: dict[str, Path]  # object's stem to source
+    network: dict[str, bytes]  # name to contents: sources and headers, the listed ones alone
     linker_script: str
     golden: str
     digest: str
@@ -170,23 +177,36 @@ def _plan_build(artifact: Artifact, board: Board, compiler: str) -> _Plan:
         **{key: f"{value:#x}u" for key, value in board.peripherals.items()},
     }
     flags = (*board.core_flags, *COMPILE_FLAGS, *(f"-D{key}={value}" for key, value in definitions.items()))
-    sources = {f"firmware_{Path(file).stem}": FIRMWARE / file for file in (*COMMON_SOURCES, f"port_{board.firmware}.c")}
-    network = sorted(artifact.folder.glob("*.c"))
-    if not network:
-        raise ArtifactError(f"{artifact.folder}: no C sources there; compile the network again")
-    sources |= {f"network_{path.stem}": path for path in network}
+    firmware = {
+        f"firmware_{Path(name).stem}": FIRMWARE / name for name in (*COMMON_SOURCES, f"port_{board.firmware}.c")
+    }
+    network = {name: _read_listed(artifact, name) for name in _listed_sources(artifact)}
+    if not any(name.endswith(".c") for name in network):
+        raise ArtifactError(f"{artifact.folder}: lists no C sources; compile the network again")
     template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     script = template.from_string((FIRMWARE / "firmware.ld.j2").read_text()).render(
-        board=board, stack_bytes=STACK_BYTES, canary_bytes=CANARY_BYTES
+        board=board, stack_bytes=STACK_BYTES, arena_bytes=artifact.manifest["arena_bytes"]
     )
     golden = _golden_source(artifact)
-    headers = [*sorted(FIRMWARE.glob("*.h")), *sorted(artifact.folder.rglob("*.h"))]
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    version = _run([compiler, "--version"], FIRMWARE, "version")
     options = [*flags, *OPTIMIZATION.values(), *LINK_FLAGS]
     digest = hashlib.sha256("\0".join([*options, script, golden, version]).encode())
-    for path in [*sources.values(), *headers]:
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return _Plan(compiler, flags, sources, script, golden, digest.hexdigest()[:32])
+    contents = {path.name: path.read_bytes() for path in [*firmware.values(), *sorted(FIRMWARE.glob("*.h"))]}
+    for name, content in [*contents.items(), *network.items()]:
+        digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+    return _Plan(compiler, version.splitlines()[0], flags, firmware, network, script, golden, digest.hexdigest()[:32])
+
+
+def _listed_sources(artifact: Artifact) -> list[str]:
+    """Return the sources and headers that the manifest lists; others in the folder are not the network's."""
+    return sorted(name for name in artifact.manifest["files"] if name.endswith((".c", ".h")))
+
+
+def _read_listed(artifact: Artifact, name: str) -> bytes:
+    content = (artifact.folder / name).read_bytes()
+    if hashlib.sha256(content).hexdigest() != artifact.manifest["files"][name]:
+        raise ArtifactError(f"{artifact.folder / name}: changed since it was loaded; compile the network again")
+    return content
 
 
 def _golden_source(artifact: Artifact) -> str:
@@ -208,11 +228,15 @@ def _array(name: str, values: NDArray[Any]) -> str:
 
 
 def _build_aside(plan: _Plan, folder: Path, board: Board, artifact: Artifact) -> None:
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
-        aside = Path(name)
+    with tempfile.TemporaryDirectory(dir=run_folder()) as name:
+        aside = Path(name) / "build"
+        for file, content in plan.network.items():
+            path = aside / "network" / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         (aside / "golden.c").write_text(plan.golden)
         (aside / "firmware.ld").write_text(plan.linker_script)
-        include = ("-I", str(FIRMWARE), "-I", str(artifact.folder), "-I", str(artifact.folder / "include"))
+        include = ("-I", str(FIRMWARE), "-I", "network")
 
         def compile_one(item: tuple[str, Path]) -> None:
             stem, source = item
@@ -220,23 +244,22 @@ def _build_aside(plan: _Plan, folder: Path, board: Board, artifact: Artifact) ->
             flags = (*plan.flags, OPTIMIZATION[stem.split("_")[0]], *include, *maps)
             _run([plan.compiler, *flags, "-c", str(source), "-o", f"{stem}.o"], aside, source.name)
 
-        sources = {**plan.sources, "golden": aside / "golden.c"}
+        sources = [Path("network", file) for file in plan.network if file.endswith(".c")]
+        objects = {**plan.firmware, **{f"network_{path.stem}": path for path in sources}, "golden": Path("golden.c")}
         with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
-            list(pool.map(compile_one, sources.items()))
-        objects = [f"{stem}.o" for stem in sorted(sources)]
-        command = [plan.compiler, *board.core_flags, *LINK_FLAGS, "-Tfirmware.ld", *objects, "-o", "firmware.elf"]
+            list(pool.map(compile_one, objects.items()))
+        files = [f"{stem}.o" for stem in sorted(objects)]
+        command = [plan.compiler, *board.core_flags, *LINK_FLAGS, "-Tfirmware.ld", *files, "-o", "firmware.elf"]
         try:
             _run(command, aside, "link")
         except ToolchainError as error:
             raise _explain_overflow(str(error.__cause__ or error), board, artifact) or error from None
-        for stem in sources:
-            (aside / f"{stem}.o").unlink()
-        if not folder.exists():  # another process may have built the same meanwhile
-            try:
-                shutil.copytree(aside, aside.with_name(aside.name + "-done"))
-                aside.with_name(aside.name + "-done").rename(folder)
-            except OSError:
-                shutil.rmtree(aside.with_name(aside.name + "-done"), ignore_errors=True)
+        for file in files:
+            (aside / file).unlink()
+        if not (folder / "firmware.elf").is_file():
+            shutil.rmtree(folder, ignore_errors=True)  # a damaged cache
+        with contextlib.suppress(OSError):  # another process may have built the same meanwhile
+            aside.rename(folder)
 
 
 def _explain_overflow(output: str, board: Board, artifact: Artifact) -> DoesNotFitError | None:
@@ -271,7 +294,7 @@ def _find_tool(name: str) -> str:
 
 
 def _run(command: Sequence[str], folder: Path, what: str) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = run_guarded(command, folder)
     if done.returncode != 0:
         raise ToolchainError(f"{what}: {Path(command[0]).name} failed: {first_error(done.stderr)}") from ToolchainError(
             done.stderr

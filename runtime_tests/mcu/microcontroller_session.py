@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,14 +21,15 @@ from thumbnet.runtime_tests.errors import (
     ArenaOverrunError,
     DeviceFaultError,
     DeviceUnreachableError,
-    ProtocolError,
     SessionError,
 )
-from thumbnet.runtime_tests.instruction_counter import InstructionCounter
+from thumbnet.runtime_tests.mcu.board_timer import BoardTimer
+from thumbnet.runtime_tests.mcu.counted_calls import CountedCalls
 from thumbnet.runtime_tests.mcu.debug_port import DebugPort
 from thumbnet.runtime_tests.mcu.emulator import Emulator, find_qemu
 from thumbnet.runtime_tests.mcu.firmware_build import FirmwareImage, build_firmware
-from thumbnet.runtime_tests.mcu.protocol import Identity, ProtocolClient, SelfTest
+from thumbnet.runtime_tests.mcu.identity_check import check_identity
+from thumbnet.runtime_tests.mcu.protocol import Identity, ProtocolClient, Run, SelfTest
 from thumbnet.runtime_tests.mcu.serial_transport import SerialTransport
 from thumbnet.runtime_tests.mcu.transport import Transport
 from thumbnet.runtime_tests.session import DeviceSession, LayerCost, Measurement, MeasurementKind, MemoryUse
@@ -35,8 +37,13 @@ from thumbnet.targets.device import Device
 
 Result = TypeVar("Result")
 
-#: With -icount shift=0 QEMU's clock advances by one nanosecond an instruction.
-_ICOUNT_HZ = 1_000_000_000
+#: By how much the stack of an inference may pass the manifest's where another compiler built the firmware; built by the
+#: same one, it may not.
+OTHER_COMPILER_STACK_BYTES = 128
+#: Empty calls whose shortest is the overhead of the board's timer.
+CALIBRATIONS = 5
+#: Bits on the line of the longest request and its reply: some 1050 bytes each, ten bits a byte.
+_LONGEST_CALL_BITS = 2 * 1050 * 10
 
 
 class MicrocontrollerSession(DeviceSession):
@@ -78,10 +85,10 @@ class MicrocontrollerSession(DeviceSession):
         self._wrap = wrap_transport or (lambda transport: transport)
         self._artifact: Artifact | None = None
         self._emulator: Emulator | None = None
-        self._counter: InstructionCounter | None = None
+        self._counter: CountedCalls | None = None
         self._transport: Transport | None = None
         self._client: ProtocolClient | None = None
-        self._overhead = 0
+        self._timer: BoardTimer | None = None
         self._stack_bytes: int | None = None
 
     # ------------------------------------------------------------------ loading
@@ -109,10 +116,13 @@ class MicrocontrollerSession(DeviceSession):
             transport = self._start_emulator(self.image) if self.device.kind == "emulated" else self._open_port()
             self._transport = self._wrap(transport)
             self._transport.open()
-            self._client = ProtocolClient(self._transport, run_timeout_s=self._run_timeout_s)
+            on_the_line_s = _LONGEST_CALL_BITS / self.device.baud if self.device.kind == "serial" else 0.0
+            self._client = ProtocolClient(
+                self._transport, run_timeout_s=self._run_timeout_s, resend_s=0.25 + on_the_line_s
+            )
             self.identity = self._identify(self.image)
-            self._check_identity(self.identity, self.image)
-            self._calibrate()
+            check_identity(self.device, self.identity, artifact, self.image)
+            self._calibrate(self.identity)
         except BaseException:
             self.close()
             raise
@@ -127,8 +137,7 @@ class MicrocontrollerSession(DeviceSession):
         options = ["-icount", "shift=0,sleep=off"]
         if self.inexact_because is None:
             try:
-                marks = (image.symbols["measure_begin"], image.symbols["measure_end"])
-                self._counter = InstructionCounter(marks)
+                self._counter = CountedCalls(image.symbols)
                 options = self._counter.qemu_options
             except ToolchainError as error:
                 self.inexact_because = str(error)
@@ -137,55 +146,50 @@ class MicrocontrollerSession(DeviceSession):
 
     def _identify(self, image: FirmwareImage) -> Identity:
         try:
-            return self._ask(lambda client: client.identify())
+            return self._ask(lambda client: client.open())
         except DeviceUnreachableError as error:
             if self.device.kind == "serial":
                 raise DeviceUnreachableError(f"{error} Flash {image.elf} if not, and reset the board") from error
             raise
 
-    def _check_identity(self, identity: Identity, image: FirmwareImage) -> None:
-        board = self.device.board.name
-        if identity.board == board and identity.model_hash == image.model_hash:
-            return
-        raise ProtocolError(
-            f"{self.device.name} runs {identity.model} {identity.model_hash} for {identity.board}, wanted "
-            f"{self._loaded.name} {image.model_hash} for {board}; flash {image.elf}"
-        )
-
-    def _calibrate(self) -> None:
+    def _calibrate(self, identity: Identity) -> None:
         """Measure a call of one instruction: what it costs beyond that is the measurement's own."""
-        if self._counter is None:
-            self._overhead = self._ask(lambda client: client.calibrate())
-        else:
-            self._counter.clear_marks()
+        counter = self._counter
+        if counter is not None:
+            counter.clear()
             self._ask(lambda client: client.calibrate())
-            self._overhead = 0
-            (spent,) = self._counted()
-            self._overhead = spent - 1
+            self._ask(lambda _: counter.calibrate())
+            return
+        kind: MeasurementKind = "cycles" if identity.tick_kind == "cycles" else "seconds on the board"
+        if self.device.kind == "emulated":
+            kind = "instructions"
+        # The first calls may be slow: caches, or an emulator's translation.
+        overhead = min(self._ask(lambda client: client.calibrate()) for _ in range(CALIBRATIONS))
+        self._timer = BoardTimer(kind, identity.tick_hz, overhead)
 
     # ------------------------------------------------------------------ the session
 
     def run(self, image: NDArray[Any]) -> NDArray[Any]:
         """See `DeviceSession.run`."""
-        self._run_once(image)
-        return self._read_output()
+        run, _ = self._run_once(image)
+        output = self._loaded.manifest["output"]
+        data = self._ask(lambda client: client.read_output(run))
+        return np.frombuffer(data, np.dtype(output["dtype"])).reshape(output["shape"])
 
     def run_layers(self, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """See `DeviceSession.run_layers`."""
         self._write(image)
         outputs = {}
         for index, layer in enumerate(self._loaded.manifest["layers"]):
-            size, address = self._ask(partial(ProtocolClient.run_layer, layer=index))
             layout = _layout_of(layer)
-            if size != layout.size:
-                raise ProtocolError(f"layer {layer['name']}: {size} bytes on the board, {layout.size} in the manifest")
-            data = self._ask(partial(self._read_layer, index=index, size=size, address=address))
+            run = self._ask(partial(ProtocolClient.run_layer, layer=index, output_bytes=layout.size))
+            data = self._ask(partial(self._read_layer, run=run))
             outputs[layer["name"]] = layout.unpack(data).reshape(layer["shape"])
         return outputs
 
     def measure(self, image: NDArray[Any], repeat: int) -> Measurement:
         """See `DeviceSession.measure`."""
-        samples = tuple(self._run_once(image) for _ in range(repeat))
+        samples = tuple(self._cost(*self._run_once(image)) for _ in range(repeat))
         return Measurement(self._kind, samples, self._error)
 
     def profile(self, image: NDArray[Any]) -> list[LayerCost]:
@@ -193,11 +197,14 @@ class MicrocontrollerSession(DeviceSession):
         layers = self._loaded.manifest["layers"]
         self._write(image)
         if self._counter is not None:
-            self._counter.clear_marks()
-        ticks = self._ask(lambda client: client.profile(len(layers)))
-        costs = [float(n) for n in self._counted()] if self._counter is not None else [self._convert(t) for t in ticks]
-        if len(costs) != len(layers):
-            raise ProtocolError(f"{self.device.name} ran {len(costs)} layers, the manifest has {len(layers)}")
+            self._counter.clear()
+        started = time.monotonic()
+        ticks = self._ask(lambda client: client.profile())
+        call_s, timer = time.monotonic() - started, self._timer
+        if timer is None:
+            costs = self._counted(len(layers))
+        else:
+            costs = self._ask(lambda _: timer.convert_layers(ticks, call_s))
         return [
             LayerCost(layer["name"], self._kind, cost, self._error) for layer, cost in zip(layers, costs, strict=True)
         ]
@@ -223,6 +230,7 @@ class MicrocontrollerSession(DeviceSession):
             stack_bytes=worst.bytes,
             stack_measured_bytes=measured,
             stack_unknown_because=worst.unknown_because,
+            stack_limit_bytes=self._stack_limit(image),
         )
 
     def self_test(self) -> SelfTest:
@@ -242,6 +250,7 @@ class MicrocontrollerSession(DeviceSession):
         if self._counter is not None:
             self._counter.close()
             self._counter = None
+        self._timer = None
 
     # ------------------------------------------------------------------ parts
 
@@ -269,24 +278,22 @@ class MicrocontrollerSession(DeviceSession):
 
     @property
     def _kind(self) -> MeasurementKind:
-        if self.device.kind == "emulated":
-            return "instructions"
-        return "cycles" if self._identified.tick_kind == "cycles" else "seconds on the board"
+        return "instructions" if self._timer is None else self._timer.kind
 
     @property
     def _error(self) -> float:
-        if self._counter is not None:
-            return 0.0
-        return self._scale * 2  # either end of the interval may be off by a tick, and so may the calibration
+        return 0.0 if self._timer is None else self._timer.error
 
-    @property
-    def _scale(self) -> float:
-        """Unit of the measurement in a tick."""
-        hz = self._identified.tick_hz
-        return {"instructions": _ICOUNT_HZ / hz, "cycles": 1.0, "seconds on the board": 1 / hz}[self._kind]
+    def _cost(self, run: Run, call_s: float) -> float:
+        timer = self._timer
+        return self._counted(1)[0] if timer is None else self._ask(lambda _: timer.convert(run.ticks, call_s))
 
-    def _convert(self, ticks: int) -> float:
-        return max(0, ticks - self._overhead) * self._scale
+    def _stack_limit(self, image: FirmwareImage) -> int | None:
+        footprint = self._loaded.manifest.get("footprint", {})
+        published: int | None = footprint.get("stack_bytes")
+        if published is None or footprint.get("compiler") == image.compiler:
+            return published
+        return published + OTHER_COMPILER_STACK_BYTES
 
     def _ask(self, question: Callable[[ProtocolClient], Result]) -> Result:
         if self._client is None:
@@ -310,13 +317,13 @@ class MicrocontrollerSession(DeviceSession):
                 f"not {list(image.shape)} of {image.dtype}"
             )
         data = np.ascontiguousarray(image).tobytes()
-        identity, memory = self._identified, self._memory
+        memory, address = self._memory, self._identified.input_address
 
         def write(client: ProtocolClient) -> None:
             if memory is None:
-                client.write_input(data, identity.chunk)
+                client.write_input(data)
             else:
-                memory.write_memory(identity.input_address, data)
+                memory.write_memory(address, data)
                 client.confirm_input(data)
 
         self._ask(write)
@@ -334,37 +341,30 @@ class MicrocontrollerSession(DeviceSession):
             stage=error.stage,
         )
 
-    def _run_once(self, image: NDArray[Any]) -> float:
+    def _run_once(self, image: NDArray[Any]) -> tuple[Run, float]:
+        """Run one inference; return it, and how many seconds the call took here."""
         self._write(image)
         if self._counter is not None:
-            self._counter.clear_marks()
+            self._counter.clear()
+        started = time.monotonic()
         try:
-            ticks, stack = self._ask(lambda client: client.run())
+            run = self._ask(lambda client: client.run())
         except ArenaOverrunError:
             self.run_layers(image)  # tells after which stage it was, unless that hides it
             raise
-        self._stack_bytes = max(stack, self._stack_bytes or 0)
-        if self._counter is None:
-            return self._convert(ticks)
-        (spent,) = self._counted()
-        return float(spent)
+        self._stack_bytes = max(run.stack_bytes, self._stack_bytes or 0)
+        return run, time.monotonic() - started
 
-    def _read_layer(self, client: ProtocolClient, index: int, size: int, address: int) -> bytes:
-        if self._memory is not None:
-            return self._memory.read_memory(address, size)
-        return client.read_layer(index, size, self._identified.chunk)
+    def _read_layer(self, client: ProtocolClient, run: Run) -> bytes:
+        if self._memory is None:
+            return client.read_output(run)
+        return run.check_output(self._memory.read_memory(run.output_address, run.output_bytes))
 
-    def _read_output(self) -> NDArray[Any]:
-        output = self._loaded.manifest["output"]
-        size = self._identified.output_bytes
-        data = self._ask(lambda client: client.read_output(size, self._identified.chunk))
-        return np.frombuffer(data, np.dtype(output["dtype"])).reshape(output["shape"])
-
-    def _counted(self) -> list[int]:
-        """Return the instructions of each measured call since the marks were cleared."""
-        assert self._counter is not None
-        counts = [count for _, count in self._counter.read_marks()]
-        return [end - begin - self._overhead for begin, end in zip(counts[::2], counts[1::2], strict=True)]
+    def _counted(self, calls: int) -> list[float]:
+        """Return the instructions of each measured call since the counter was cleared."""
+        counter = self._counter
+        assert counter is not None
+        return [float(count) for count in self._ask(lambda _: counter.read(calls))]
 
 
 def _layout_of(layer: Mapping[str, Any]) -> Layout:

@@ -1,70 +1,30 @@
-"""The calls to a microcontroller's firmware, over any `Transport`. The other end is rpc.c, the numbers are rpc.h's."""
+"""The calls to a microcontroller's firmware and what they return, checked. The other end is rpc.c."""
 
 from __future__ import annotations
 
 import struct
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Literal
+from typing import Literal, NoReturn
 
-from thumbnet.runtime_tests.errors import ArenaOverrunError, DeviceFaultError, DeviceUnreachableError, ProtocolError
-from thumbnet.runtime_tests.mcu.framing import END, FrameDamagedError, FrameReader, decode_frame, encode_frame
-from thumbnet.runtime_tests.mcu.transport import Transport, TransportTimeoutError
+from thumbnet.runtime_tests.errors import ArenaOverrunError, DeviceFaultError, ProtocolError
+from thumbnet.runtime_tests.mcu.exchange import Command, Exchange, Reply
+from thumbnet.runtime_tests.mcu.framing import LONGEST_FRAME
+from thumbnet.runtime_tests.mcu.transport import Transport
 
-VERSION = 2
 #: What the firmware says instead of an index for "none".
 NONE = 0xFFFF_FFFF
 
-
-class Command(IntEnum):
-    """What the firmware can be asked; rpc.h lists arguments and results."""
-
-    IDENTIFY = 1
-    WRITE_INPUT = 2
-    RUN = 3
-    READ_OUTPUT = 4
-    RUN_LAYER = 5
-    READ_LAYER = 6
-    PROFILE = 7
-    SELF_TEST = 8
-    CALIBRATE = 9
-    INPUT_PLACED = 10
-
-
-class Reply(IntEnum):
-    """How the firmware answers."""
-
-    OK = 0
-    DAMAGED = 1
-    UNKNOWN = 2
-    BAD_LENGTH = 3
-    BAD_RANGE = 4
-    NO_INPUT = 5
-    FAULT = 6
-    ACCEPTED = 7
-    BAD_CRC = 8
-    ARENA_OVERRUN = 9
-
-
-#: Calls that run the network: the firmware says ACCEPTED first, so that a long run is told from a lost request.
-LONG_CALLS = {Command.RUN, Command.RUN_LAYER, Command.PROFILE, Command.SELF_TEST}
-
-_REASONS = {
-    Reply.UNKNOWN: "the firmware doesn't know that call",
-    Reply.BAD_LENGTH: "the firmware expects other arguments",
-    Reply.BAD_RANGE: "outside the network's input, output or layers",
-    Reply.BAD_CRC: "the input in memory is not the one sent",
-    Reply.NO_INPUT: "an inference needs its input written first",
-}
+_SIZES = struct.Struct("<8IBI")
+_RUN = struct.Struct("<5I")
 
 
 @dataclass(frozen=True)
 class Identity:
     """What a firmware says of itself: sizes in bytes, ticks in hertz."""
 
-    version: int
     chunk: int
     input_bytes: int
     output_bytes: int
@@ -81,6 +41,38 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Run:
+    """What the firmware says of a run of the network, and of the output that it left.
+
+    Parameters
+    ----------
+    sequence : int
+        By which its output is read, until the network or its input is touched again.
+    ticks : int
+        Of the board's timer.
+    stack_bytes : int
+        Stack used.
+    output_bytes, output_address, output_crc : int
+        Size, place on the board, and CRC-32 of the output.
+    """
+
+    sequence: int
+    ticks: int
+    stack_bytes: int
+    output_bytes: int
+    output_address: int
+    output_crc: int
+
+    def check_output(self, data: bytes) -> bytes:
+        """Return the output that was read; `DeviceFaultError` where it isn't what the run left."""
+        if zlib.crc32(data) != self.output_crc:
+            raise DeviceFaultError(
+                f"the output read has CRC {zlib.crc32(data):08x}, the run left {self.output_crc:08x}; run it again"
+            )
+        return data
+
+
+@dataclass(frozen=True)
 class SelfTest:
     """Result of the self-test; `mismatch` is the index of the first wrong golden vector, None where all are right."""
 
@@ -92,197 +84,135 @@ class SelfTest:
 class ProtocolClient:
     """One microcontroller at the other end of an open transport.
 
+    All methods end at the deadline of each call they make, and raise what `Exchange.call` does; further
+    `ArenaOverrunError` where the network wrote outside its arena, `DeviceFaultError` where the core faulted, and
+    `ProtocolError` where a reply's length or fields make no sense.
+
     Parameters
     ----------
     transport : Transport
         Open line.
-    reply_timeout_s : float
-        How long a short call may take.
-    run_timeout_s : float
-        How long a call that runs the network may take.
-    attempts : int
-        How often a request is sent in all when it or its reply is lost or damaged. A repeated request is not executed
-        twice: the firmware knows it by its sequence number.
+    reply_timeout_s, run_timeout_s, resend_s, clock
+        See `Exchange`.
     """
 
     def __init__(
-        self, transport: Transport, reply_timeout_s: float = 3.0, run_timeout_s: float = 300.0, attempts: int = 4
+        self,
+        transport: Transport,
+        reply_timeout_s: float = 10.0,
+        run_timeout_s: float = 300.0,
+        resend_s: float = 0.5,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._transport = transport
-        self._reply_timeout_s = reply_timeout_s
-        self._run_timeout_s = run_timeout_s
-        self._attempts = attempts
-        # The firmware may remember the last request of an earlier client.
-        self._sequence = time.monotonic_ns() & 0xFF
-        self._frames = FrameReader()
-        self._arrived: list[bytes] = []
+        self._exchange = Exchange(transport, reply_timeout_s, run_timeout_s, resend_s, clock)
+        self._identity: Identity | None = None
 
-    def identify(self) -> Identity:
-        """Ask the firmware what it is.
+    @property
+    def identity(self) -> Identity:
+        """What the firmware said when the session was opened."""
+        if self._identity is None:
+            raise ProtocolError("no session is open on the board; open one first")
+        return self._identity
 
-        Raises
-        ------
-        ProtocolError
-            It speaks another version.
-        """
-        data = self.call(Command.IDENTIFY)
-        try:
-            (version,) = struct.unpack_from("<I", data)
-            if version != VERSION:
-                raise ProtocolError(
-                    f"the firmware speaks protocol version {version}, thumbnet {VERSION}; flash it again"
-                )
-            chunk, inputs, outputs, arena, layers, golden, stack, hz, kind, at = struct.unpack_from("<8IBI", data, 4)
-            model, rest = _take_string(data[4 + struct.calcsize("<8IBI") :])
-            model_hash, rest = _take_string(rest)
-            board, _ = _take_string(rest)
-        except (struct.error, IndexError, UnicodeDecodeError) as error:
-            raise ProtocolError(
-                f"the firmware's identity of {len(data)} bytes makes no sense; flash it again"
-            ) from error
-        tick_kind: Literal["timer", "cycles"] = "cycles" if kind else "timer"
-        return Identity(
-            version, chunk, inputs, outputs, arena, layers, golden, stack, hz, tick_kind, at, model, model_hash, board
-        )
+    def open(self) -> Identity:
+        """Open a session, which ends the one before; nothing written or computed in that can be read any more."""
+        self._identity = _read_identity(self._call(Command.OPEN))
+        return self._identity
 
-    def write_input(self, data: bytes, chunk: int) -> None:
-        """Write the network's input in pieces of at most `chunk` bytes."""
+    def write_input(self, data: bytes) -> None:
+        """Write the network's input."""
+        chunk = self.identity.chunk
         for offset in range(0, len(data), chunk):
-            self.call(Command.WRITE_INPUT, struct.pack("<I", offset) + data[offset : offset + chunk])
+            self._call(Command.WRITE_INPUT, struct.pack("<I", offset) + data[offset : offset + chunk], expected=0)
 
     def confirm_input(self, data: bytes) -> None:
         """Say that the network's input has been put into memory at `Identity.input_address`; the firmware checks it."""
-        self.call(Command.INPUT_PLACED, struct.pack("<I", zlib.crc32(data)))
+        self._call(Command.INPUT_PLACED, struct.pack("<I", zlib.crc32(data)), expected=0)
 
-    def run(self) -> tuple[int, int]:
-        """Run one inference; return its ticks and its stack use in bytes."""
-        ticks, stack = struct.unpack("<2I", self.call(Command.RUN))
-        return ticks, stack
+    def run(self) -> Run:
+        """Run one inference."""
+        return self._run(Command.RUN, b"", self.identity.output_bytes)
 
-    def run_layer(self, layer: int) -> tuple[int, int]:
-        """Run one layer, after the one before it; return its output's size in bytes and address."""
-        _, _, size, address = struct.unpack("<4I", self.call(Command.RUN_LAYER, struct.pack("<I", layer)))
-        return size, address
+    def run_layer(self, layer: int, output_bytes: int) -> Run:
+        """Run one layer, whose output has `output_bytes`, after the one before it."""
+        return self._run(Command.RUN_LAYER, struct.pack("<I", layer), output_bytes)
 
-    def read_output(self, size: int, chunk: int) -> bytes:
-        """Read the network's output of `size` bytes."""
-        return self._read(Command.READ_OUTPUT, b"", size, chunk)
+    def read_output(self, run: Run) -> bytes:
+        """Read the output of the last run."""
+        data = b""
+        while len(data) < run.output_bytes:
+            size = min(self.identity.chunk, run.output_bytes - len(data))
+            arguments = struct.pack("<3I", run.sequence, len(data), size)
+            data += self._call(Command.READ_OUTPUT, arguments, expected=size)
+        return run.check_output(data)
 
-    def read_layer(self, layer: int, size: int, chunk: int) -> bytes:
-        """Read the output of `size` bytes of the layer that ran last."""
-        return self._read(Command.READ_LAYER, struct.pack("<I", layer), size, chunk)
-
-    def profile(self, layer_count: int) -> list[int]:
+    def profile(self) -> list[int]:
         """Run all layers one by one; return the ticks of each."""
-        ticks: list[int] = []
-        while len(ticks) < layer_count:
-            data = self.call(Command.PROFILE, struct.pack("<I", len(ticks)))
-            if not data:
-                raise ProtocolError(f"the firmware has {len(ticks)} layers, the artifact {layer_count}; flash it again")
-            ticks += struct.unpack(f"<{len(data) // 4}I", data)
-        return ticks
+        count = self.identity.layer_count
+        run = self._run(Command.PROFILE, b"", 4 * count)
+        return list(struct.unpack(f"<{count}I", self.read_output(run)))
 
     def self_test(self) -> SelfTest:
         """Let the firmware check itself against the golden vectors in its image."""
-        vectors, mismatch, index = struct.unpack("<3I", self.call(Command.SELF_TEST))
-        return SelfTest(vectors, None, None) if mismatch == NONE else SelfTest(vectors, mismatch, index)
+        vectors, mismatch, index = struct.unpack("<3I", self._call(Command.SELF_TEST, expected=12))
+        right = mismatch == NONE
+        if vectors != self.identity.golden_count or not (right or mismatch < vectors):
+            _refuse(Command.SELF_TEST, f"vector {mismatch} of {vectors}, expected {self.identity.golden_count} vectors")
+        if not right and index >= self.identity.output_bytes:
+            _refuse(Command.SELF_TEST, f"byte {index} of an output of {self.identity.output_bytes} bytes")
+        return SelfTest(vectors, None, None) if right else SelfTest(vectors, mismatch, index)
 
     def calibrate(self) -> int:
         """Measure a call that does nothing; return its ticks."""
-        (ticks,) = struct.unpack("<I", self.call(Command.CALIBRATE))
+        (ticks,) = struct.unpack("<I", self._call(Command.CALIBRATE, expected=4))
         return int(ticks)
 
-    def call(self, command: Command, arguments: bytes = b"") -> bytes:
-        """Make one call and return its results.
+    def _run(self, command: Command, arguments: bytes, output_bytes: int) -> Run:
+        results = self._call(command, arguments, expected=_RUN.size)
+        run = Run(self._exchange.sequence, *_RUN.unpack(results))
+        if run.output_bytes != output_bytes:
+            _refuse(command, f"an output of {run.output_bytes} bytes, expected {output_bytes}")
+        if run.stack_bytes > self.identity.stack_bytes:
+            _refuse(command, f"{run.stack_bytes} bytes of stack used, the firmware has {self.identity.stack_bytes}")
+        return run
 
-        Raises
-        ------
-        DeviceUnreachableError
-            No answer to any attempt.
-        ArenaOverrunError
-            The network wrote outside its arena.
-        DeviceFaultError
-            The firmware refused the call, its core faulted, or a run did not end in time.
-        ProtocolError
-            Frames were damaged on every attempt.
-        """
-        self._sequence = (self._sequence + 1) & 0xFF
-        frame = END + encode_frame(bytes([self._sequence, command]) + arguments)
-        damaged = 0
-        for _ in range(self._attempts):
-            self._transport.write(frame)
-            try:
-                return self._await_reply(command)
-            except FrameDamagedError:
-                damaged += 1
-            except TransportTimeoutError:
-                continue
-        if damaged:
-            raise ProtocolError(
-                f"{command.name}: damaged {damaged} times of {self._attempts}; check the cable and baud"
-            )
-        total = self._attempts * self._reply_timeout_s
-        raise DeviceUnreachableError(f"the board did not answer {command.name} in {total:g} s; is the firmware on it?")
-
-    def _await_reply(self, command: Command) -> bytes:
-        deadline = time.monotonic() + self._reply_timeout_s
-        accepted = False
-        while True:
-            try:
-                payload = self._next_payload(deadline)
-            except TransportTimeoutError:
-                if not accepted:
-                    raise
-                raise DeviceFaultError(
-                    f"{command.name} began but did not end in {self._run_timeout_s:g} s; the firmware hangs"
-                ) from None
-            if len(payload) < 3:
-                raise FrameDamagedError(f"a reply of {len(payload)} bytes")
-            sequence, _, status = payload[:3]
-            if status == Reply.DAMAGED:
-                raise FrameDamagedError("the request arrived damaged")
-            if status == Reply.FAULT:
-                raise DeviceFaultError(_describe_fault(payload[3:]))
-            if sequence != self._sequence:
-                continue  # the late reply to an attempt before
-            if status == Reply.ACCEPTED:
-                accepted = True
-                deadline = time.monotonic() + self._run_timeout_s
-                continue
-            if status == Reply.ARENA_OVERRUN:
-                raise _arena_overrun(payload[3:])
-            if status != Reply.OK:
-                reason = _REASONS.get(Reply(status), f"status {status}") if status in set(Reply) else f"status {status}"
-                raise DeviceFaultError(f"{command.name} failed on the board: {reason}")
-            return payload[3:]
-
-    def _next_payload(self, deadline: float) -> bytes:
-        while not self._arrived:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TransportTimeoutError("no whole frame arrived in time")
-            self._arrived += self._frames.take(self._transport.read(4096, left))
-        return decode_frame(self._arrived.pop(0))
-
-    def _read(self, command: Command, prefix: bytes, size: int, chunk: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            part = self.call(command, prefix + struct.pack("<2I", len(data), min(chunk, size - len(data))))
-            if not part:
-                raise ProtocolError(f"{command.name}: {len(data)} of {size} bytes, then none")
-            data += part
-        return data
+    def _call(self, command: Command, arguments: bytes = b"", expected: int | None = None) -> bytes:
+        """Make one call; return its results, as many bytes as expected."""
+        status, results = self._exchange.call(command, arguments)
+        if status is Reply.FAULT:
+            raise DeviceFaultError(_describe_fault(command, results))
+        if status is Reply.ARENA_OVERRUN:
+            raise _arena_overrun(command, results, self.identity.layer_count)
+        if expected is not None and len(results) != expected:
+            _refuse(command, f"{len(results)} bytes of results, expected {expected}")
+        return results
 
 
-def _take_string(data: bytes) -> tuple[str, bytes]:
-    length = data[0]
-    return data[1 : 1 + length].decode(), data[1 + length :]
+def _refuse(command: Command, what: str) -> NoReturn:
+    raise ProtocolError(f"{command.name}: the firmware replied {what}; flash it again")
 
 
-def _arena_overrun(data: bytes) -> DeviceFaultError:
+def _read_identity(data: bytes) -> Identity:
+    names: list[str] = []
+    rest = data[_SIZES.size :]
+    while rest and len(rest) > rest[0]:
+        names.append(rest[1 : 1 + rest[0]].decode("ascii", errors="replace"))
+        rest = rest[1 + rest[0] :]
+    if len(names) != 3 or rest or not all(name and name.isprintable() for name in names):
+        _refuse(Command.OPEN, f"an identity of {len(data)} bytes that makes no sense")
+    chunk, inputs, outputs, arena, layers, golden, stack, hz, kind, address = _SIZES.unpack_from(data)
+    if not all((chunk, inputs, outputs, arena, layers, stack, hz)) or chunk > LONGEST_FRAME or kind > 1:
+        _refuse(Command.OPEN, f"sizes, layers, ticks a second or a kind of ticks ({kind}) that can't be")
+    tick_kind: Literal["timer", "cycles"] = "cycles" if kind else "timer"
+    return Identity(chunk, inputs, outputs, arena, layers, golden, stack, hz, tick_kind, address, *names)
+
+
+def _arena_overrun(command: Command, data: bytes, layer_count: int) -> ArenaOverrunError:
     if len(data) != 12:
-        return DeviceFaultError("the network wrote outside its arena")
+        _refuse(command, f"a write outside the arena in {len(data)} bytes, expected 12")
     behind, reach, stage = struct.unpack("<3I", data)
+    if behind > 1 or reach == 0 or not (stage == NONE or stage < layer_count):
+        _refuse(command, f"a write outside the arena of {reach} bytes on side {behind} after stage {stage}")
     side = "behind the end" if behind else "before the start"
     seen = "the whole inference" if stage == NONE else f"stage {stage}"
     return ArenaOverrunError(
@@ -293,9 +223,9 @@ def _arena_overrun(data: bytes) -> DeviceFaultError:
     )
 
 
-def _describe_fault(data: bytes) -> str:
+def _describe_fault(command: Command, data: bytes) -> str:
     if len(data) != 16:
-        return "the core faulted"
+        _refuse(command, f"a fault in {len(data)} bytes, expected 16")
     cfsr, hfsr, address, pc = struct.unpack("<4I", data)
     kinds = [
         (0xFF, "memory protection fault"),

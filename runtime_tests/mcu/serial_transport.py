@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import termios
+
 import serial
 
 from thumbnet.runtime_tests.errors import DeviceUnreachableError
 from thumbnet.runtime_tests.mcu.transport import Transport, TransportTimeoutError
+
+#: What pyserial raises of a port that is not, or no longer, there.
+BROKEN = (serial.SerialException, OSError, termios.error)
 
 
 class SerialTransport(Transport):
@@ -19,9 +24,6 @@ class SerialTransport(Transport):
         Symbols a second.
     """
 
-    #: Seconds after which a port that takes no bytes is held to be gone.
-    WRITE_TIMEOUT_S = 10.0
-
     def __init__(self, port: str, baud: int) -> None:
         self._port = port
         self._baud = baud
@@ -30,11 +32,9 @@ class SerialTransport(Transport):
     def open(self) -> None:
         """See `Transport.open`."""
         try:
-            self._serial = serial.Serial(
-                self._port, self._baud, timeout=0, write_timeout=self.WRITE_TIMEOUT_S, exclusive=True
-            )
+            self._serial = serial.Serial(self._port, self._baud, timeout=0, write_timeout=0, exclusive=True)
             self._serial.reset_input_buffer()
-        except (serial.SerialException, OSError, ValueError) as error:
+        except (*BROKEN, ValueError) as error:
             raise DeviceUnreachableError(
                 f"{self._port}: can't be opened ({error}); is the board plugged in?"
             ) from error
@@ -53,17 +53,21 @@ class SerialTransport(Transport):
             data: bytes = port.read(1)
             if data:
                 data += port.read(min(n - 1, port.in_waiting))
-        except (serial.SerialException, OSError) as error:
+        except BROKEN as error:
             raise DeviceUnreachableError(f"{self._port}: the line broke ({error})") from error
         if not data:
             raise TransportTimeoutError(f"{self._port}: nothing arrived in {timeout_s:g} s")
         return data
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, timeout_s: float) -> None:
         """See `Transport.write`."""
+        port = self._opened()
         try:
-            self._opened().write(data)
-        except (serial.SerialException, OSError) as error:
+            port.write_timeout = timeout_s
+            port.write(data)
+        except serial.SerialTimeoutException as error:
+            raise TransportTimeoutError(f"{self._port}: takes no bytes for {timeout_s:g} s") from error
+        except BROKEN as error:
             raise DeviceUnreachableError(f"{self._port}: the line broke ({error})") from error
 
     def _opened(self) -> serial.Serial:

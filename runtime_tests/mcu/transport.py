@@ -12,7 +12,7 @@ from thumbnet.runtime_tests.errors import DeviceUnreachableError
 
 
 class TransportTimeoutError(DeviceUnreachableError):
-    """Nothing arrived in the time given."""
+    """Nothing arrived, or not all could be sent, in the time given."""
 
 
 class Transport(ABC):
@@ -45,21 +45,20 @@ class Transport(ABC):
         """
 
     @abstractmethod
-    def write(self, data: bytes) -> None:
-        """Send all bytes.
+    def write(self, data: bytes, timeout_s: float) -> None:
+        """Send all bytes, within `timeout_s` seconds.
 
         Raises
         ------
+        TransportTimeoutError
+            The line takes no more; some bytes may have been sent.
         DeviceUnreachableError
-            The line is gone, or takes no more.
+            The line is gone.
         """
 
 
 class SocketTransport(Transport):
     """A connected stream socket, such as the serial port of an emulator."""
-
-    #: Seconds after which a peer that takes no bytes is held to be gone.
-    WRITE_TIMEOUT_S = 10.0
 
     def __init__(self, connected: socket.socket, name: str) -> None:
         self._socket = connected
@@ -67,7 +66,6 @@ class SocketTransport(Transport):
 
     def open(self) -> None:
         """Do nothing: the socket is connected."""
-        self._socket.settimeout(self.WRITE_TIMEOUT_S)
 
     def close(self) -> None:
         """Close the socket."""
@@ -86,11 +84,14 @@ class SocketTransport(Transport):
             raise DeviceUnreachableError(f"{self._name}: the other end closed the line")
         return data
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, timeout_s: float) -> None:
         """See `Transport.write`."""
         try:
+            self._socket.settimeout(timeout_s)
             self._socket.sendall(data)
-        except OSError as error:
+        except TimeoutError as error:
+            raise TransportTimeoutError(f"{self._name}: takes no bytes for {timeout_s:g} s") from error
+        except (OSError, ValueError) as error:
             raise DeviceUnreachableError(f"{self._name}: the line broke ({error})") from error
 
 
@@ -123,7 +124,7 @@ class LoggingTransport(Transport):
         self._log.write(f"< {data.hex()}\n")
         return data
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, timeout_s: float) -> None:
         """Write to the inner transport."""
         self._log.write(f"> {data.hex()}\n")
-        self._inner.write(data)
+        self._inner.write(data, timeout_s)

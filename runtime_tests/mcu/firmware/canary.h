@@ -1,7 +1,8 @@
-/* Bytes around the network's arena that it must not write. */
+/* All RAM that is nobody's, around the network's arena: the network must not write it. */
 #ifndef THUMBNET_CANARY_H
 #define THUMBNET_CANARY_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct {

@@ -63,6 +63,7 @@ frame_status_t frame_take(frame_reader_t *reader, uint8_t byte) {
 
 void frame_send(uint8_t *payload, uint32_t length, void (*write)(const uint8_t *bytes, uint32_t length)) {
     static const uint8_t end = 0;
+    write(&end, 1); /* ends what noise may have begun at the other end */
     uint32_t crc = crc32(payload, length);
     for (uint32_t i = 0; i < FRAME_CRC_BYTES; i++) {
         payload[length++] = (uint8_t)(crc >> (8 * i));

@@ -1,4 +1,5 @@
-/* Frames: COBS(payload, CRC-32 of the payload as 4 little-endian bytes), then a zero byte. */
+/* Frames: COBS(payload, CRC-32 of the payload as 4 little-endian bytes), then a zero byte. Senders put a zero in front
+ * of a frame as well, so that noise before it, or the rest of a frame that was cut, spoils nothing but itself. */
 #ifndef THUMBNET_FRAME_H
 #define THUMBNET_FRAME_H
 
@@ -19,7 +20,7 @@ typedef struct {
 
 uint32_t crc32(const uint8_t *bytes, uint32_t length);
 
-/* Take one received byte. Empty frames are skipped, so that a sender may begin with a zero to resynchronise. */
+/* Take one received byte. Empty frames are skipped. */
 frame_status_t frame_take(frame_reader_t *reader, uint8_t byte);
 
 /* Send payload[0..length) as one frame. payload has FRAME_CRC_BYTES more bytes of room, for the CRC. */

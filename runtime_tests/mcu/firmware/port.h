@@ -10,7 +10,8 @@ enum { TICKS_TIMER = 0, TICKS_CYCLES = 1 };
 
 void port_init(void);
 
-/* Wait, idle where the core can sleep, until a byte arrives. */
+/* Wait, idle where the core can sleep, until a byte arrives. While the network runs nobody reads, and the host repeats
+ * its request: bytes may be lost then, but the next one after them must be taken again, overrun or not. */
 uint8_t port_read_byte(void);
 
 /* Send all bytes; return when the last one is handed to the line. */

@@ -8,20 +8,25 @@
 #include "model.h"
 #include "port.h"
 
-#define HEADER_BYTES 3u
-#define REQUEST_BYTES (2u + 8u + RPC_CHUNK + FRAME_CRC_BYTES)
-#define REPLY_BYTES (HEADER_BYTES + RPC_CHUNK + FRAME_CRC_BYTES)
-#define NO_SEQUENCE 0x100u
+#define HEADER_BYTES 10u /* see rpc.h */
+#define REQUEST_BYTES (HEADER_BYTES + 4u + RPC_CHUNK + FRAME_CRC_BYTES)
+#define REPLY_BYTES (HEADER_BYTES + 1u + RPC_CHUNK + FRAME_CRC_BYTES)
 
 static uint8_t request[REQUEST_BYTES];
-static uint8_t reply[REPLY_BYTES];
+static uint8_t reply[REPLY_BYTES]; /* of the last call; a repeated request is answered from here, not done twice */
 static uint32_t reply_length;
-static uint32_t last_sequence = NO_SEQUENCE; /* a repeated request is answered from reply[], not done twice */
-static uint8_t current_command;
+static uint32_t session; /* 0: none, as after a reset */
+static uint32_t last_sequence;
 
 static uint32_t input_written;         /* bytes of the input written in order since the last run */
 static uint32_t next_layer = RPC_NONE; /* the only layer whose inputs are valid */
 static uint32_t layer_ticks[MODEL_LAYER_COUNT];
+
+static struct {
+    uint32_t sequence; /* of the call that left it; 0: there is none */
+    const uint8_t *bytes;
+    uint32_t size;
+} output;
 
 #if JOIN(MODEL_UPPER, _STREAMED_INPUT)
 static int8_t image[MODEL_INPUT_BYTES];
@@ -59,9 +64,13 @@ static inline __attribute__((always_inline)) void put_string(const char *string)
     put_bytes(string, length);
 }
 
-static void send_short(uint8_t sequence, uint8_t status) {
-    uint8_t frame[HEADER_BYTES + FRAME_CRC_BYTES] = {sequence, current_command, status};
-    frame_send(frame, HEADER_BYTES, write_port);
+/* Not in reply[], which may have to be repeated. */
+static void send_status(uint8_t status) {
+    uint8_t frame[HEADER_BYTES + 1u + FRAME_CRC_BYTES];
+    memcpy(frame, request, HEADER_BYTES);
+    frame[0] = RPC_VERSION;
+    frame[HEADER_BYTES] = status;
+    frame_send(frame, HEADER_BYTES + 1u, write_port);
 }
 
 static void send_reply(void) {
@@ -69,8 +78,9 @@ static void send_reply(void) {
     frame_send(reply, reply_length, write_port);
 }
 
+static void clear_results(void) { reply_length = HEADER_BYTES + 1u; }
+
 static void reply_identity(void) {
-    put_u32(RPC_VERSION);
     put_u32(RPC_CHUNK);
     put_u32(MODEL_INPUT_BYTES);
     put_u32(MODEL_OUTPUT_BYTES);
@@ -92,9 +102,20 @@ static uint32_t timed(measured_t function, uint32_t argument) {
     return port_ticks() - before;
 }
 
-static void mark_input_used(void) {
+/* The input and the output of before are no more. */
+static void forget(void) {
     input_written = 0;
     next_layer = RPC_NONE;
+    output.sequence = 0;
+}
+
+static void leave_output(const void *bytes, uint32_t size) {
+    output.sequence = last_sequence;
+    output.bytes = bytes;
+    output.size = size;
+    put_u32(size);
+    put_u32((uint32_t)(uintptr_t)bytes);
+    put_u32(crc32(bytes, size));
 }
 
 static uint8_t write_input(const uint8_t *arguments, uint32_t length) {
@@ -107,7 +128,7 @@ static uint8_t write_input(const uint8_t *arguments, uint32_t length) {
         return RPC_BAD_RANGE;
     }
     if (offset == 0) {
-        mark_input_used();
+        forget();
     } else if (offset != input_written) {
         return RPC_BAD_RANGE; /* a piece is missing */
     }
@@ -120,7 +141,7 @@ static uint8_t write_input(const uint8_t *arguments, uint32_t length) {
 }
 
 static uint8_t input_placed(const uint8_t *arguments) {
-    mark_input_used();
+    forget();
     if (crc32((const uint8_t *)model_input(), MODEL_INPUT_BYTES) != get_u32(arguments)) {
         return RPC_BAD_CRC;
     }
@@ -128,13 +149,14 @@ static uint8_t input_placed(const uint8_t *arguments) {
     return RPC_OK;
 }
 
-/* Whether the network kept to its arena since canary_arm(); if not, that is the reply. */
+/* Whether the network kept to its arena; if not, that is the reply. */
 static uint8_t check_arena(uint32_t layer) {
     canary_damage_t damage;
     if (!canary_damaged(&damage)) {
         return RPC_OK;
     }
-    reply_length = HEADER_BYTES;
+    canary_arm();
+    clear_results();
     put_u32(damage.behind);
     put_u32(damage.reach);
     put_u32(layer);
@@ -145,12 +167,15 @@ static uint8_t run(void) {
     if (next_layer != 0) {
         return RPC_NO_INPUT;
     }
-    mark_input_used();
-    canary_arm();
+    forget();
     stack_paint();
     put_u32(timed(model_run, 0));
     put_u32(stack_used());
-    return check_arena(RPC_NONE);
+    uint8_t status = check_arena(RPC_NONE);
+    if (status == RPC_OK) {
+        leave_output(model_output(), MODEL_OUTPUT_BYTES);
+    }
+    return status;
 }
 
 static uint8_t run_layer(const uint8_t *arguments) {
@@ -161,71 +186,57 @@ static uint8_t run_layer(const uint8_t *arguments) {
     if (layer != next_layer) {
         return RPC_NO_INPUT;
     }
-    next_layer = RPC_NONE;
-    canary_arm();
+    forget();
     stack_paint();
     put_u32(timed((measured_t)model_run_layer, layer));
     put_u32(stack_used());
     uint8_t status = check_arena(layer);
-    if (status != RPC_OK) {
-        return status;
+    if (status == RPC_OK) {
+        leave_output(model_arena() + model_layers[layer].output_offset, model_layers[layer].output_bytes);
+        next_layer = layer + 1;
     }
-    put_u32(model_layers[layer].output_bytes);
-    put_u32((uint32_t)(uintptr_t)(model_arena() + model_layers[layer].output_offset));
-    input_written = 0;
-    next_layer = layer + 1;
+    return status;
+}
+
+static uint8_t profile(void) {
+    if (next_layer != 0) {
+        return RPC_NO_INPUT;
+    }
+    forget();
+    stack_paint();
+    uint32_t sum = 0;
+    for (uint32_t layer = 0; layer < MODEL_LAYER_COUNT; layer++) {
+        layer_ticks[layer] = timed((measured_t)model_run_layer, layer);
+        sum += layer_ticks[layer];
+        uint8_t status = check_arena(layer);
+        if (status != RPC_OK) {
+            return status;
+        }
+    }
+    put_u32(sum);
+    put_u32(stack_used());
+    leave_output(layer_ticks, sizeof(layer_ticks));
     return RPC_OK;
 }
 
-static uint8_t read_bytes(const void *bytes, uint32_t size, const uint8_t *arguments) {
-    uint32_t offset = get_u32(arguments);
-    uint32_t length = get_u32(arguments + 4);
-    if (length > RPC_CHUNK || offset > size || length > size - offset) {
+static uint8_t read_output(const uint8_t *arguments) {
+    uint32_t sequence = get_u32(arguments);
+    uint32_t offset = get_u32(arguments + 4);
+    uint32_t length = get_u32(arguments + 8);
+    if (sequence == 0 || sequence != output.sequence) {
+        return RPC_NO_OUTPUT;
+    }
+    if (length > RPC_CHUNK || offset > output.size || length > output.size - offset) {
         return RPC_BAD_RANGE;
     }
-    put_bytes((const uint8_t *)bytes + offset, length);
-    return RPC_OK;
-}
-
-static uint8_t read_layer(const uint8_t *arguments) {
-    uint32_t layer = get_u32(arguments);
-    if (layer >= MODEL_LAYER_COUNT) {
-        return RPC_BAD_RANGE;
-    }
-    return read_bytes(model_arena() + model_layers[layer].output_offset, model_layers[layer].output_bytes,
-                      arguments + 4);
-}
-
-static uint8_t profile(const uint8_t *arguments) {
-    uint32_t first = get_u32(arguments);
-    if (first > MODEL_LAYER_COUNT) {
-        return RPC_BAD_RANGE;
-    }
-    if (first == 0) {
-        if (next_layer != 0) {
-            return RPC_NO_INPUT;
-        }
-        mark_input_used();
-        canary_arm();
-        for (uint32_t layer = 0; layer < MODEL_LAYER_COUNT; layer++) {
-            layer_ticks[layer] = timed((measured_t)model_run_layer, layer);
-            uint8_t status = check_arena(layer);
-            if (status != RPC_OK) {
-                return status;
-            }
-        }
-    }
-    for (uint32_t layer = first; layer < MODEL_LAYER_COUNT && layer - first < RPC_CHUNK / 4; layer++) {
-        put_u32(layer_ticks[layer]);
-    }
+    put_bytes(output.bytes + offset, length);
     return RPC_OK;
 }
 
 static uint8_t self_test(void) {
     uint32_t vector = RPC_NONE;
     uint32_t byte = 0;
-    mark_input_used();
-    canary_arm();
+    forget();
     for (uint32_t i = 0; i < golden_count && vector == RPC_NONE; i++) {
         memcpy(model_input(), golden_inputs + i * MODEL_INPUT_BYTES, MODEL_INPUT_BYTES);
         model_run();
@@ -252,35 +263,32 @@ static uint32_t argument_bytes(uint8_t command) {
     case RPC_WRITE_INPUT:
         return RPC_NONE;
     case RPC_RUN_LAYER:
-    case RPC_PROFILE:
     case RPC_INPUT_PLACED:
         return 4;
     case RPC_READ_OUTPUT:
-        return 8;
-    case RPC_READ_LAYER:
         return 12;
     default:
         return 0;
     }
 }
 
-static uint8_t execute(uint8_t sequence, const uint8_t *arguments, uint32_t length) {
-    uint32_t expected = argument_bytes(current_command);
+static uint8_t execute(uint8_t command, const uint8_t *arguments, uint32_t length) {
+    uint32_t expected = argument_bytes(command);
     if (expected != RPC_NONE && length != expected) {
         return RPC_BAD_LENGTH;
     }
-    switch (current_command) {
+    switch (command) {
     case RPC_RUN:
     case RPC_RUN_LAYER:
     case RPC_PROFILE:
     case RPC_SELF_TEST:
-        send_short(sequence, RPC_ACCEPTED);
+        send_status(RPC_ACCEPTED);
         break;
     default:
         break;
     }
-    switch (current_command) {
-    case RPC_IDENTIFY:
+    switch (command) {
+    case RPC_OPEN:
         reply_identity();
         return RPC_OK;
     case RPC_WRITE_INPUT:
@@ -289,14 +297,12 @@ static uint8_t execute(uint8_t sequence, const uint8_t *arguments, uint32_t leng
         return input_placed(arguments);
     case RPC_RUN:
         return run();
-    case RPC_READ_OUTPUT:
-        return read_bytes(model_output(), MODEL_OUTPUT_BYTES, arguments);
     case RPC_RUN_LAYER:
         return run_layer(arguments);
-    case RPC_READ_LAYER:
-        return read_layer(arguments);
     case RPC_PROFILE:
-        return profile(arguments);
+        return profile();
+    case RPC_READ_OUTPUT:
+        return read_output(arguments);
     case RPC_SELF_TEST:
         return self_test();
     case RPC_CALIBRATE:
@@ -309,53 +315,67 @@ static uint8_t execute(uint8_t sequence, const uint8_t *arguments, uint32_t leng
 
 static frame_reader_t reader = {.buffer = request, .capacity = sizeof(request)};
 
-/* Wait for a whole request; its length, at least 2. */
+/* Wait for a whole request; its length, at least HEADER_BYTES. Damaged ones go unanswered: the host repeats them. */
 static uint32_t receive(void) {
     for (;;) {
-        frame_status_t status = frame_take(&reader, port_read_byte());
-        if (status == FRAME_READY && reader.length >= 2) {
+        if (frame_take(&reader, port_read_byte()) == FRAME_READY && reader.length >= HEADER_BYTES) {
             return reader.length;
-        }
-        if (status != FRAME_MORE) {
-            current_command = 0;
-            send_short(0, RPC_DAMAGED); /* the sequence number can't be known */
         }
     }
 }
 
+/* Whether the request belongs to the open session, which it may open; if not, it is answered. */
+static int admit(uint32_t asked) {
+    if (request[0] != RPC_VERSION) {
+        send_status(RPC_BAD_VERSION);
+        return 0;
+    }
+    if (request[1] == RPC_OPEN && asked != 0 && asked != session) {
+        session = asked;
+        last_sequence = 0;
+        forget();
+    }
+    if (asked != session || session == 0) {
+        send_status(RPC_NO_SESSION);
+        return 0;
+    }
+    return 1;
+}
+
 void rpc_loop(void) {
+    canary_arm();
     for (;;) {
         uint32_t length = receive();
-        uint8_t sequence = request[0];
-        if (sequence != last_sequence) {
-            last_sequence = sequence;
-            current_command = request[1];
-            reply_length = HEADER_BYTES;
-            uint8_t status = execute(sequence, request + 2, length - 2);
-            if (status != RPC_OK && status != RPC_ARENA_OVERRUN) {
-                reply_length = HEADER_BYTES;
-            }
-            reply[0] = sequence;
-            reply[1] = current_command;
-            reply[2] = status;
+        uint32_t sequence = get_u32(request + 6);
+        if (!admit(get_u32(request + 2))) {
+            continue;
         }
-        send_reply();
+        if (sequence > last_sequence) {
+            last_sequence = sequence;
+            memcpy(reply, request, HEADER_BYTES);
+            clear_results();
+            uint8_t status = execute(request[1], request + HEADER_BYTES, length - HEADER_BYTES);
+            if (status != RPC_OK && status != RPC_ARENA_OVERRUN) {
+                clear_results();
+            }
+            reply[HEADER_BYTES] = status;
+        }
+        if (sequence == last_sequence && request[1] == reply[1]) {
+            send_reply(); /* a late repetition of an older request isn't answered */
+        }
     }
 }
 
 void rpc_fault_loop(const rpc_fault_t *fault) {
     for (;;) {
-        reply[0] = (uint8_t)last_sequence;
-        reply[1] = current_command;
-        reply[2] = RPC_FAULT;
-        reply_length = HEADER_BYTES;
+        reply[HEADER_BYTES] = RPC_FAULT;
+        clear_results();
         put_u32(fault->cfsr);
         put_u32(fault->hfsr);
         put_u32(fault->address);
         put_u32(fault->pc);
         send_reply();
         receive();
-        last_sequence = request[0];
-        current_command = request[1];
+        memcpy(reply, request, HEADER_BYTES);
     }
 }

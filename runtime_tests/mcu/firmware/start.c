@@ -7,6 +7,7 @@
 
 extern uint32_t __stack_top[], __stack_bottom[];
 extern uint8_t __data_start[], __data_end[], __data_load[], __bss_start[], __bss_end[];
+extern uint8_t __arena_start[], __arena_end[];
 
 #define REGISTER(address) (*(volatile uint32_t *)(address))
 #define SCB_VTOR REGISTER(0xE000ED08u)
@@ -49,6 +50,7 @@ __attribute__((noreturn, used)) static void start(void) {
 #endif
     memcpy(__data_start, __data_load, (size_t)(__data_end - __data_start));
     memset(__bss_start, 0, (size_t)(__bss_end - __bss_start));
+    memset(__arena_start, 0, (size_t)(__arena_end - __arena_start));
     port_init();
     rpc_loop();
 }

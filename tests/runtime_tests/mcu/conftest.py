@@ -1,11 +1,20 @@
 """A stand-in for a compiled network, small enough to be read, with the C interface of a real one."""
 
+import contextlib
+import random
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from thumbnet.compile.artifact import Artifact, write_manifest
+from thumbnet.runtime_tests.mcu import firmware_build
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from host_board import FaultyLine, HostBoard
 
 HEADER = """
 #ifndef TINY_H
@@ -87,7 +96,7 @@ def make_images(count):
     return np.random.default_rng(7).integers(-128, 128, (count, 4, 4, 3), dtype=np.int8)
 
 
-def write_artifact(folder, *, main=MAIN, layers=LAYERS, outputs=None):
+def write_artifact(folder, *, main=MAIN, layers=LAYERS, outputs=None, **manifest):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tiny.h").write_text(HEADER)
     (folder / "tiny.c").write_text(main)
@@ -115,6 +124,7 @@ def write_artifact(folder, *, main=MAIN, layers=LAYERS, outputs=None):
             "output": {"shape": [3], **quant},
             "arena_bytes": 51,
             "layers": [{"name": "scale", "shape": [4, 4, 3]}, {"name": "pool", "shape": [3]}],
+            **manifest,
         },
     )
     return Artifact.load(folder)
@@ -138,3 +148,33 @@ def stand_in():
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Artifact:
     return write_artifact(Path(tmp_path_factory.mktemp("tiny")) / "artifact")
+
+
+@pytest.fixture(scope="session")
+def host_program(tiny, tmp_path_factory):
+    """The firmware built for this computer, with its sanitizers."""
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    folder = tmp_path_factory.mktemp("host")
+    (folder / "golden.c").write_text(firmware_build._golden_source(tiny))
+    firmware = [firmware_build.FIRMWARE / name for name in ("rpc.c", "frame.c")]
+    sources = [*firmware, Path(__file__).with_name("port_host.c"), folder / "golden.c", *tiny.folder.glob("*.c")]
+    command = ["gcc", "-g", "-O1", "-Wall", "-Wextra", "-Werror"]
+    command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    command += ["-DMODEL=tiny", "-DMODEL_UPPER=TINY", '-DMODEL_HEADER="tiny.h"', "-DMODEL_HASH=abc", "-DBOARD=host"]
+    command += ["-I", str(firmware_build.FIRMWARE), "-I", str(tiny.folder), *map(str, sources)]
+    subprocess.run([*command, "-o", str(folder / "program")], check=True)
+    return folder / "program"
+
+
+@pytest.fixture
+def make_line(host_program):
+    """Give lines to boards of their own; see `host_board.FaultyLine`."""
+    with contextlib.ExitStack() as lines:
+
+        def make(seed=0, **options):
+            line = FaultyLine(HostBoard(host_program), random.Random(seed), **options)
+            lines.callback(line.close)
+            return line
+
+        yield make

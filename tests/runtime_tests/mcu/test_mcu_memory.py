@@ -1,12 +1,17 @@
 """The stack of an inference, known before it runs and measured; and writes outside the arena, which are told."""
 
+import re
+
 import pytest
 
+from thumbnet.compile.emit.footprint import measure_footprint
 from thumbnet.compile.errors import DoesNotFitError
 from thumbnet.runtime_tests.errors import ArenaOverrunError
 from thumbnet.runtime_tests.mcu import firmware_build
 from thumbnet.runtime_tests.mcu.firmware_build import build_firmware
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
+from thumbnet.runtime_tests.network_tests import _check_stack
+from thumbnet.runtime_tests.report import Report
 from thumbnet.targets.devices import get_device
 from thumbnet.targets.registry import get_board
 
@@ -37,9 +42,9 @@ void tiny_run(void) {
 """
 
 
-def with_run(stand_in, run, folder):
+def with_run(stand_in, run, folder, **manifest):
     main = stand_in.MAIN[: stand_in.MAIN.index("void tiny_run(void)")] + run.replace("{{", "{").replace("}}", "}")
-    return stand_in.write_artifact(folder, main=main)
+    return stand_in.write_artifact(folder, main=main, **manifest)
 
 
 @pytest.mark.parametrize("board", BOARDS)
@@ -62,15 +67,61 @@ def test_a_large_frame_is_known_and_measured(board, tmp_path, stand_in):
 
 
 def test_what_the_compiler_cant_bound_is_unknown_with_the_reason(tmp_path, stand_in):
-    run = "static void again(int n) { if (n) { again(n - 1); arena[n & 15]++; again(n / 2); arena[0]++; } }\n"
-    run += "void tiny_run(void) { again(arena[0] & 3); }\n"
     with MicrocontrollerSession(get_device("qemu_mps2_an386")) as session:
-        session.load(with_run(stand_in, run, tmp_path / "a"))
+        session.load(with_run(stand_in, RECURSIVE, tmp_path / "a"))
         memory = session.memory_use()
         assert memory.stack_bytes is None
         assert "recursion: again" in memory.stack_unknown_because
         assert memory.stack_measured_bytes > 0
         assert memory.ram_bytes == 51 + memory.stack_measured_bytes
+
+
+def measure_published(artifact, board):
+    """Return what `thumbnet compile` would say of the artifact's memory."""
+    files = [artifact.folder / name for name in artifact.manifest["files"] if name.endswith((".c", ".h"))]
+    return measure_footprint(files, "tiny", board)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_the_published_stack_is_exactly_the_firmwares(board, tmp_path, stand_in):
+    sources = with_run(stand_in, LARGE, tmp_path / "a")
+    published = measure_published(sources, get_board(board))
+    image = build_firmware(sources, get_board(board))
+    assert image.run_stack.bytes == published.stack.bytes
+    assert image.compiler == published.compiler
+
+
+def test_the_footprint_is_of_the_files_given_alone(tmp_path, stand_in):
+    sources = with_run(stand_in, LARGE, tmp_path / "a")
+    published = measure_published(sources, get_board("mps2_an386"))
+    (sources.folder / "planted.c").write_text("#error built\n")
+    (sources.folder / "stdint.h").write_text("#error included\n")
+    assert measure_published(sources, get_board("mps2_an386")) == published
+
+
+RECURSIVE = "static void again(int n) { if (n) { again(n - 1); arena[n & 15]++; again(n / 2); arena[0]++; } }\n"
+RECURSIVE += "void tiny_run(void) { again(arena[0] & 3); }\n"
+
+
+@pytest.mark.parametrize(
+    ("built", "compiler", "expected"),
+    [
+        (LARGE, None, "passed: worst case 2,0"),
+        (LARGE.replace("2000", "2004"), None, "failed: .*; the artifact's manifest says at most 2,008 bytes"),
+        (LARGE.replace("2000", "2004"), "another", "passed: worst case 2,0"),
+        (LARGE.replace("2000", "4096"), "another", "failed: .*; the artifact's manifest says at most 2,136 bytes"),
+        (RECURSIVE, None, r"failed: worst case unknown \(recursion: again"),
+    ],
+)
+def test_a_deeper_stack_than_the_published_one_fails(built, compiler, expected, tmp_path, stand_in):
+    footprint = measure_published(with_run(stand_in, LARGE, tmp_path / "a"), get_board("mps2_an386")).as_json()
+    footprint["compiler"] = compiler or footprint["compiler"]
+    report = Report()
+    with MicrocontrollerSession(get_device("qemu_mps2_an386")) as session:
+        session.load(with_run(stand_in, built, tmp_path / "b", footprint=footprint))
+        _check_stack(report, session.memory_use())
+    [check] = report.checks
+    assert re.match(expected, f"{check.status.value}: {check.detail}"), check
 
 
 def test_a_stack_that_the_firmware_lacks_is_told_before_flashing(tmp_path, stand_in, monkeypatch):
@@ -88,12 +139,20 @@ def test_a_stack_that_the_firmware_lacks_is_told_before_flashing(tmp_path, stand
 
 # ---------------------------------------------------------------------- canaries
 
+DISTANCES = (300, 1400, 65_537, 1_000_000, 2_000_000)
 OVERRUNS = {
-    # place in the pool's output (the arena's last 3 bytes), value, side, reach
+    # code in the pool, whose output is the arena's last 3 bytes; what is told; reach
     "behind": ("out[3] = 0;", "up to 1 bytes behind the end", 1),
     "a row behind": ("for (int i = 3; i < 40; i++) out[i] = 7;", "up to 37 bytes behind the end", 37),
     "before": ("out[-49] = 0;", "up to 1 bytes before the start", 1),
     "far before": ("out[-48 - 200] = 1;", "up to 200 bytes before the start", 200),
+    **{f"{n} behind": (f"out[2 + {n}] = 0;", f"up to {n} bytes behind the end", n) for n in DISTANCES},
+    **{f"{n} before": (f"out[-48 - {n}] = 0;", f"up to {n} bytes before the start", n) for n in DISTANCES},
+    # The same byte may stand there already: a run of any value shows.
+    **{
+        f"{value} over 5 bytes": (f"for (int i = 3000; i < 3005; i++) out[i] = {value};", "behind the end", None)
+        for value in (-1, -128, 1)
+    },
 }
 
 
@@ -115,7 +174,8 @@ def test_a_write_outside_the_arena_is_told_with_side_and_stage(board, name, tmp_
             with pytest.raises(ArenaOverrunError, match=message) as caught:
                 call(image)
             assert "its arena of 51 bytes, seen after stage pool" in str(caught.value)
-            assert (caught.value.behind, caught.value.reach_bytes) == ("behind" in message, reach)
+            assert caught.value.behind == ("behind" in message)
+            assert reach is None or caught.value.reach_bytes == reach
             assert caught.value.stage == 1
         with pytest.raises(ArenaOverrunError, match="seen after the whole inference"):
             session.self_test()
@@ -127,6 +187,45 @@ def test_an_overrun_that_only_the_whole_inference_shows_is_told(tmp_path, stand_
         session.load(with_run(stand_in, run, tmp_path / "a"))
         with pytest.raises(ArenaOverrunError, match=r"up to 5 bytes behind .*seen after the whole inference"):
             session.run(stand_in.make_images(1)[0])
+
+
+def test_what_an_overrun_has_damaged_is_mended_and_told_once(tmp_path, stand_in):
+    code = "if (data[0] == 0) {\nout[500] = 0;\n}"
+    image = stand_in.make_images(1)[0]
+    with MicrocontrollerSession(get_device("qemu_mps2_an386")) as session:
+        session.load(overrunning(stand_in, tmp_path / "a", code))
+        for value in (1, 0, 1, 0):
+            image[0, 0, 0] = value * 64
+            if stand_in.compute_scale(image)[0, 0, 0]:
+                assert session.run(image).tolist() == stand_in.compute_pool(image).tolist()
+            else:
+                with pytest.raises(ArenaOverrunError, match="up to 498 bytes behind the end"):
+                    session.run(image)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_all_ram_that_is_nobodys_is_watched(board, tiny):
+    image, ram = build_firmware(tiny, get_board(board)), get_board(board).ram
+    before = image.symbols["__arena_start"] - image.symbols["__bss_end"]
+    behind = image.symbols["__ram_end"] - image.symbols["__arena_end"]
+    assert image.symbols["__ram_end"] == ram.origin + ram.size
+    assert abs(before - behind) < 128
+    assert before + behind > ram.size - (40 << 10)
+
+
+def test_an_arena_that_fills_the_ram_still_fits(tmp_path, stand_in):
+    board = get_board("mps2_an386")
+    used = build_firmware(stand_in.write_artifact(tmp_path / "a"), board).symbols["__bss_end"] - board.ram.origin
+    arena = (board.ram.size - used) & ~15
+    for extra, fits in ((-16, True), (16, False)):
+        main = stand_in.MAIN.replace("arena[TINY_ARENA_BYTES]", f"arena[{arena + extra}]")
+        artifact = stand_in.write_artifact(tmp_path / f"b{extra}", main=main, arena_bytes=arena + extra)
+        if fits:
+            symbols = build_firmware(artifact, board).symbols
+            assert symbols["__bss_end"] <= symbols["__arena_start"] < symbols["__bss_end"] + 32
+        else:
+            with pytest.raises(DoesNotFitError, match="need 4097 KiB of RAM, mps2_an386 has 4096 KiB"):
+                build_firmware(artifact, board)
 
 
 def test_the_arenas_own_edges_are_free_to_write(tmp_path, stand_in):

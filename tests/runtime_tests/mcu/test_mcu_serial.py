@@ -4,6 +4,7 @@ import contextlib
 import os
 import select
 import threading
+import time
 import tty
 
 import numpy as np
@@ -39,7 +40,7 @@ def serial_board(tiny):
             with contextlib.suppress(OSError, DeviceUnreachableError):
                 while not stop.is_set():
                     if select.select([master], [], [], 0.1)[0]:
-                        emulator.transport.write(os.read(master, 4096))
+                        emulator.transport.write(os.read(master, 4096), 60)
 
         def from_board():
             while not stop.is_set():
@@ -62,8 +63,14 @@ def serial_board(tiny):
     os.close(slave)
 
 
-def test_a_board_at_a_serial_port(serial_board, tiny, stand_in):
+def test_a_board_at_a_serial_port(serial_board, tmp_path, stand_in):
     device, flash = serial_board
+    # Layers that take long beside the jitter of a clock that is this computer's.
+    spin = "    for (volatile int n = 0; n < 20000; n++) {\n    }\n"
+    layers = stand_in.LAYERS.replace("    for (int i = 0; i < 48", spin + "    for (int i = 0; i < 48")
+    tiny = stand_in.write_artifact(
+        tmp_path / "a", layers=layers.replace("    for (int c = 0", spin + "    for (int c = 0")
+    )
     flash(tiny)
     image = stand_in.make_images(1)[0]
     with MicrocontrollerSession(device) as session:
@@ -77,10 +84,10 @@ def test_a_board_at_a_serial_port(serial_board, tiny, stand_in):
 
 def test_a_silent_serial_port_says_how_to_flash(serial_board, tiny, monkeypatch):
     device, _ = serial_board
-    monkeypatch.setattr(ProtocolClient.__init__, "__defaults__", (0.05, 1.0, 2))
+    monkeypatch.setattr(ProtocolClient.__init__, "__defaults__", (0.05, 1.0, 0.02, time.monotonic))
     with (
         MicrocontrollerSession(device) as session,
-        pytest.raises(DeviceUnreachableError, match=r"^desk: .*not answer IDENTIFY.*Flash .*firmware\.elf") as caught,
+        pytest.raises(DeviceUnreachableError, match=r"^desk: .*not answer OPEN.*Flash .*firmware\.elf") as caught,
     ):
         session.load(tiny)
     assert "\n" not in str(caught.value)

@@ -1,10 +1,6 @@
 """The firmware and its session on every emulated microcontroller."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +10,6 @@ from thumbnet.compile.errors import ArtifactError, DoesNotFitError, ToolchainErr
 from thumbnet.runtime_tests import instruction_counter
 from thumbnet.runtime_tests.errors import (
     DeviceFaultError,
-    DeviceUnreachableError,
     EmulatorMissingError,
     ProtocolError,
     SessionError,
@@ -168,12 +163,12 @@ class NoisyTransport(Transport):
     def read(self, n, timeout_s):
         return self.inner.read(n, timeout_s)
 
-    def write(self, data):
+    def write(self, data, timeout_s):
         self.writes += 1
         if self.writes % 3 == 0:
             self.damaged += 1
             data = data[:4] + bytes([data[4] ^ 0x10 or 1]) + data[5:]
-        self.inner.write(data)
+        self.inner.write(data, timeout_s)
 
 
 def test_repeats_damaged_frames(tiny, stand_in):
@@ -228,60 +223,6 @@ def test_reports_what_goes_wrong(board, body, message, tmp_path, stand_in):
         assert "\n" not in str(caught.value)
 
 
-def test_reports_an_emulator_that_is_gone(tiny, stand_in):
-    with MicrocontrollerSession(get_device("qemu_mps2_an386")) as session:
-        session.load(tiny)
-        os.killpg(session._emulator._process.pid, signal.SIGKILL)
-        with pytest.raises(DeviceUnreachableError, match="qemu_mps2_an386"):
-            session.run(stand_in.make_images(1)[0])
-
-
-def count_qemus(elf):
-    listing = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return sum("qemu-system-arm" in line and str(elf) in line for line in listing.splitlines())
-
-
-def wait_for_no_qemu(elf):
-    deadline = time.monotonic() + 10
-    while count_qemus(elf) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return count_qemus(elf)
-
-
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_leaves_no_emulator_behind(end, tmp_path, stand_in):
-    # An image of its own, so that sessions of other tests aren't counted.
-    artifact = stand_in.write_artifact(tmp_path / "a", main=stand_in.MAIN + f"\n/* {end.name} {tmp_path} */\n")
-    program = (
-        "import sys, time\nfrom pathlib import Path\n"
-        "from thumbnet.compile.artifact import Artifact\nfrom thumbnet.targets.devices import get_device\n"
-        "from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession\n"
-        "with MicrocontrollerSession(get_device('qemu_mps2_an386')) as session:\n"
-        "    session.load(Artifact.load(Path(sys.argv[1])))\n    print('up', flush=True)\n    time.sleep(60)\n"
-    )
-    elf = build_firmware(artifact, get_board("mps2_an386")).elf
-    child = subprocess.Popen(
-        [sys.executable, "-c", program, str(artifact.folder)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert child.stdout.readline() == b"up\n"
-    assert count_qemus(elf) > 0
-    child.send_signal(end)
-    child.wait(timeout=20)
-    assert wait_for_no_qemu(elf) == 0
-
-
-def test_close_ends_the_emulator_and_may_come_twice(tmp_path, stand_in):
-    artifact = stand_in.write_artifact(tmp_path / "a", main=stand_in.MAIN + f"\n/* close {tmp_path} */\n")
-    session = MicrocontrollerSession(get_device("qemu_mps2_an386"))
-    session.load(artifact)
-    assert count_qemus(session.elf) > 0
-    session.close()
-    session.close()
-    assert count_qemus(session.elf) == 0
-    with pytest.raises(SessionError, match="no network is loaded"):
-        session.run(stand_in.make_images(1)[0])
-
-
 def test_says_what_to_install(tiny, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EmulatorMissingError, match="apt install qemu-system-arm"):
@@ -301,6 +242,64 @@ def test_refuses_what_is_no_firmware(tiny, tmp_path, stand_in):
     other = type(tiny)(tiny.folder, {**tiny.manifest, "kind": "so"})
     with pytest.raises(ArtifactError, match="takes C sources"):
         build_firmware(other, get_board("mps2_an386"))
+
+
+def test_only_what_the_manifest_lists_is_built(tmp_path, stand_in):
+    artifact = stand_in.write_artifact(
+        tmp_path / "a", main=stand_in.MAIN.replace("#include", "#include <string.h>\n#include", 1)
+    )
+    built = build_firmware(artifact, get_board("mps2_an386"))
+    (artifact.folder / "planted.c").write_text("#error built\n")
+    (artifact.folder / "include").mkdir()
+    for header in ("string.h", "stdint.h", "include/tiny.h", "port.h"):
+        (artifact.folder / header).write_text("#error included\n")
+    shutil.rmtree(built.elf.parent)
+    assert build_firmware(artifact, get_board("mps2_an386")).elf == built.elf
+
+
+def test_sources_that_change_after_loading_are_refused(tmp_path, stand_in):
+    artifact = stand_in.write_artifact(tmp_path / "a")
+    (artifact.folder / "tiny.c").write_text(stand_in.MAIN + "\n")
+    with pytest.raises(ArtifactError, match=r"tiny\.c: changed since it was loaded; compile the network again"):
+        build_firmware(artifact, get_board("mps2_an386"))
+
+
+def test_a_damaged_cache_is_built_again(tmp_path, stand_in):
+    artifact = stand_in.write_artifact(tmp_path / "a", main=stand_in.MAIN + f"/* {tmp_path} */\n")
+    elf = build_firmware(artifact, get_board("mps2_an386")).elf
+    elf.unlink()
+    assert build_firmware(artifact, get_board("mps2_an386")).elf.is_file()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("arena_bytes", 52),
+        ("input", {"shape": [4, 4, 4], "dtype": "int8"}),
+        ("output", {"shape": [2], "dtype": "int8"}),
+    ],
+)
+def test_a_firmware_with_other_sizes_than_the_manifests_is_refused(key, value, tmp_path, stand_in):
+    artifact = stand_in.write_artifact(tmp_path / "a", **{key: value})
+    with (
+        MicrocontrollerSession(get_device("qemu_mps2_an386")) as session,
+        pytest.raises(ProtocolError, match=r"qemu_mps2_an386: the firmware has \d+ .*, tiny \d+; flash .*\.elf"),
+    ):
+        session.load(artifact)
+
+
+def test_a_timer_that_stands_still_is_told(tiny, stand_in):
+    emulated = get_device("qemu_mps2_an386")
+    # Where the counter is looked for lies memory, which doesn't count.
+    peripherals = {**emulated.board.peripherals, "FPGAIO_BASE": 0x2030_0000}
+    device = replace(emulated, board=replace(emulated.board, peripherals=peripherals))
+    image = stand_in.make_images(1)[0]
+    with MicrocontrollerSession(device, count_exactly=False) as session:
+        session.load(tiny)
+        assert session.run(image).tolist() == stand_in.compute_pool(image).tolist()
+        for measure in (lambda: session.measure(image, 2), lambda: session.profile(image)):
+            with pytest.raises(DeviceFaultError, match="counted 0 ticks in a run and 0 in an empty call: it stands"):
+                measure()
 
 
 def test_an_image_too_large_names_both_numbers(tmp_path, stand_in):

@@ -1,0 +1,47 @@
+"""Whether the firmware on a board is the one that was built for an artifact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from thumbnet.compile.artifact import Artifact
+from thumbnet.runtime_tests.errors import ProtocolError
+from thumbnet.runtime_tests.mcu.firmware_build import STACK_BYTES, FirmwareImage
+from thumbnet.runtime_tests.mcu.protocol import Identity
+from thumbnet.targets.device import Device
+
+
+def check_identity(device: Device, identity: Identity, artifact: Artifact, image: FirmwareImage) -> None:
+    """Compare what a firmware says of itself with the artifact and the image built from it.
+
+    Raises
+    ------
+    ProtocolError
+        It is another; the message says how to flash this one.
+    """
+    board, manifest = device.board.name, artifact.manifest
+    if identity.board != board or identity.model_hash != image.model_hash:
+        raise ProtocolError(
+            f"{device.name} runs {identity.model} {identity.model_hash} for {identity.board}, wanted "
+            f"{artifact.name} {image.model_hash} for {board}; flash {image.elf}"
+        )
+    sizes = {
+        "bytes of input": (identity.input_bytes, _bytes_of(manifest["input"])),
+        "bytes of output": (identity.output_bytes, _bytes_of(manifest["output"])),
+        "bytes of arena": (identity.arena_bytes, manifest["arena_bytes"]),
+        "layers": (identity.layer_count, len(manifest["layers"])),
+        "bytes of stack": (identity.stack_bytes, STACK_BYTES),
+    }
+    for what, (found, wanted) in sizes.items():
+        if found != wanted:
+            raise ProtocolError(
+                f"{device.name}: the firmware has {found} {what}, {artifact.name} {wanted}; flash {image.elf}"
+            )
+
+
+def _bytes_of(tensor: Mapping[str, Any]) -> int:
+    return int(math.prod(tensor["shape"]) * np.dtype(tensor["dtype"]).itemsize)
