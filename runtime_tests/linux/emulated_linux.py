@@ -20,7 +20,7 @@ from tvm import rpc
 from thumbnet.compile.errors import ToolchainError
 from thumbnet.runtime_tests.errors import DeviceUnreachableError, EmulatorMissingError
 from thumbnet.runtime_tests.instruction_counter import InstructionCounter
-from thumbnet.runtime_tests.linux.rpc_connection import ServerAddress, connect_server
+from thumbnet.runtime_tests.linux.rpc_connection import ServerAddress, close_connection, connect_server
 from thumbnet.runtime_tests.linux.rpc_server_build import build_server
 from thumbnet.runtime_tests.linux.server_watch import ServerWatch
 from thumbnet.runtime_tests.run_folder import run_folder
@@ -90,8 +90,9 @@ class LinuxServer:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then closes the session
             )
+        self.watch = ServerWatch(self.process.pid)
+        self._open.callback(self.watch.close)
         self._open.callback(self._stop)
-        self.watch = ServerWatch(self.process)
         self.address = ServerAddress(LOOPBACK, self._await_port(key := secrets.token_hex(16)), key)
 
     def _emulate(self, command: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -116,7 +117,7 @@ class LinuxServer:
                 self.process.stdin.flush()
             said = self.process.stdout.readline().decode(errors="replace").split()
         if said[:2] != ["listening", "on"]:
-            reason = self.watch.verdict or self.last_words() or "no word"
+            reason = self.watch.verdict() or self.last_words() or "no word"
             raise DeviceUnreachableError(f"{self.device.name}: the RPC server didn't start: {reason}")
         return int(said[2])
 
@@ -137,6 +138,17 @@ class LinuxServer:
         self.check_alive()
         return connection
 
+    def check_answers(self) -> None:
+        """Raise if the server doesn't take connections.
+
+        Raises
+        ------
+        DeviceUnreachableError
+            As `connect`.
+        """
+        with self.watch.awaiting():
+            close_connection(self.connect())
+
     def check_alive(self) -> None:
         """Raise if the server has ended.
 
@@ -154,8 +166,8 @@ class LinuxServer:
             code = self.process.wait(timeout=within_s)
         except subprocess.TimeoutExpired:
             return None
-        if self.watch.verdict:
-            return f"the server {self.watch.verdict}; open the device again"
+        if verdict := self.watch.verdict():
+            return f"the server {verdict}; open the device again"
         return f"the server ended (exit {code}); open the device again"
 
     def last_words(self) -> str:

@@ -164,7 +164,7 @@ def _open_access(device: Device, open_things: contextlib.ExitStack) -> _Access:
         return _Access(tracked, "seconds on the board", lambda: None, ask_tracker)
     server = open_things.enter_context(LinuxServer(device))
     kind: MeasurementKind = "instructions" if server.counts_instructions else "seconds on the board"
-    return _Access(server.address, kind, server.check_alive, lambda: close_connection(server.connect()))
+    return _Access(server.address, kind, server.check_alive, server.check_answers)
 
 
 @tvm.ir.utils.derived_object

@@ -137,15 +137,17 @@ class TvmRpcSession(DeviceSession):
         artifact = self._loaded()
         layers = artifact.manifest["layers"]
         with self._calling("the inference by layers"):
-            if self._layers is None:
-                library = artifact.manifest.get("layers_library")
-                self._layers = self._start_vm(artifact, library) if library else self._main
-            outputs = self._invoke(self._layers, "layers", image)
-            # A network of one layer gives a tuple of one.
-            arrays = [np.asarray(output.numpy()) for output in outputs]
+            arrays = self._invoke_layers(artifact, image)
         if len(arrays) != len(layers):
             raise DeviceFaultError(f"{artifact.name}: gives {len(arrays)} layers, its manifest lists {len(layers)}")
         return {layer["name"]: _unpack(artifact, layer, array) for layer, array in zip(layers, arrays, strict=True)}
+
+    def _invoke_layers(self, artifact: Artifact, image: NDArray[Any]) -> list[NDArray[Any]]:
+        if self._layers is None:
+            library = artifact.manifest.get("layers_library")
+            self._layers = self._start_vm(artifact, library) if library else self._main
+        # A network of one layer gives a tuple of one.
+        return [np.asarray(output.numpy()) for output in self._invoke(self._layers, "layers", image)]
 
     def measure(self, image: NDArray[Any], repeat: int) -> Measurement:
         """Run inferences of one input under the device's timer.
@@ -209,21 +211,25 @@ class TvmRpcSession(DeviceSession):
         artifact = self._loaded()
         segments = measure_elf(artifact.folder / f"{artifact.name}.so")
         self._connect()
+        expected = artifact.manifest["input"]
+        image = np.zeros(expected["shape"], expected["dtype"])
         with self._calling("measuring its memory"):
-            assert self._connection is not None
-            if not self._has_instrument:
-                self._upload_instrument()
-            read_heap = self._connection.get_function("thumbnet.heap_bytes")
-            before = int(read_heap())
-            self._main = self._start_vm(artifact, f"{artifact.name}.so")
-            self._artifact = artifact
-            expected = artifact.manifest["input"]
-            image = np.zeros(expected["shape"], expected["dtype"])
-            self._invoke(self._main, "main", image)
-            after = int(read_heap())
+            heap = self._load_between_readings(artifact, image)
         arena = sum(call.storage_bytes for call in self._profile_calls(image))
-        ram = after - before + segments.writable_bytes if before >= 0 else None
+        ram = None if heap is None else heap + segments.writable_bytes
         return MemoryUse(ram, segments.file_bytes, arena)
+
+    def _load_between_readings(self, artifact: Artifact, image: NDArray[Any]) -> int | None:
+        """Load a network and run it once; return what the heap grew by, in bytes."""
+        assert self._connection is not None
+        if not self._has_instrument:
+            self._upload_instrument()
+        read_heap = self._connection.get_function("thumbnet.heap_bytes")
+        before = int(read_heap())
+        self._main = self._start_vm(artifact, f"{artifact.name}.so")
+        self._artifact = artifact
+        self._invoke(self._main, "main", image)
+        return int(read_heap()) - before if before >= 0 else None
 
     def close(self) -> None:
         """Let the device go. May be called twice."""
@@ -242,10 +248,12 @@ class TvmRpcSession(DeviceSession):
         self._cpu = self._connection.cpu()
 
     def _disconnect(self) -> None:
-        # What lies on the device is freed before the connection goes.
-        self._main = self._layers = self._instrument = self._artifact = None
-        close_connection(self._connection)
-        self._connection = None
+        if self._connection is not None:
+            with self._limit_answers():
+                # What lies on the device is freed before the connection goes.
+                self._main = self._layers = self._instrument = self._artifact = None
+                close_connection(self._connection)
+                self._connection = None
 
     def _loaded(self) -> Artifact:
         if self._fault is not None:
@@ -278,26 +286,32 @@ class TvmRpcSession(DeviceSession):
     def _sample(self, function: str) -> float:
         """Measure one call of a function in the device's unit; TVM calls it once more, before the sample."""
         with self._calling("measuring"):
-            assert self._connection is not None
-            module = self._connection._sess if function == _NOTHING else self._main.module
-            timer = module.time_evaluator(function, self._cpu, number=1, repeat=1)
-            [result] = timer("main").results
-        return float(round(result * 1e9)) if self.cost_kind == "instructions" else float(result)
+            result = self._time(function)
+        return float(round(result * 1e9)) if self.cost_kind == "instructions" else result
+
+    def _time(self, function: str) -> float:
+        assert self._connection is not None
+        module = self._connection._sess if function == _NOTHING else self._main.module
+        [result] = module.time_evaluator(function, self._cpu, number=1, repeat=1)("main").results
+        return float(result)
 
     def _profile_calls(self, image: NDArray[Any]) -> list[VmCall]:
         with self._calling("profiling"):
-            if not self._has_instrument:
-                self._upload_instrument()
-            assert self._connection is not None
-            take_profile = self._connection.get_function("thumbnet.take_profile")
-            self._invoke(self._main, "main", image)  # so that buffers are allocated
-            self._main.set_instrument("thumbnet.profile_calls")
-            try:
-                take_profile()
-                self._invoke(self._main, "main", image)
-                return parse_profile(take_profile())
-            finally:
-                self._main.set_instrument("thumbnet.profile_nothing")
+            return self._invoke_profiled(image)
+
+    def _invoke_profiled(self, image: NDArray[Any]) -> list[VmCall]:
+        if not self._has_instrument:
+            self._upload_instrument()
+        assert self._connection is not None
+        take_profile = self._connection.get_function("thumbnet.take_profile")
+        self._invoke(self._main, "main", image)  # so that buffers are allocated
+        self._main.set_instrument("thumbnet.profile_calls")
+        try:
+            take_profile()
+            self._invoke(self._main, "main", image)
+            return parse_profile(take_profile())
+        finally:
+            self._main.set_instrument("thumbnet.profile_nothing")
 
     def _upload_instrument(self) -> None:
         assert self._connection is not None
@@ -308,7 +322,10 @@ class TvmRpcSession(DeviceSession):
 
     @contextlib.contextmanager
     def _calling(self, what: str) -> Iterator[None]:
-        """Bound what is called over RPC in time, and turn what TVM raises into an error of the session."""
+        """Bound what is called over RPC in time, and turn what TVM raises into an error of the session.
+
+        Freeing what lies on the device is a call as well: a function of its own inside the block has the variables.
+        """
         try:
             with self._limit_answers():
                 yield

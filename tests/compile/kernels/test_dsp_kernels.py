@@ -11,6 +11,8 @@ import pytest
 
 from thumbnet.compile.kernels.dsp.stage import DspStage
 
+from ...processes import Programs
+
 INCLUDE = DspStage.headers[0].parent
 SOURCE = Path(__file__).parent / "dsp_kernels.c"
 FLAGS = ("-march=armv7-a", "-mfloat-abi=soft", "-mthumb", "-O2", "-Wall", "-Wextra", "-Werror", "--specs=rdimon.specs")
@@ -32,9 +34,7 @@ def _output(folder, *flags, include=INCLUDE):
     command = ["arm-none-eabi-gcc", *FLAGS, *flags, "-I", str(include), str(SOURCE), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    done = subprocess.run(
-        ["qemu-arm", "-cpu", "max", str(program)], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = Programs().run(["qemu-arm", "-cpu", "max", program])
     return done.stdout.splitlines()
 
 

@@ -304,9 +304,9 @@ def test_artifact_of_another_board_is_refused(device, artifacts, tmp_path):
 @pytest.mark.parametrize("device", DEVICES)
 def test_closing_leaves_no_process_and_no_folder(device):
     session = TvmRpcSession(device)
-    process = psutil.Process(session._server.process.pid)
-    processes, folder = [process, *process.children(recursive=True)], session._server._folder
-    assert len(processes) == 2
+    process, watch = psutil.Process(session._server.process.pid), psutil.Process(session._server.watch._process.pid)
+    processes, folder = [watch, process, *process.children(recursive=True)], session._server._folder
+    assert len(processes) == 3
     session.close()
     session.close()
     assert not any(process.is_running() for process in processes)
@@ -314,7 +314,19 @@ def test_closing_leaves_no_process_and_no_folder(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_server_that_hangs_before_it_is_closed_does_not_keep_anybody(device, artifacts):
+    """What lies on it is freed then, which is a call."""
+    session = TvmRpcSession(device, call_timeout_s=2)
+    session.load(artifacts(device.board))
+    for process in psutil.Process(session._server.process.pid).children():
+        process.send_signal(signal.SIGSTOP)
+    started = time.monotonic()
+    session.close()
+    assert time.monotonic() - started < IN_TIME_S
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, "SIGKILL while the server is stopped"])
 def test_servers_die_with_the_program_however_it_ends(device, end, artifacts, programs):
     program = f"""
         from pathlib import Path
@@ -331,6 +343,10 @@ def test_servers_die_with_the_program_however_it_ends(device, end, artifacts, pr
     server = psutil.Process(int(running.stdout.readline()))
     assert len(server.children()) == 1
     time.sleep(0.5)  # now it waits inside TVM
+    if end not in list(signal.Signals):
+        for process in (server, *server.children()):
+            process.send_signal(signal.SIGSTOP)
+        end = signal.SIGKILL
     running.send_signal(end)
     wait_for_end(running)
     wait_until(lambda: not programs.alive(), psutil.Process())
