@@ -45,9 +45,9 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         try:
             yield new
         except OSError as error:
+            places = [str(name) for name in (error.filename, error.filename2) if name is not None]
             # Any other error has a place of its own: a file that was to be read.
-            ours = error.errno in _NO_ROOM if error.filename is None else str(error.filename).startswith(str(aside))
-            if not ours:
+            if not (any(name.startswith(str(aside)) for name in places) or (not places and error.errno in _NO_ROOM)):
                 raise
             raise ArtifactError(explain_os_error(error, folder)) from error
         with _explained(folder), locked_folder(place.parent):

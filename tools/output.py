@@ -27,13 +27,19 @@ def json_option(command: _Command) -> _Command:
         "--json",
         "json_file",
         type=click.Path(path_type=Path, dir_okay=False),
-        callback=_check_place,
+        callback=check_place,
         help="Also write the result to this file as JSON.",
     )(command)
 
 
-def _check_place(_: click.Context, __: click.Parameter, file: Path | None) -> Path | None:
-    # Before the work, not after it.
+def check_place(_: click.Context, __: click.Parameter, file: Path | None) -> Path | None:
+    """Refuse a file that can't be written, before the work and not after it: the callback of an option.
+
+    Raises
+    ------
+    click.BadParameter
+        Its folder is missing or read-only.
+    """
     if file is None or (file.exists() and not file.is_file()):
         return file
     folder = _follow(file).parent

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,9 +95,22 @@ def export_library(
         try:
             # TVM's own folder of objects in there too: a killed run leaves nothing elsewhere.
             link = cc.cross_compiler(linker, options=[str(file) for file in objects])
-            executable.export_library(str(linked), fcompile=link, workspace_dir=aside)
+            with _objects_in_memory(Path(aside)):
+                executable.export_library(str(linked), fcompile=link, workspace_dir=aside)
         except RuntimeError as error:  # the linker's output, behind TVM's own words
-            said = " ".join(line for line in str(error).splitlines() if "error" in line.lower())
+            words = ("error", "failed", "no space")
+            said = " ".join(line for line in str(error).splitlines() if any(word in line.lower() for word in words))
             raise ToolchainError(f"{linker} could not link {path.name}: {said or error}"[:400]) from error
         linked.chmod(0o755)
         linked.replace(path)
+
+
+@contextlib.contextmanager
+def _objects_in_memory(folder: Path) -> Iterator[None]:
+    """Have TVM write its object files in a folder into memory: where a disk is full LLVM ends the whole process."""
+    with contextlib.ExitStack() as stack:
+        for name in ("lib0.o", "devc.o"):
+            handle = os.memfd_create(name)
+            stack.callback(os.close, handle)
+            (folder / name).symlink_to(f"/proc/{os.getpid()}/fd/{handle}")
+        yield

@@ -211,29 +211,28 @@ def test_a_name_as_long_as_can_be_is_none_too_long(tmp_path):
     assert contents(tmp_path / ("x" * 255)) == {"new": b"new"}
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a file system may not be mounted here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_a_full_disk_is_one_line_and_leaves_what_was_there(small_disk):
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(mount_disk):
+    small_disk = mount_disk(64)
     folder = write_artifact(small_disk / "artifact")
     before = contents(folder)
     with pytest.raises(ArtifactError, match="artifact: No space left on device; free some space"):
         with replaced_folder(folder) as aside:
             (aside / "large").write_bytes(bytes(100_000))
+    with pytest.raises(ArtifactError, match="artifact: No space left on device; free some space"):
+        with replaced_folder(folder) as aside:  # an error that names what is copied first
+            (folder.parent.parent / "large").write_bytes(bytes(100_000))
+            shutil.copy(folder.parent.parent / "large", aside)
     assert contents(folder) == before
     assert list(small_disk.iterdir()) == [folder]
     refused_disk = pytest.raises(ArtifactError, match="is where a file system is mounted")
     with refused_disk, replaced_folder(small_disk):
         pytest.fail("the block must not run")
+
+
+def test_a_read_only_place_is_one_line(mount_disk):
+    with pytest.raises(ArtifactError, match="Read-only file system; name a place that can be written to"):
+        with replaced_folder(mount_disk(64, "ro") / "artifact"):
+            pytest.fail("the block must not run")
 
 
 def test_another_error_of_the_operating_system_is_left_as_it_is(folder):

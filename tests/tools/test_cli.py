@@ -13,7 +13,7 @@ import pytest
 
 from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.models.errors import ModelError
-from thumbnet.models.weights import BUNDLED_FOLDER
+from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
 from thumbnet.tools import cli
 
 from ..processes import communicate, processor_seconds, wait_until
@@ -111,6 +111,45 @@ def test_bad_input_has_one_line_and_code_2(capsys, monkeypatch, arguments, says)
     assert says in err
 
 
+COMPILE = (
+    "compile",
+    "mobilenet_v1_0.25_digits",
+    "--calibration",
+    BUNDLED_FOLDER / "calibration",
+    "--board",
+    "mps2_an386",
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((*COMPILE, "-o", "."), "is the folder you are in"),
+        ((*COMPILE, "-o", "/proc"), "is where a file system is mounted"),
+        ((*COMPILE, "-o", "x" * 300), "File name too long; choose a shorter name"),
+        ((*COMPILE, "-o", "file/x"), "a file is where a folder belongs"),
+        ((*COMPILE, "-o", "/proc/1/x"), "No such file or directory"),
+        (("demo", "-o", "file/x"), "a file is where a folder belongs"),
+        (("bench", "-o", "file/x"), "a file is where a folder belongs"),
+        (("train", "-o", "file/x"), "the folder file does not exist"),
+        (("models", "--json", "x" * 300), "File name too long; choose a shorter name"),
+        (("models", "--json", "file/x"), "the folder file does not exist"),
+        (("devices", "--devices", "/dev/zero"), "no regular file"),
+        (("test", "file", "--device", "local", "--images", BUNDLED_IMAGES), "'file' is a file"),
+        (("profile", "x" * 300, "--device", "local"), "no manifest.json there"),
+        (("test", "a\udcff", "--device", "local", "--images", BUNDLED_IMAGES), r"a\udcff: no manifest.json there"),
+    ],
+)
+def test_a_place_that_can_not_be_is_one_line(capfd, monkeypatch, tmp_path, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    code, _, err = _main(capfd, monkeypatch, *arguments)
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert (code, len(lines)) == (2, 1), err
+    assert lines[0].startswith("thumbnet: error: ") and says in lines[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_text() == "mine"
+
+
 def test_an_error_of_many_lines_becomes_one(capsys, monkeypatch):
     def fail(*_, **__):
         raise ModelError("first\nsecond")
@@ -175,10 +214,8 @@ def test_a_full_disk_behind_standard_output_is_one_line(programs):
 
 def _start_compile(programs, folder, until="host/*", **options):
     """Start a compilation and wait until it has written a file of that name."""
-    calibration = BUNDLED_FOLDER / "calibration"
-    arguments = ["compile", "mobilenet_v1_0.25_digits", "--calibration", calibration, "--board", "mps2_an386"]
     process = programs.start(
-        [*COMMAND, *arguments, "-o", folder / "new" / "artifact"],
+        [*COMMAND, *COMPILE, "-o", folder / "new" / "artifact"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

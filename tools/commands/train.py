@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from thumbnet.tools.output import json_option, print_table, replace_file, write_json
+from thumbnet.tools.output import check_place, json_option, print_table, replace_file, write_json
 
 #: What the bundled weights have to reach on the held-out digits.
 LEAST_ACCURACY = 0.97
@@ -20,7 +20,9 @@ LEAST_ACCURACY = 0.97
 
 @click.command()
 @click.argument("model", default="mobilenet_v1_0.25_digits")
-@click.option("-o", "--output", "file", required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "-o", "--output", "file", required=True, type=click.Path(path_type=Path, dir_okay=False), callback=check_place
+)
 @click.option("--epochs", type=click.IntRange(min=1), default=60, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
@@ -54,8 +56,6 @@ def train(
     from thumbnet.tools.training import train_digits
 
     spec = get_spec(model)
-    if not file.absolute().parent.is_dir():
-        raise click.ClickException(f"{file}: the folder {file.parent} does not exist")
     _refuse_other(file)
     training, held_out = split_digits()
     folders = [

@@ -67,6 +67,18 @@ def test_linker_that_fails_is_one_line_and_leaves_the_old_file(tmp_path, monkeyp
     assert path.read_bytes() == b"old"
 
 
+@pytest.mark.needs_tools("gcc")
+def test_a_full_disk_is_one_line_and_not_the_end_of_the_process(mount_disk):
+    """LLVM writes object files, and exits where it can't."""
+    disk = mount_disk(8)
+    (disk / "other").write_bytes(bytes(4096))
+    module = compiled(get_board("host"))
+    with pytest.raises(ToolchainError, match=r"could not link net\.so: .*No space left on device") as caught:
+        export_library(module, get_board("host"), disk / "net.so")
+    assert "\n" not in str(caught.value)
+    assert [file.name for file in disk.iterdir()] == ["other"]
+
+
 def test_microcontrollers_take_no_library():
     with pytest.raises(ToolchainError, match="mps2_an386 is a cortex-m4 board: it takes C sources"):
         tvm_target(get_board("mps2_an386"))
