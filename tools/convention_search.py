@@ -62,7 +62,7 @@ class Setting:
         return " ".join(f"--{name.replace('_', '-')} {ours[name]}" for name in ours if name in changed)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
     """How a setting did.
 
