@@ -30,8 +30,8 @@ class CompileOptions:
     tuning : Path, optional
         Boards that run Linux: folder of tuning records to apply.
     ram_limit : int, optional
-        Boards with our own kernels: bytes the arena should not pass. Without it, a smaller arena is taken for a few percent more
-        instructions.
+        Boards with our own kernels: bytes the arena should not pass. Without it, microcontrollers take a smaller arena
+        for a few percent more instructions.
     stream_input : bool
         Microcontrollers: the program gives the image row by row as the network asks for it; it needs no RAM.
     keep_dead_channels : bool

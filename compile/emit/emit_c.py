@@ -111,7 +111,8 @@ def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork) -> dict[s
     kernel, offsets = stage.kernel, lowered.plan.offsets
     function = lower(kernel.function)
     constants: dict[str, dict[str, Any]] = {
-        key: {"symbol": f"{prefix}_{key}", "array": array, "ctype": _CTYPES[array.dtype.name]} for key, array in kernel.constants.items()
+        key: {"symbol": f"{prefix}_{key}", "array": array, "ctype": _CTYPES[array.dtype.name]}
+        for key, array in kernel.constants.items()
     }
     places = {f"input{index}": offsets[source] for index, source in enumerate(stage.sources)}
     places["output"] = offsets[stage.name]

@@ -75,8 +75,8 @@ def write_calls(lowered: LoweredNetwork, name: str) -> tvm.IRModule:
     """Return the Relax module that calls a network's stages, one after the other.
 
     ``main`` takes the image ``[1, H, W, C]`` and returns ``[1, classes]``, both of the network's type; ``layers``
-    returns every stage's output instead, each as the bytes of its layout. Between stages goes nothing but the order: what they compute lies
-    in the network's own arena.
+    returns every stage's output instead, each as the bytes of its layout. Between stages goes nothing but the order:
+    what they compute lies in the network's own arena.
     """
     network = lowered.network
     builder = relax.BlockBuilder()

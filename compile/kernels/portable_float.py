@@ -50,8 +50,8 @@ def _convolution(layer: FloatConvolution | FloatDepthwiseConvolution) -> Kernel:
         return te.sum(value * factor, axis=[row, column] if depthwise else [row, column, channel])
 
     acc = te.compute(layer.output_shape, product, name="acc")
-    arrays = {"weight": layer.weight, "bias": layer.bias}
-    return _scheduled(layer, data, acc, lambda y, x, n: acc[y, x, n] + bias[n], [weight, bias], arrays)
+    constants = [(weight, layer.weight), (bias, layer.bias)]
+    return _scheduled(layer, data, acc, lambda y, x, n: acc[y, x, n] + bias[n], constants)
 
 
 def _average_pool(layer: FloatAveragePool) -> Kernel:
@@ -60,7 +60,7 @@ def _average_pool(layer: FloatAveragePool) -> Kernel:
     row, column = te.reduce_axis((0, height), "row"), te.reduce_axis((0, width), "column")
     acc = te.compute(layer.output_shape, lambda y, x, n: te.sum(data[row, column, n], axis=[row, column]), name="acc")
     part = tirx.const(1 / (height * width), "float32")
-    return _scheduled(layer, data, acc, lambda y, x, n: acc[y, x, n] * part, [], {})
+    return _scheduled(layer, data, acc, lambda y, x, n: acc[y, x, n] * part, [])
 
 
 def _scheduled(
@@ -68,17 +68,16 @@ def _scheduled(
     data: te.Tensor,
     acc: te.Tensor,
     value: Callable[[tirx.Expr, tirx.Expr, tirx.Expr], tirx.Expr],
-    constants: list[te.Tensor],
-    arrays: dict[str, np.ndarray],
+    constants: list[tuple[te.Tensor, np.ndarray]],
 ) -> Kernel:
     output = te.compute(layer.output_shape, lambda *at: _clamped(layer, value(*at)), name="output")
-    schedule = s_tir.Schedule(te.create_prim_func([data, output, *constants]))
+    schedule = s_tir.Schedule(te.create_prim_func([data, output, *(tensor for tensor, _ in constants)]))
     spatial = schedule.get_loops(schedule.get_sblock("output"))
     acc_block = schedule.get_sblock("acc")
     # A sum of one product (a pool over one pixel) has unit loops only, and needs one to stand its start before.
     schedule.compute_at(acc_block, spatial[-1], preserve_unit_loops=True)
     schedule.decompose_reduction(acc_block, schedule.get_loops(acc_block)[len(spatial)])
-    return Kernel("portable", schedule.mod["main"], arrays)
+    return Kernel("portable", schedule.mod["main"], {tensor.op.name: array for tensor, array in constants})
 
 
 def _clamped(layer: FloatLayer, value: tirx.Expr) -> tirx.Expr:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from thumbnet.compile.network.layers import NETWORK_INPUT, Shape
 from thumbnet.compile.network.relax_expr import bindings_of, is_call, operator_name, resolve, shape_of
 
 Padding = tuple[int, int, int, int]
+_NO_PADDING: Padding = (0, 0, 0, 0)
 
 
 def match_float_layers(module: tvm.IRModule) -> FloatNetwork:
@@ -63,6 +65,12 @@ class _Matcher:
         self.layers: dict[str, FloatLayer] = {}
         self.biased: set[str] = set()
         self.input_shape: Shape = (0, 0, 0)
+        self.makers: dict[tuple[str, ...], Callable[[relax.Call], FloatLayer]] = {
+            ("nn.conv2d",): self._convolution,
+            ("matmul",): self._fully_connected,
+            ("nn.adaptive_avg_pool2d", "mean", "nn.avg_pool2d"): self._average_pool,
+            ("add",): self._add,
+        }
 
     def network(self) -> FloatNetwork:
         [image] = self.main.params
@@ -74,49 +82,53 @@ class _Matcher:
                 self.sources[var] = self._match(var, value, image)
         result = self._source(self.main.body.body)
         layers = tuple(self.layers.values())
-        if not layers or result != (layers[-1].name, (0, 0, 0, 0)):
+        if not layers or result != (layers[-1].name, _NO_PADDING):
             raise UnsupportedOperatorError("the last layer's must be the network's one output")
         if layers[-1].output_shape[:2] != (1, 1):
             raise UnsupportedOperatorError(f"{layers[-1].name}: one row of classes is wanted")
         return FloatNetwork(self.input_shape, layers)
 
     def _match(self, var: relax.Var, value: relax.Expr, image: relax.Var) -> tuple[str, Padding]:
-        none = 0, 0, 0, 0
+        moved = self._moved(value, image)
+        if moved is not None:
+            return moved
+        if is_call(value, "clip", "nn.relu", "nn.relu6"):
+            name = self._clamp(value)
+        elif is_call(value, "add") and (bias := self._constant(value.args[1])) is not None:
+            name = self._bias(value, bias)
+        else:
+            made = next((make for operators, make in self.makers.items() if is_call(value, *operators)), None)
+            if made is None:
+                raise UnsupportedOperatorError(f"{var.name}: {operator_name(value)} is no layer here")
+            layer = made(value)
+            if layer.name in self.layers:
+                raise UnsupportedOperatorError(f"{layer.name}: called twice")
+            self.layers[layer.name] = layer
+            name = layer.name
+        return name, _NO_PADDING
+
+    def _moved(self, value: relax.Expr, image: relax.Var) -> tuple[str, Padding] | None:
+        """Return where values are from that are moved, and not computed."""
         if isinstance(value, relax.Var):
             return self._source(value)
         if is_call(value, "permute_dims") and value.args[0] == image:
-            return NETWORK_INPUT, none
+            return NETWORK_INPUT, _NO_PADDING
         if is_call(value, "nn.pad"):
             return self._padded(value)
         if is_call(value, "reshape", "flatten", "squeeze"):
-            return self._unpadded(value.args[0], pixels=1), none
-        if is_call(value, "nn.conv2d"):
-            return self._add_layer(self._convolution(value)), none
-        if is_call(value, "matmul"):
-            return self._add_layer(self._fully_connected(value)), none
-        if is_call(value, "nn.adaptive_avg_pool2d", "mean", "nn.avg_pool2d"):
-            return self._add_layer(self._average_pool(value)), none
-        if is_call(value, "add"):
-            bias = self._constant(value.args[1])
-            return (self._add_layer(self._add(value)) if bias is None else self._bias(value, bias)), none
-        if is_call(value, "clip", "nn.relu", "nn.relu6"):
-            return self._clamp(value), none
-        raise UnsupportedOperatorError(f"{var.name}: {operator_name(value)} is no layer here")
+            return self._unpadded(value.args[0], pixels=1), _NO_PADDING
+        return None
 
     def _next_name(self) -> str:
         if len(self.layers) == len(self.paths):
             raise UnsupportedOperatorError("an operator that no module of PyTorch's made")
         return self.paths[len(self.layers)]
 
-    def _add_layer(self, layer: FloatLayer) -> str:
-        if layer.name in self.layers:
-            raise UnsupportedOperatorError(f"{layer.name}: called twice")
-        self.layers[layer.name] = layer
-        return layer.name
-
     def _source(self, expr: relax.Expr) -> tuple[str, Padding]:
         if expr not in self.sources:
-            raise UnsupportedOperatorError(f"{operator_name(resolve(expr, self.bindings))}: an input that no layer made")
+            raise UnsupportedOperatorError(
+                f"{operator_name(resolve(expr, self.bindings))}: an input that no layer made"
+            )
         return self.sources[expr]
 
     def _shape(self, name: str) -> Shape:
@@ -194,7 +206,7 @@ class _Matcher:
             bias=np.zeros(outputs, np.float32),
             input_zero_point=0,
             stride=(1, 1),
-            padding=(0, 0, 0, 0),
+            padding=_NO_PADDING,
         )
 
     def _average_pool(self, call: relax.Call) -> FloatAveragePool:
@@ -225,7 +237,11 @@ class _Matcher:
         # A channel's bias stands before two axes behind a convolution, and alone behind a matrix.
         axis = 1 if len(shape_of(call)) == 4 else bias.ndim - 1
         whole = bias.size == outputs and (bias.ndim == 1 or bias.shape[axis] == outputs)
-        if not isinstance(layer, FloatConvolution | FloatDepthwiseConvolution) or layer.name in self.biased or not whole:
+        if (
+            not isinstance(layer, FloatConvolution | FloatDepthwiseConvolution)
+            or layer.name in self.biased
+            or not whole
+        ):
             raise UnsupportedOperatorError(f"{layer.name}: a constant that is no bias of its channels is added")
         self.biased.add(layer.name)
         self.layers[layer.name] = replace(layer, bias=self._weight(call.args[1], layer.name).reshape(-1))

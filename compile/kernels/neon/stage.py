@@ -1,4 +1,4 @@
-"""A chain of layers on the kernels of `thumbnet_neon.h`, as one TIR function: int8 pixels, sixteen channels a vector."""
+"""A chain of layers on the kernels of `thumbnet_neon.h`, as one TIR function of int8 pixels."""
 
 from __future__ import annotations
 

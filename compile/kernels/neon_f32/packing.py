@@ -114,5 +114,3 @@ def pack_depthwise(layer: FloatDepthwiseConvolution) -> NDArray[Any]:
         records += [weight[:, channels].astype("<f4").tobytes(), clamp_vectors(layer)]
         records += 2 * [layer.bias[channels].astype("<f4").tobytes()]
     return np.frombuffer(b"".join(records), np.float32)
-
-

@@ -16,8 +16,8 @@ from thumbnet.compile.kernels.neon.stage import NeonStage
 from thumbnet.compile.kernels.neon_f32.cost import predict_instructions
 from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, depthwise_kernel
 from thumbnet.compile.kernels.neon_f32.packing import TilePlan, depthwise_shape, pack_depthwise, pack_tiles
-from thumbnet.compile.kernels.neon_f32.tile_assembly import PACKED_INPUTS, PACKED_PIXELS, pack_kernel
-from thumbnet.compile.kernels.pixel_stage import Pixels, PixelStage, reads_source
+from thumbnet.compile.kernels.neon_f32.tile_assembly import PACKED_INPUTS, pack_kernel
+from thumbnet.compile.kernels.pixel_stage import Pixels, PixelStage
 from thumbnet.compile.kernels.stage_code import Index
 from thumbnet.compile.network.float_network import (
     FloatAdd,
@@ -98,7 +98,9 @@ class NeonF32Stage(PixelStage):
             names = [function.name for function in functions]
             groups.append(f"TN_F32_GROUP({', '.join(map(str, [*names, group.first, group.channels, group.tiles]))})")
         shape = (plan.inputs, source[2], plan.outputs, plan.chunk)
-        name = self._define("F32_POINTWISE", _named("pointwise", layer, *shape), f"TN_LIST({', '.join(groups)})", *shape)
+        name = self._define(
+            "F32_POINTWISE", _named("pointwise", layer, *shape), f"TN_LIST({', '.join(groups)})", *shape
+        )
         self._call(
             name,
             self._at(source[0], source[1]),

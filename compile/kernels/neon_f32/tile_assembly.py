@@ -135,6 +135,7 @@ def pack_kernel() -> Function:
     function = Function("pack_f32")
     emit, local = function.emit, function.local
     pointers = [8 + p for p in range(PACKED_PIXELS)]
+
     def move(structure: int) -> None:
         """Emit so many pairs of inputs: a pixel's go to one half each of as many registers, another's to the other."""
         # v8 to v15 are the caller's.
