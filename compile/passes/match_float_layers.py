@@ -228,7 +228,7 @@ class _Matcher:
         name = self._unpadded(expr)
         layer = self.layers.get(name)
         if layer is None or self.readers[expr] != 1 or (layer.minimum, layer.maximum) != (-np.inf, np.inf):
-            raise UnsupportedOperatorError(f"{name}: used both before and after what follows it")
+            raise UnsupportedOperatorError(f"{name}: its bare output is read elsewhere too, or was clamped before")
         return layer
 
     def _bias(self, call: relax.Call, bias: NDArray[np.float32]) -> str:
