@@ -82,7 +82,7 @@ def profile_stages(artifact: Artifact, session: DeviceSession, image: NDArray[An
     """
     manifest = artifact.manifest
     entries = {entry["name"]: entry for entry in manifest["layers"]}
-    # A library's kernels are TVM's own schedules; the manifest of C sources names the kernel of each stage.
+    # The manifest names the kernel of each stage of ours; what is not ours in a library is TVM's own schedules.
     usual = "" if manifest["kind"] == "c" else f"TVM, {'tuned' if manifest.get('tuned') else 'untuned'}"
     stages = []
     for cost in session.profile(image):
@@ -91,7 +91,7 @@ def profile_stages(artifact: Artifact, session: DeviceSession, image: NDArray[An
             StageCost(
                 name=cost.name,
                 layers=tuple(entry.get("layers", [cost.name] if entry else [])),
-                kernel=entry.get("kernel", usual) if manifest["kind"] == "c" else usual,
+                kernel=entry.get("kernel", usual),
                 macs=entry.get("macs"),
                 kind=cost.kind,
                 cost=cost.value,
