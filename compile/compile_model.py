@@ -237,13 +237,14 @@ def _integer_manifest(
 
 def _compile_float(request: CompileRequest, database: ms.database.Database | None, folder: Path) -> dict[str, Any]:
     module = import_network(request)
-    kernels = float_kernels_of(request.board)
+    kernels, unplanned = float_kernels_of(request.board), None
     if kernels is not None and request.options.tuning is None:
         try:
             network = match_float_layers(module)
         except UnsupportedOperatorError as error:
-            if request.options.ram_limit is not None:
-                raise CompileError(f"{request.name}: --ram-limit plans layers of our own kernels; {error}") from error
+            if request.options.ram_limit:
+                raise CompileError(f"{request.name}: --ram-limit needs layers of our own kernels; {error}") from error
+            unplanned = str(error)
         else:
             return _compile_float_stages(request, network, kernels, folder)
     executable = build_executable(module, request.board, database)
@@ -251,7 +252,8 @@ def _compile_float(request: CompileRequest, database: ms.database.Database | Non
     with torch.no_grad():
         classes = int(request.module(torch.zeros(1, *request.input_shape)).shape[-1])
     tuned = request.options.tuning is not None
-    return {"kind": "library", "tuned": tuned, **_float_manifest(request, classes), "layers": []}
+    why = {} if unplanned is None else {"unplanned_because": unplanned}
+    return {"kind": "library", "tuned": tuned, **_float_manifest(request, classes), "layers": [], **why}
 
 
 def _compile_float_stages(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from tvm import s_tir, te, tirx
@@ -50,7 +50,7 @@ def _convolution(layer: FloatConvolution | FloatDepthwiseConvolution) -> Kernel:
         return te.sum(value * factor, axis=[row, column] if depthwise else [row, column, channel])
 
     acc = te.compute(layer.output_shape, product, name="acc")
-    constants = ((weight, layer.weight), (bias, layer.bias))
+    constants = [(weight, layer.weight), (bias, layer.bias)]
     return _scheduled(layer, data, acc, lambda y, x, n: acc[y, x, n] + bias[n], constants)
 
 
@@ -60,7 +60,7 @@ def _average_pool(layer: FloatAveragePool) -> Kernel:
     row, column = te.reduce_axis((0, height), "row"), te.reduce_axis((0, width), "column")
     acc = te.compute(layer.output_shape, lambda y, x, n: te.sum(data[row, column, n], axis=[row, column]), name="acc")
     part = tirx.const(1 / (height * width), "float32")
-    return _scheduled(layer, data, acc, lambda y, x, n: acc[y, x, n] * part, ())
+    return _scheduled(layer, data, acc, lambda y, x, n: acc[y, x, n] * part, [])
 
 
 def _scheduled(
@@ -68,7 +68,7 @@ def _scheduled(
     data: te.Tensor,
     acc: te.Tensor,
     value: Callable[[tirx.Expr, tirx.Expr, tirx.Expr], tirx.Expr],
-    constants: Sequence[tuple[te.Tensor, np.ndarray]],
+    constants: list[tuple[te.Tensor, np.ndarray]],
 ) -> Kernel:
     output = te.compute(layer.output_shape, lambda *at: _clamped(layer, value(*at)), name="output")
     schedule = s_tir.Schedule(te.create_prim_func([data, output, *(tensor for tensor, _ in constants)]))

@@ -26,8 +26,7 @@ from thumbnet.compile.network.layers import NETWORK_INPUT, Shape
 from thumbnet.compile.network.relax_expr import bindings_of, is_call, operator_name, resolve, shape_of
 
 Padding = tuple[int, int, int, int]
-
-_NO_PADDING = (0, 0, 0, 0)
+_NO_PADDING: Padding = (0, 0, 0, 0)
 
 
 def match_float_layers(module: tvm.IRModule) -> FloatNetwork:
@@ -66,6 +65,12 @@ class _Matcher:
         self.layers: dict[str, FloatLayer] = {}
         self.biased: set[str] = set()
         self.input_shape: Shape = (0, 0, 0)
+        self.makers: dict[tuple[str, ...], Callable[[relax.Call], FloatLayer]] = {
+            ("nn.conv2d",): self._convolution,
+            ("matmul",): self._fully_connected,
+            ("nn.adaptive_avg_pool2d", "mean", "nn.avg_pool2d"): self._average_pool,
+            ("add",): self._add,
+        }
 
     def network(self) -> FloatNetwork:
         [image] = self.main.params
@@ -77,50 +82,47 @@ class _Matcher:
                 self.sources[var] = self._match(var, value, image)
         result = self._source(self.main.body.body)
         layers = tuple(self.layers.values())
-        if not layers or result != (layers[-1].name, (0, 0, 0, 0)):
+        if not layers or result != (layers[-1].name, _NO_PADDING):
             raise UnsupportedOperatorError("the last layer's must be the network's one output")
         if layers[-1].output_shape[:2] != (1, 1):
             raise UnsupportedOperatorError(f"{layers[-1].name}: one row of classes is wanted")
         return FloatNetwork(self.input_shape, layers)
 
     def _match(self, var: relax.Var, value: relax.Expr, image: relax.Var) -> tuple[str, Padding]:
+        moved = self._moved(value, image)
+        if moved is not None:
+            return moved
+        if is_call(value, "clip", "nn.relu", "nn.relu6"):
+            name = self._clamp(value)
+        elif is_call(value, "add") and (bias := self._constant(value.args[1])) is not None:
+            name = self._bias(value, bias)
+        else:
+            made = next((make for operators, make in self.makers.items() if is_call(value, *operators)), None)
+            if made is None:
+                raise UnsupportedOperatorError(f"{var.name}: {operator_name(value)} is no layer here")
+            layer = made(value)
+            if layer.name in self.layers:
+                raise UnsupportedOperatorError(f"{layer.name}: called twice")
+            self.layers[layer.name] = layer
+            name = layer.name
+        return name, _NO_PADDING
+
+    def _moved(self, value: relax.Expr, image: relax.Var) -> tuple[str, Padding] | None:
+        """Return where values are from that are moved, and not computed."""
         if isinstance(value, relax.Var):
             return self._source(value)
         if is_call(value, "permute_dims") and value.args[0] == image:
             return NETWORK_INPUT, _NO_PADDING
         if is_call(value, "nn.pad"):
             return self._padded(value)
-        if is_call(value, "clip", "nn.relu", "nn.relu6"):
-            return self._clamp(value), _NO_PADDING
         if is_call(value, "reshape", "flatten", "squeeze"):
             return self._unpadded(value.args[0], pixels=1), _NO_PADDING
-        return self._match_layer(var, value), _NO_PADDING
-
-    def _match_layer(self, var: relax.Var, value: relax.Expr) -> str:
-        bias = self._constant(value.args[1]) if is_call(value, "add") else None
-        if bias is not None:
-            return self._bias(value, bias)
-        makers: tuple[tuple[tuple[str, ...], Callable[[relax.Expr], FloatLayer]], ...] = (
-            (("nn.conv2d",), self._convolution),
-            (("matmul",), self._fully_connected),
-            (("nn.adaptive_avg_pool2d", "mean", "nn.avg_pool2d"), self._average_pool),
-            (("add",), self._add),
-        )
-        for names, make in makers:
-            if is_call(value, *names):
-                return self._add_layer(make(value))
-        raise UnsupportedOperatorError(f"{var.name}: {operator_name(value)} is no layer here")
+        return None
 
     def _next_name(self) -> str:
         if len(self.layers) == len(self.paths):
             raise UnsupportedOperatorError("an operator that no module of PyTorch's made")
         return self.paths[len(self.layers)]
-
-    def _add_layer(self, layer: FloatLayer) -> str:
-        if layer.name in self.layers:
-            raise UnsupportedOperatorError(f"{layer.name}: called twice")
-        self.layers[layer.name] = layer
-        return layer.name
 
     def _source(self, expr: relax.Expr) -> tuple[str, Padding]:
         if expr not in self.sources:
@@ -204,7 +206,7 @@ class _Matcher:
             bias=np.zeros(outputs, np.float32),
             input_zero_point=0,
             stride=(1, 1),
-            padding=(0, 0, 0, 0),
+            padding=_NO_PADDING,
         )
 
     def _average_pool(self, call: relax.Call) -> FloatAveragePool:
@@ -226,7 +228,7 @@ class _Matcher:
         name = self._unpadded(expr)
         layer = self.layers.get(name)
         if layer is None or self.readers[expr] != 1 or (layer.minimum, layer.maximum) != (-np.inf, np.inf):
-            raise UnsupportedOperatorError(f"{name}: used both before and after what follows it")
+            raise UnsupportedOperatorError(f"{name}: its bare output is read elsewhere too, or was clamped before")
         return layer
 
     def _bias(self, call: relax.Call, bias: NDArray[np.float32]) -> str:

@@ -160,9 +160,8 @@ class StageGraph:
         layer = self.network.layers[start]
         source, target = self._pixels(layer.input_shape), self._pixels(layer.output_shape)
         outputs = target.shape[0] * target.shape[1] * target.shape[2]
-        read = (
-            source.shape[0] * source.shape[1] * source.shape[2] if isinstance(layer, AveragePoolLayer | AddLayer) else 0
-        )
+        reads_all = isinstance(layer, AveragePoolLayer | AddLayer)
+        read = source.shape[0] * source.shape[1] * source.shape[2] if reads_all else 0
         arena = sum(_aligned(self._size(name)) for name in layer.sources) + _aligned(target.size)
         arena += self._bystanders(start, start + 1)
         return StagePlan(

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,14 +56,14 @@ def emit_lowered(lowered, folder, name="net"):
     return emit_c(lowered, name, folder, title="a network of the tests", generator="thumbnet's tests")
 
 
-def build(folder, name="net", flags=(*STRICT, *SANITIZERS)):
+def build(folder, name="net", flags=(*STRICT, *SANITIZERS), compiler="gcc"):
     """Compile the emitted sources of a folder with a main of the test's, and return the program."""
-    if shutil.which("gcc") is None:
-        pytest.skip("needs gcc (apt install gcc)")
+    if shutil.which(compiler) is None:
+        pytest.skip(f"needs {compiler}")
     (folder / "main.c").write_text(MAIN.format(name=name, NAME=name.upper()))
     sources = [f"{name}.c", f"{name}_layers.c", f"{name}_weights.c", "main.c"]
     done = subprocess.run(
-        ["gcc", *flags, *sources, "-o", "program"], cwd=folder, capture_output=True, text=True, check=False
+        [compiler, *flags, *sources, "-o", "program", "-lm"], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return folder / "program"
@@ -74,7 +75,8 @@ def run_stages(program, lowered, images):
 
 
 def run_layouts(program, layouts, images):
-    done = subprocess.run([program], input=np.stack(images).tobytes(), capture_output=True, check=False)
+    command = [program] if isinstance(program, Path) else program
+    done = subprocess.run(command, input=np.stack(images).tobytes(), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     rest = done.stdout
     found = []
