@@ -132,7 +132,10 @@ def _read_stat(process: Path) -> list[str]:
 
 
 def _main() -> None:
-    handle = os.pidfd_open(int(sys.argv[1]))
+    try:
+        handle = os.pidfd_open(int(sys.argv[1]))
+    except ProcessLookupError:  # it ended at once
+        return
     verdict = _watch(int(sys.argv[1]), os.getppid())
     with contextlib.suppress(BrokenPipeError):
         os.write(sys.stdout.fileno(), (verdict or "").encode())

@@ -5,12 +5,15 @@ The search itself is `thumbnet.compile.tuning.meta_schedule`, which takes builde
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
 import functools
 import os
+import select
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
@@ -52,6 +55,7 @@ BUILD_WORKERS = 2
 #: How often it is looked whether the server is still there while candidates are built, in seconds.
 _LOOK_S = 1.0
 _PR_SET_PDEATHSIG = 1
+_ENDED_SIGNAL = signal.SIGUSR1
 
 
 class TuningTarget(NamedTuple):
@@ -164,7 +168,42 @@ def _open_access(device: Device, open_things: contextlib.ExitStack) -> _Access:
         return _Access(tracked, "seconds on the board", lambda: None, ask_tracker)
     server = open_things.enter_context(LinuxServer(device))
     kind: MeasurementKind = "instructions" if server.counts_instructions else "seconds on the board"
-    return _Access(server.address, kind, server.check_alive, server.check_answers)
+    access = _Access(server.address, kind, server.check_alive, server.check_answers)
+    open_things.enter_context(_interrupt_when_ended(server.process.pid, access))
+    return access
+
+
+@contextlib.contextmanager
+def _interrupt_when_ended(server: int, access: _Access) -> Iterator[None]:
+    """Raise what `access` finds wrong in the main thread when a server ends, wherever in Python that is in the block.
+
+    Between two rounds a search computes for a minute, and asks nothing of builder and runner.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no signal can be handled there: the builder notices, or the runner
+        return
+
+    def check(*_: object) -> None:
+        if access.fault is None:
+            access.check_alive()
+
+    def watch() -> None:
+        if done not in select.select([ended, done], [], [])[0]:
+            # As if the signal had come; none is sent.
+            _thread.interrupt_main(_ENDED_SIGNAL)
+
+    before = signal.signal(_ENDED_SIGNAL, check)
+    ended, (done, leave) = os.pidfd_open(server), os.pipe()
+    thread = threading.Thread(target=watch, name="server-end", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.close(leave)
+        thread.join()
+        os.close(ended)
+        os.close(done)
+        signal.signal(_ENDED_SIGNAL, before)
 
 
 @tvm.ir.utils.derived_object
