@@ -19,7 +19,7 @@ from thumbnet.compile.network.network_file import load_network
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.compile.plan.fit import arena_limit
 from thumbnet.compile.plan.lowered_network import lower_network
-from thumbnet.models.preprocessing import load_labels
+from thumbnet.models.image_folder import list_images
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
 from thumbnet.runtime_tests.network_tests import run_tests
 from thumbnet.runtime_tests.open_session import open_session
@@ -27,7 +27,7 @@ from thumbnet.targets.devices import get_device
 from thumbnet.tools.network import compile_network, load_trained
 from thumbnet.tools.network_options import NetworkFiles
 
-IMAGES = load_labels(BUNDLED_IMAGES)[:8]
+IMAGES = list_images(BUNDLED_IMAGES).images[:8]
 DEVICES = [
     pytest.param(
         "qemu_mps2_an386",

@@ -13,7 +13,7 @@ from thumbnet.compile.frontend.torch_to_relax import import_float
 from thumbnet.compile.network.float_reference import run_float_layers
 from thumbnet.compile.passes.match_float_layers import match_float_layers
 from thumbnet.compile.request import CompileOptions, CompileRequest
-from thumbnet.models.preprocessing import load_labels
+from thumbnet.models.image_folder import list_images
 from thumbnet.models.weights import BUNDLED_IMAGES, load_model
 from thumbnet.runtime_tests.linux.tvm_rpc_session import TvmRpcSession
 from thumbnet.targets.devices import get_device
@@ -46,7 +46,7 @@ def compiled(request, tmp_path_factory):
     trained = load_model(request.param)
     artifact = compile_model(_request(trained, request.param), tmp_path_factory.mktemp("float") / "artifact")
     to_float, pixels = trained.preprocessing.to_float, trained.preprocessing.pixels
-    inputs = [to_float(pixels(image.path)) for image in load_labels(BUNDLED_IMAGES)[:4]]
+    inputs = [to_float(pixels(image.path)) for image in list_images(BUNDLED_IMAGES).images[:4]]
     with torch.no_grad():
         expected = [trained.module(image)[0].numpy() for image in inputs]
     return trained, artifact, inputs, expected
