@@ -136,8 +136,9 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "ram_limit": click.option(
         "--ram-limit",
         type=click.IntRange(min=1),
-        help="Bytes the arena may take at most; the fewest instructions under it are chosen. Without it, microcontrollers"
-        " take the smallest arena within 7 % of the fastest's predicted instructions, boards that run Linux the fastest.",
+        help="Bytes the arena may take at most; the fewest instructions under it are chosen. Without it,"
+        " microcontrollers take the smallest arena within 7 % of the fastest's predicted instructions, boards that run"
+        " Linux the fastest.",
     ),
     "stream_input": click.option(
         "--stream-input",
