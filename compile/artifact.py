@@ -10,9 +10,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from thumbnet.compile.errors import ArtifactError, explain_os_error
+from thumbnet.compile.errors import AGAIN, ArtifactError, explain_os_error
 from thumbnet.compile.file_access import hash_file, read_arrays, walk_folder
-from thumbnet.compile.manifest import AGAIN, FORMAT, GOLDEN_FILE, MANIFEST, read_manifest
+from thumbnet.compile.manifest import FORMAT, GOLDEN_FILE, MANIFEST, read_manifest
 
 
 @dataclass(frozen=True)

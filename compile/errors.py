@@ -2,6 +2,9 @@
 
 import errno
 
+#: The way out where an artifact is damaged.
+AGAIN = "compile the network again"
+
 
 class CompileError(Exception):
     """The network can't be compiled as asked; the message is one line for the person."""

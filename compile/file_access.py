@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thumbnet.compile.errors import ArtifactError, explain_os_error
+from thumbnet.compile.errors import AGAIN, ArtifactError, explain_os_error
 
 #: No network's library, weights or arrays come near it.
 MOST_BYTES = 1 << 30
@@ -90,7 +90,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                 raise ValueError(f"more than {MOST_BYTES:,} bytes unpacked")
             return {entry.filename.removesuffix(".npy"): _read_array(archive, entry) for entry in entries}
     except Exception as error:  # what damaged data make zipfile and NumPy raise has no common type
-        raise ArtifactError(f"{path}: not NumPy arrays ({error or type(error).__name__})") from error
+        raise ArtifactError(f"{path}: not NumPy arrays ({error or type(error).__name__}); {AGAIN}") from error
 
 
 def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:

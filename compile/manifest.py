@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from thumbnet.compile.errors import ArtifactError
+from thumbnet.compile.errors import AGAIN, ArtifactError
 from thumbnet.compile.file_access import read_file
 
 MANIFEST = "manifest.json"
@@ -25,7 +25,6 @@ GOLDEN_FILE = "golden.npz"
 MOST_MANIFEST_BYTES = 4 << 20
 #: Elements of an input or a layer's output: several times those of the largest MobileNet.
 MOST_ELEMENTS = 1 << 24
-AGAIN = "compile the network again"
 
 
 def _check_file_name(name: str) -> str:

@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.errors import ArtifactError
+from thumbnet.compile.errors import AGAIN, ArtifactError
 from thumbnet.compile.file_access import read_arrays
-from thumbnet.compile.manifest import AGAIN, MOST_MANIFEST_BYTES, first_fault
+from thumbnet.compile.manifest import MOST_MANIFEST_BYTES, first_fault
 from thumbnet.compile.network.integer_network import IntegerNetwork
 from thumbnet.compile.network.layer_fields import join_layer, split_layer
 from thumbnet.compile.network.network_schema import NetworkFields, check_network

@@ -88,7 +88,9 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path):
     other = (tmp_path / "other.npz").read_bytes()
     for damaged in (b"", data[:100], data[: len(data) // 2], data[:-10], without_magic, other):
         path.write_bytes(damaged)
-        with pytest.raises(ArtifactError, match="not a network's reference") as caught:
+        with pytest.raises(
+            ArtifactError, match=r"not (a network's reference|NumPy arrays) .*compile the network again"
+        ) as caught:
             load_network(path)
         assert "\n" not in str(caught.value)
     with pytest.raises(ArtifactError):
