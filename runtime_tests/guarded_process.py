@@ -7,7 +7,7 @@ import functools
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -34,14 +34,15 @@ def start_guarded(
     stderr: int | IO[bytes] = subprocess.DEVNULL,
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
+    lifeline: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a program that ends with this process; the options are those of `subprocess.Popen`.
+    """Start a program that ends with this process, or with a lifeline; further options are `subprocess.Popen`'s.
 
-    Ctrl-C doesn't reach it: whoever started it ends it, with `kill_guarded`.
+    Ctrl-C doesn't reach it: whoever started it ends it, with `kill_guarded` or by its lifeline.
     """
     return subprocess.Popen(
         ["/bin/sh", "-c", _GUARD, "sh", *command],
-        stdin=_lifeline(),
+        stdin=_lifeline() if lifeline is None else lifeline,
         stdout=stdout,
         stderr=stderr,
         cwd=cwd,
@@ -58,9 +59,22 @@ def kill_guarded(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def run_guarded(command: Sequence[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a program that ends with this process; return its exit code and output."""
-    process = start_guarded(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd)
+@contextlib.contextmanager
+def shared_lifeline() -> Iterator[int]:
+    """Give a lifeline for programs that run in several threads: what still runs when the block ends is killed."""
+    to_read, to_break = os.pipe()
+    try:
+        yield to_read
+    finally:
+        os.close(to_break)
+        os.close(to_read)
+
+
+def run_guarded(
+    command: Sequence[str], cwd: Path | None = None, lifeline: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program that ends with this process, or with a lifeline; return its exit code and output."""
+    process = start_guarded(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd, lifeline=lifeline)
     try:
         output, errors = process.communicate()
     except BaseException:

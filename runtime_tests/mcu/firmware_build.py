@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.emit.footprint import CODE_FLAGS
 from thumbnet.compile.emit.stack_usage import STACK_FLAG, StackUsage, StackUse
 from thumbnet.compile.errors import ArtifactError, DoesNotFitError, ToolchainError
-from thumbnet.runtime_tests.guarded_process import run_guarded
+from thumbnet.runtime_tests.guarded_process import run_guarded, shared_lifeline
 from thumbnet.runtime_tests.instruction_counter import first_error
 from thumbnet.runtime_tests.run_folder import cache_folder, run_folder
 from thumbnet.targets.board import Board
@@ -238,16 +239,16 @@ def _build_aside(plan: _Plan, folder: Path, board: Board, artifact: Artifact) ->
         (aside / "firmware.ld").write_text(plan.linker_script)
         include = ("-I", str(FIRMWARE), "-I", "network")
 
-        def compile_one(item: tuple[str, Path]) -> None:
-            stem, source = item
+        def compile_one(lifeline: int, stem: str, source: Path) -> None:
             maps = (f"-ffile-prefix-map={source.parent}=.", f"-ffile-prefix-map={aside}=.")
-            flags = (*plan.flags, OPTIMIZATION[stem.split("_")[0]], *include, *maps)
-            _run([plan.compiler, *flags, "-c", str(source), "-o", f"{stem}.o"], aside, source.name)
+            flags = (*plan.flags, OPTIMIZATION[stem.split("_", maxsplit=1)[0]], *include, *maps)
+            _run([plan.compiler, *flags, "-c", str(source), "-o", f"{stem}.o"], aside, source.name, lifeline)
 
         sources = [Path("network", file) for file in plan.network if file.endswith(".c")]
         objects = {**plan.firmware, **{f"network_{path.stem}": path for path in sources}, "golden": Path("golden.c")}
-        with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
-            list(pool.map(compile_one, objects.items()))
+        # The lifeline breaks first: after Ctrl-C or an error, no compiler is waited for.
+        with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool, shared_lifeline() as lifeline:
+            list(pool.map(partial(compile_one, lifeline), objects, objects.values()))
         files = [f"{stem}.o" for stem in sorted(objects)]
         command = [plan.compiler, *board.core_flags, *LINK_FLAGS, "-Tfirmware.ld", *files, "-o", "firmware.elf"]
         try:
@@ -293,8 +294,8 @@ def _find_tool(name: str) -> str:
     return path
 
 
-def _run(command: Sequence[str], folder: Path, what: str) -> str:
-    done = run_guarded(command, folder)
+def _run(command: Sequence[str], folder: Path, what: str, lifeline: int | None = None) -> str:
+    done = run_guarded(command, folder, lifeline)
     if done.returncode != 0:
         raise ToolchainError(f"{what}: {Path(command[0]).name} failed: {first_error(done.stderr)}") from ToolchainError(
             done.stderr

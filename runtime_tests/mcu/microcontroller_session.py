@@ -112,6 +112,7 @@ class MicrocontrollerSession(DeviceSession):
             find_qemu()  # before a long build
         self.image = build_firmware(artifact, self.device.board)
         self._artifact = artifact
+        self._stack_bytes = None
         try:
             transport = self._start_emulator(self.image) if self.device.kind == "emulated" else self._open_port()
             self._transport = self._wrap(transport)

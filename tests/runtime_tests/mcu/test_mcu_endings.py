@@ -187,11 +187,15 @@ def program_running(artifact, cache, before=""):
         child.kill()
         child.wait()
         child.stdout.close()
+        for line in processes_with(cache.parent):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(line.split()[1]), signal.SIGKILL)
 
 
 def processes_with(text):
-    listing = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listing.splitlines() if str(text) in line and "ps -ww" not in line]
+    """Return process, process group and command of whatever has a text among its arguments."""
+    listing = subprocess.run(["ps", "-ww", "-eo", "pid,pgid,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listing.splitlines() if str(text) in line and int(line.split()[1]) != os.getpgrp()]
 
 
 def wait_until_none_has(text):
@@ -235,7 +239,7 @@ def test_a_build_that_is_interrupted_leaves_no_compiler_and_no_half_image(end, t
     tools.mkdir()
     # A compiler that takes its time once it has to do with the network.
     (tools / "arm-none-eabi-gcc").write_text(
-        f'#!/bin/sh\ncase "$*" in *tiny_layers.c*) echo {cache} >&2; sleep 600 & wait;; esac\n'
+        f'#!/bin/sh\ncase "$*" in *tiny_layers.c*) touch {tools}/waits; sleep 600 & wait;; esac\n'
         'PATH="${PATH#*:}" exec arm-none-eabi-gcc "$@"\n'
     )
     (tools / "arm-none-eabi-gcc").chmod(0o755)
@@ -243,7 +247,7 @@ def test_a_build_that_is_interrupted_leaves_no_compiler_and_no_half_image(end, t
     with program_running(tiny, cache, before=slow) as child:
         child.stdout.readline()
         deadline = time.monotonic() + 60
-        while not processes_with(f"{tools}/arm-none-eabi-gcc") and time.monotonic() < deadline:
+        while not (tools / "waits").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         assert processes_with(f"{tools}/arm-none-eabi-gcc")
         child.send_signal(end)

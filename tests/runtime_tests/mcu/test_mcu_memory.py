@@ -66,6 +66,13 @@ def test_a_large_frame_is_known_and_measured(board, tmp_path, stand_in):
         assert memory.ram_bytes == 51 + memory.stack_bytes
 
 
+def test_a_network_is_not_held_to_the_stack_of_the_one_before(tmp_path, stand_in):
+    with MicrocontrollerSession(get_device("qemu_mps2_an386")) as session:
+        for run, stack in ((STACKS[48], 48), (STACKS[4], 4)):
+            session.load(with_run(stand_in, run, tmp_path / str(stack)))
+            assert session.memory_use().stack_measured_bytes == stack
+
+
 def test_what_the_compiler_cant_bound_is_unknown_with_the_reason(tmp_path, stand_in):
     with MicrocontrollerSession(get_device("qemu_mps2_an386")) as session:
         session.load(with_run(stand_in, RECURSIVE, tmp_path / "a"))

@@ -145,6 +145,15 @@ def test_a_request_outside_the_session_changes_nothing(make_line, header, status
     assert ask(line, header)[0][: HEADER.size + 1] == header + bytes([Reply.OK])
 
 
+def test_noise_at_the_host_is_ended_by_the_reply_behind_it(make_line):
+    line = make_line()
+    line.write(encode_frame(HEADER.pack(VERSION, Command.OPEN, 7, 1)), 1)
+    reader = FrameReader()
+    reader.take(b"\x09noise")
+    _, answer = reader.take(line.read(4096, 1))
+    assert decode_frame(answer)[HEADER.size] == Reply.OK
+
+
 def ask(line, payload):
     line.write(encode_frame(payload), 1)
     replies = b""
