@@ -16,6 +16,7 @@ from thumbnet.runtime_tests.errors import (
 )
 from thumbnet.runtime_tests.mcu import microcontroller_session
 from thumbnet.runtime_tests.mcu.firmware_build import build_firmware
+from thumbnet.runtime_tests.mcu.identity_check import check_identity
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.runtime_tests.mcu.transport import Transport
 from thumbnet.targets.devices import get_device
@@ -271,21 +272,15 @@ def test_a_damaged_cache_is_built_again(tmp_path, stand_in):
     assert build_firmware(artifact, get_board("mps2_an386")).elf.is_file()
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("arena_bytes", 52),
-        ("input", {"shape": [4, 4, 4], "dtype": "int8"}),
-        ("output", {"shape": [2], "dtype": "int8"}),
-    ],
-)
-def test_a_firmware_with_other_sizes_than_the_manifests_is_refused(key, value, tmp_path, stand_in):
-    artifact = stand_in.write_artifact(tmp_path / "a", **{key: value})
-    with (
-        MicrocontrollerSession(get_device("qemu_mps2_an386")) as session,
-        pytest.raises(ProtocolError, match=r"qemu_mps2_an386: the firmware has \d+ .*, tiny \d+; flash .*\.elf"),
-    ):
-        session.load(artifact)
+@pytest.mark.parametrize("field", ["input_bytes", "output_bytes", "arena_bytes", "layer_count", "stack_bytes"])
+def test_a_firmware_with_other_sizes_than_the_manifests_is_refused(field, tiny):
+    with MicrocontrollerSession(get_device("qemu_mps2_an386")) as session:
+        session.load(tiny)
+        identity, image, device = session.identity, session.image, session.device
+    check_identity(device, identity, tiny, image)
+    other = replace(identity, **{field: getattr(identity, field) + 1})
+    with pytest.raises(ProtocolError, match=r"qemu_mps2_an386: the firmware has \d+ .*, tiny \d+; flash .*\.elf"):
+        check_identity(device, other, tiny, image)
 
 
 def test_a_timer_that_stands_still_is_told(tiny, stand_in):
