@@ -127,7 +127,7 @@ def test_a_bundled_network_is_tuned_without_calibration_images_of_one_s_own(thum
         *("tune", DIGITS, "--device", "local", "--trials", 2, "-o", tmp_path / "db", "--json", tmp_path / "tuned.json")
     )
     assert code == 0, err
-    assert "ranges: calibrated on 32 bundled images" in out.replace("\n", " ")
+    assert "ranges: calibrated on 32 bundled images" in " ".join(out.split())
     assert json.loads((tmp_path / "tuned.json").read_text())["ranges"] == "calibrated on 32 bundled images"
 
 
