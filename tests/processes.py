@@ -55,13 +55,14 @@ class Programs:
         out, err = communicate(process)
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
-    def alive(self):
-        """Return all processes that are there of what was started, children's children included."""
-        return [process for process in psutil.process_iter() if self._is_ours(process)]
+    def alive(self, command=""):
+        """Return what is there of all that was started, children's children included; with a word of its command."""
+        return [process for process in psutil.process_iter() if self._is_ours(process, command)]
 
-    def _is_ours(self, process):
+    def _is_ours(self, process, command):
         try:
-            return process.environ().get(_MARK) == self._mark and process.status() != psutil.STATUS_ZOMBIE
+            ours = process.environ().get(_MARK) == self._mark and process.status() != psutil.STATUS_ZOMBIE
+            return ours and command in " ".join(process.cmdline())
         except psutil.Error:
             return False
 

@@ -230,13 +230,7 @@ def test_counter_that_stands_still_ends_the_search(device):
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_builders_runner_and_server_end_with_the_program_however_it_ends(device, end, tmp_path, programs):
     running, _ = start_search(programs, device, tmp_path)
-    workers = []
-
-    def at_work():
-        workers[:] = [one for one in programs.alive() if "tvm.exec.popen_worker" in " ".join(one.cmdline())]
-        return len(workers) >= 3
-
-    wait_until(at_work, running)
+    wait_until(lambda: len(programs.alive("tvm.exec.popen_worker")) >= 3, running)
     running.send_signal(end)
     running.wait()
     # A compiler that a builder has just started ends by itself.
