@@ -162,7 +162,7 @@ def load_trained(artifact: Artifact) -> TrainedModel:
         The artifact was made without it.
     """
     checkpoint = artifact.folder / CHECKPOINT_FILE
-    if not checkpoint.is_file():
+    if CHECKPOINT_FILE not in artifact.manifest["files"]:
         raise ArtifactError(f"{artifact.folder}: {CHECKPOINT_FILE} is missing; compile the network again")
     return load_model(artifact.manifest["model"], checkpoint)
 
