@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -150,7 +151,9 @@ def _read_sizes(text: str) -> dict[str, int]:
 
 def _run(command: Sequence[str], folder: Path) -> str:
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        # The compiler's own temporary files in there too: one that is killed leaves them.
+        environment = {**os.environ, "TMPDIR": str(folder)}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     except OSError as error:
         raise ToolchainError(f"{command[0]} can't be run ({error.strerror})") from error
     if done.returncode != 0:

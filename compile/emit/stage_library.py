@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -61,8 +62,8 @@ def build_stage_library(
         The board's compiler is missing or fails.
     """
     compiler = find_compiler(board.cross_compiler)
-    with tempfile.TemporaryDirectory(prefix="thumbnet-library-") as aside_name:
-        aside = Path(aside_name)
+    with tempfile.TemporaryDirectory(prefix=".library-", dir=folder) as aside_name:
+        aside = Path(aside_name).resolve()
         emit_c(lowered, name, aside, title=title, generator=generator, pixel_rule=pixel_rule, for_tvm=True)
         sources = (f"{name}.c", f"{name}_layers.c", f"{name}_weights.c", f"{name}_tvm.c")
         for source in sources:
@@ -128,7 +129,9 @@ def _call(
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    # The compiler's own temporary files in there too: one that is killed leaves them.
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         first = next((line for line in lines if "error" in line or "undefined" in line), lines[-1] if lines else "")

@@ -79,7 +79,9 @@ def write_kit(board: Board, folder: Path) -> list[Path]:
             (aside / name).write_text(environment.get_template(f"{name}.j2").render(context))
         for name in (built[0].name, "run.sh"):
             (aside / name).chmod(0o755)
-        write_manifest(aside, {"kind": KIND, "board": board.name, "tvm": context["tvm"], "needs": needs})
+        write_manifest(
+            aside, {"name": "server_kit", "kind": KIND, "board": board.name, "tvm": context["tvm"], "needs": needs}
+        )
     return sorted(folder.iterdir())
 
 

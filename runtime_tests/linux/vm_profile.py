@@ -46,13 +46,13 @@ def parse_profile(text: str) -> list[VmCall]:
 def name_layers(artifact: Artifact, calls: Iterable[VmCall]) -> list[tuple[str, int]]:
     """Return name and cost of each layer, in order of execution.
 
-    A layer's kernel bears its name as a C identifier. Where the
+    A layer's kernel bears its name as a C identifier (or what the manifest's layer has as ``symbol``). Where the
     compiler named kernels otherwise but called exactly one a layer, the n-th kernel is the n-th layer. Kernels that
     belong to no layer, such as the last one's reshape, stand under their own names.
     """
     kernels = [call for call in calls if call.is_kernel]
     layers = artifact.manifest["layers"]
-    by_symbol = {identifier(layer["name"]): layer["name"] for layer in layers}
+    by_symbol = {layer.get("symbol", identifier(layer["name"])): layer["name"] for layer in layers}
     if not by_symbol.keys() & {kernel.name for kernel in kernels} and len(kernels) == len(layers):
         return [(layer["name"], kernel.cost) for layer, kernel in zip(layers, kernels, strict=True)]
     return [(by_symbol.get(kernel.name, kernel.name), kernel.cost) for kernel in kernels]

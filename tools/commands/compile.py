@@ -20,7 +20,7 @@ from thumbnet.tools.skipped_images import print_skipped
 @network_files
 @click.option("--board", required=True, help="Type of board, see `thumbnet boards`.")
 @compile_options()
-@click.option("--pareto", is_flag=True, help="Microcontrollers: print what other limits on RAM would give.")
+@click.option("--pareto", is_flag=True, help="Print what other limits on RAM would give.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False))
 @json_option
 def compile(
@@ -36,8 +36,11 @@ def compile(
 
     target = get_board(board)
     check_options(options, target)
-    if pareto and target.family != "cortex-m":
-        raise CompileError(f"{board}: --pareto is for microcontrollers; leave it out")
+    if pareto and (target.instruction_set is None or options.tuning is not None):
+        raise CompileError(
+            f"{board}: --pareto is about plans of our own kernels, which this board or request does without;"
+            " leave it out"
+        )
 
     from thumbnet.tools.network import compile_network
 

@@ -117,7 +117,7 @@ def make_artifact(folder, board, dtype="int8"):
         "dtype": dtype,
         "input": {"shape": list(INPUT), "dtype": dtype},
         "output": {"shape": [10], "dtype": dtype},
-        "layers": [{"name": f"net.{name}", "shape": shape, "kernel": name} for name, shape in shapes.items()],
+        "layers": [{"name": f"net.{name}", "shape": shape, "symbol": name} for name, shape in shapes.items()],
     }
     if dtype == "int8":
         inputs = images(2)
