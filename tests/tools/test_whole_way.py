@@ -148,6 +148,7 @@ def test_an_arena_that_is_too_small_is_told_with_the_stage(refused, compiled, tm
     text = header.read_text()
     assert f"_ARENA_BYTES {size}\n" in text
     header.write_text(text.replace(f"_ARENA_BYTES {size}\n", f"_ARENA_BYTES {size - 32}\n"))
+    manifest["arena_bytes"] = size - 32
     write_manifest(broken, {key: value for key, value in manifest.items() if key not in ("format", "files")})
     line = refused("test", broken, "--device", "qemu_mps2_an386", "--images", BUNDLED_IMAGES, "--limit", 1)
     found = re.search(
