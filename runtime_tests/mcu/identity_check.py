@@ -21,7 +21,7 @@ def check_identity(device: Device, identity: Identity, artifact: Artifact, image
     Raises
     ------
     ProtocolError
-        It is another; the message says how to flash this one.
+        It is another, or the artifact's sources are not what its manifest says; the message tells the way out.
     """
     board, manifest = device.board.name, artifact.manifest
     if identity.board != board or identity.model_hash != image.model_hash:
@@ -39,7 +39,8 @@ def check_identity(device: Device, identity: Identity, artifact: Artifact, image
     for what, (found, wanted) in sizes.items():
         if found != wanted:
             raise ProtocolError(
-                f"{device.name}: the firmware has {found} {what}, {artifact.name} {wanted}; flash {image.elf}"
+                f"{device.name}: the firmware has {found} {what}, {artifact.name}'s manifest says {wanted}; "
+                f"flash {image.elf}, or compile the network again"
             )
 
 
