@@ -8,13 +8,11 @@ import pytest
 
 from thumbnet.compile.artifact import Artifact, write_manifest
 from thumbnet.compile.compile_model import REFERENCE_FILE, quantize_input
-from thumbnet.compile.emit.build_library import build_executable, keep_entry
 from thumbnet.compile.emit.emit_c import emit_c
-from thumbnet.compile.emit.export_library import export_library
+from thumbnet.compile.emit.stage_library import build_stage_library
 from thumbnet.compile.errors import ArtifactError
 from thumbnet.compile.kernels.instruction_sets import KERNELS
 from thumbnet.compile.network.integer_network import Convolution
-from thumbnet.compile.network.integer_relax import write_relax
 from thumbnet.compile.network.network_file import load_network
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.compile.plan.fit import arena_limit
@@ -89,15 +87,15 @@ def change_weight(network, images, changes_only):
 def put_on_device(network, artifact, device, folder):
     """Return the artifact with another network's code, and its own reference and golden vectors."""
     shutil.copytree(artifact.folder, folder)
+    kernels = KERNELS[device.board.instruction_set]
+    texts = {"title": "a wrong weight", "generator": "thumbnet's tests"}
     if artifact.manifest["kind"] == "c":
-        lowered = lower_network(
-            network, ram_bytes=arena_limit(device.board), kernels=KERNELS[device.board.instruction_set]
-        )
-        emit_c(lowered, artifact.name, folder, title="a wrong weight", generator="thumbnet's tests")
+        lowered = lower_network(network, ram_bytes=arena_limit(device.board), kernels=kernels)
+        emit_c(lowered, artifact.name, folder, **texts)
     else:
-        for entry, file in (("main", f"{artifact.name}.so"), ("layers", artifact.manifest["layers_library"])):
-            executable = build_executable(keep_entry(write_relax(network), entry), device.board)
-            export_library(executable, device.board, folder / file)
+        lowered = lower_network(network, kernels=kernels, spent_on_ram=0.0)
+        build_stage_library(lowered, artifact.name, device.board, folder, **texts)
+    assert [stage.name for stage in lowered.stages] == [stage["name"] for stage in artifact.manifest["layers"]]
     write_manifest(folder, {key: artifact.manifest[key] for key in artifact.manifest if key not in ("format", "files")})
     return Artifact.load(folder)
 
