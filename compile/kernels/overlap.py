@@ -25,15 +25,18 @@ def overlap_distance(stage: RollingStage) -> int | None:
 def _progress(stage: RollingStage) -> list[tuple[int, int]]:
     """Return pairs of output rows written and the first row of the input read after that, as they come to be."""
     height, last = stage.plan[-1].height, len(stage.layers) - 1
+    pairs: list[tuple[int, int]] = []
     if len(stage.groups) == 1:
-        block = stage.block_rows(stage.groups[0])
-        lead = 0 if stage.reads_rows_in_parts() else block
-        return [
-            (min(row + block, height), _first_row_read(stage, row + lead))
-            for row in range(0, height, block)
-            if row + lead < height
-        ]
-    pairs = []
+        block, rows = stage.block_rows(stage.groups[0]), stage.plan[-1].rows
+        for begin in range(0, height, rows):
+            # Blocks begin anew with each step: the last one of a step may be a smaller one.
+            end = min(begin + rows, height)
+            for row in range(begin, end, block):
+                written = min(row + block, end)
+                next_row = row if stage.reads_rows_in_parts() else written
+                if next_row < height:
+                    pairs.append((written, _first_row_read(stage, next_row)))
+        return pairs
     for step in range(stage.steps - 1):
         written = stage.rows_done(last, step)
         needed = _first_row_read(stage, stage.rows_done(0, step))

@@ -57,8 +57,14 @@ def random_mobilenet(rng):
     return IntegerNetwork(image, INPUT_QUANT, tuple(made))
 
 
+#: In 33 a step ends within a block, and what lies over the input depends on it.
+FAST = (*range(12), 33)
+
+
 @pytest.mark.parametrize("kernels", KERNELS)
-@pytest.mark.parametrize("seed", [*range(12), *(pytest.param(s, marks=pytest.mark.slow) for s in range(12, 120))])
+@pytest.mark.parametrize(
+    "seed", [seed if seed in FAST else pytest.param(seed, marks=pytest.mark.slow) for seed in range(120)]
+)
 def test_random_plans_give_the_references_bytes(seed, kernels, tmp_path):
     rng = np.random.default_rng(seed)
     network = random_mobilenet(rng)
