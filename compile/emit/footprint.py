@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from thumbnet.compile.emit.run_tool import run_tool
 from thumbnet.compile.emit.stack_usage import STACK_FLAG, STACK_KIND, StackUsage, StackUse
 from thumbnet.compile.errors import ToolchainError
 from thumbnet.compile.plan.fit import STACK_RESERVE_BYTES, MemoryNeed
@@ -120,22 +119,22 @@ def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streame
         for source in sorted(sources.glob("*.c")):
             objects.append(f"network_{source.stem}.o")
             flags = (*board.core_flags, *CODE_FLAGS, STACK_FLAG, "-I", str(sources))
-            _run([compiler, *flags, "-c", str(source), "-o", objects[-1]], aside)
+            run_tool([compiler, *flags, "-c", str(source), "-o", objects[-1]], aside)
         if streamed:
             # The program's own; what it takes is not the network's.
             (aside / "program_rows.c").write_text(_ROW_SOURCE.format(name=name))
             objects.append("program_rows.o")
             flags = (*board.core_flags, *CODE_FLAGS, STACK_FLAG)
-            _run([compiler, *flags, "-c", "program_rows.c", "-o", "program_rows.o"], aside)
+            run_tool([compiler, *flags, "-c", "program_rows.c", "-o", "program_rows.o"], aside)
         (aside / "network.ld").write_text(_SCRIPT.format(flash=board.flash.origin, ram=board.ram.origin))
         roots = ",".join(f"-u,{name}_{what}" for what in _API)
         options = ("-nostartfiles", "-Tnetwork.ld", f"-Wl,--gc-sections,-e,{name}_run,{roots}")
-        _run([compiler, *board.core_flags, *options, *objects, "-o", "network.elf"], aside)
+        run_tool([compiler, *board.core_flags, *options, *objects, "-o", "network.elf"], aside)
         binutils = compiler.removesuffix("gcc")
-        sizes = _read_sizes(_run([f"{binutils}size", "-A", "network.elf"], aside))
+        sizes = _read_sizes(run_tool([f"{binutils}size", "-A", "network.elf"], aside))
         stack = StackUsage.of_program(aside / "network.elf", binutils, sorted(aside.glob("*.ci")))
         return Footprint(
-            compiler=_run([compiler, "--version"], aside).splitlines()[0],
+            compiler=run_tool([compiler, "--version"], aside).splitlines()[0],
             code_bytes=sizes.get(".network_code", 0),
             constant_bytes=sizes.get(".network_constants", 0),
             library_bytes=sizes.get(".library", 0) + sizes.get(".ARM.exidx", 0),
@@ -147,17 +146,3 @@ def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streame
 def _read_sizes(text: str) -> dict[str, int]:
     fields = [line.split() for line in text.splitlines()]
     return {field[0]: int(field[1]) for field in fields if len(field) == 3 and field[1].isdecimal()}
-
-
-def _run(command: Sequence[str], folder: Path) -> str:
-    try:
-        # The compiler's own temporary files in there too: one that is killed leaves them.
-        environment = {**os.environ, "TMPDIR": str(folder)}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise ToolchainError(f"{command[0]} can't be run ({error.strerror})") from error
-    if done.returncode != 0:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        first = next((line for line in lines if "error" in line or "undefined" in line), lines[-1] if lines else "")
-        raise ToolchainError(f"{Path(command[0]).name} failed: {first}")
-    return done.stdout

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import tvm
@@ -16,7 +13,7 @@ from tvm.script.ir_builder import tirx as T
 
 from thumbnet.compile.emit.emit_c import emit_c, name_stages
 from thumbnet.compile.emit.export_library import export_library, find_compiler, tvm_target
-from thumbnet.compile.errors import ToolchainError
+from thumbnet.compile.emit.run_tool import run_tool
 from thumbnet.compile.plan.lowered_network import LoweredNetwork
 from thumbnet.compile.request import PixelRule
 from thumbnet.targets.board import Board
@@ -67,15 +64,15 @@ def build_stage_library(
         emit_c(lowered, name, aside, title=title, generator=generator, pixel_rule=pixel_rule, for_tvm=True)
         sources = (f"{name}.c", f"{name}_layers.c", f"{name}_weights.c", f"{name}_tvm.c")
         for source in sources:
-            _run([compiler, *board.core_flags, *FLAGS, "-c", source], aside)
+            run_tool([compiler, *board.core_flags, *FLAGS, "-c", source], aside)
         *network, for_tvm = [aside / source.replace(".c", ".o") for source in sources]
         files = [folder / file for file in (f"{name}.so", f"lib{name}.a", f"lib{name}.so", f"{name}.h")]
         executable = tvm.compile(write_calls(lowered, name), target=tvm_target(board))
         export_library(executable, board, files[0], [*network, for_tvm])
         binutils = compiler.removesuffix("gcc")
-        _run([f"{binutils}ar", "rcsD", f"lib{name}.a", *(file.name for file in network)], aside)
+        run_tool([f"{binutils}ar", "rcsD", f"lib{name}.a", *(file.name for file in network)], aside)
         soname = f"-Wl,-soname,lib{name}.so"
-        _run([compiler, "-shared", soname, *(file.name for file in network), "-o", f"lib{name}.so"], aside)
+        run_tool([compiler, "-shared", soname, *(file.name for file in network), "-o", f"lib{name}.so"], aside)
         for file in files[1:]:
             shutil.copyfile(aside / file.name, file)
         return files
@@ -126,13 +123,3 @@ def _call(
 ) -> relax.Var:
     call = relax.op.call_dps_packed(symbol, [before], relax.TensorType(shape, dtype))
     return builder.emit(call, name_hint=symbol)
-
-
-def _run(command: Sequence[str], folder: Path) -> None:
-    # The compiler's own temporary files in there too: one that is killed leaves them.
-    environment = {**os.environ, "TMPDIR": str(folder)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        first = next((line for line in lines if "error" in line or "undefined" in line), lines[-1] if lines else "")
-        raise ToolchainError(f"{Path(command[0]).name} failed: {first}")
