@@ -95,7 +95,7 @@ def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streame
     name : str
         The network's name as a C identifier.
     board : Board
-        A microcontroller.
+        One that takes C sources.
     streamed : bool
         The network reads its image from the program, whose own part is not counted.
 
@@ -104,7 +104,6 @@ def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streame
     ToolchainError
         The board's compiler or something it needs is missing, or it refuses the sources.
     """
-    assert board.flash is not None and board.ram is not None
     compiler = shutil.which(board.cross_compiler)
     if compiler is None:
         raise ToolchainError(f"not known without {board.cross_compiler}")
@@ -126,9 +125,9 @@ def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streame
             objects.append("program_rows.o")
             flags = (*board.core_flags, *CODE_FLAGS, STACK_FLAG)
             run_tool([compiler, *flags, "-c", "program_rows.c", "-o", "program_rows.o"], aside)
-        (aside / "network.ld").write_text(_SCRIPT.format(flash=board.flash.origin, ram=board.ram.origin))
+        (aside / "network.ld").write_text(_SCRIPT.format(**_origins(board)))
         roots = ",".join(f"-u,{name}_{what}" for what in _API)
-        options = ("-nostartfiles", "-Tnetwork.ld", f"-Wl,--gc-sections,-e,{name}_run,{roots}")
+        options = ("-nostartfiles", "-static", "-Tnetwork.ld", f"-Wl,--gc-sections,-e,{name}_run,{roots}")
         run_tool([compiler, *board.core_flags, *options, *objects, "-o", "network.elf"], aside)
         binutils = compiler.removesuffix("gcc")
         sizes = _read_sizes(run_tool([f"{binutils}size", "-A", "network.elf"], aside))
@@ -141,6 +140,13 @@ def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streame
             static_bytes=sizes.get(".data", 0) + sizes.get(".bss", 0),
             stack=stack.worst_case(f"{name}_run"),
         )
+
+
+def _origins(board: Board) -> dict[str, int]:
+    """Return where code and data go: an operating system has them anywhere, but apart."""
+    if board.flash is None or board.ram is None:
+        return {"flash": 0x10000, "ram": 0x4000_0000}
+    return {"flash": board.flash.origin, "ram": board.ram.origin}
 
 
 def _read_sizes(text: str) -> dict[str, int]:

@@ -70,7 +70,10 @@ def test_an_unknown_device_names_the_nearest(write_toml):
         ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = "p"\nbaud = -1\n', "baud is -1"),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = "p"\nbaud = true\n', "a whole number"),
         ('[devices.a]\nboard = "mps2_an38"\nkind = "serial"\nport = "p"\n', "unknown board mps2_an38, did you mean"),
-        ('[devices.a]\nboard = "raspberry_pi_4"\nkind = "serial"\nport = "p"\n', "not over a serial port"),
+        (
+            '[devices.a]\nboard = "raspberry_pi_4"\nkind = "serial"\nport = "p"\n',
+            'tracker; use kind = "rpc"',
+        ),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "rpc"\ntracker = "h:1"\nkey = "k"\n', "is a microcontroller"),
         ('[devices.a]\nboard = "raspberry_pi_4"\nkind = "rpc"\ntracker = "h"\nkey = "k"\n', "must be HOST:PORT"),
         *(
