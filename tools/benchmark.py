@@ -34,7 +34,7 @@ from thumbnet.tools.workloads import WORKLOADS, DeadChannels, Weights, Workload,
 #: The cores the rivals were measured on, by family; a Cortex-A53 has a Cortex-A72's instructions.
 BOARDS: dict[Family, tuple[str, ...]] = {
     "cortex-m": ("mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547"),
-    "cortex-a": ("raspberry_pi_3", "raspberry_pi_4", "raspberry_pi_5"),
+    "cortex-a": ("raspberry_pi_2", "raspberry_pi_3", "raspberry_pi_4", "raspberry_pi_5"),
 }
 RIVALS_FILE = Path(__file__).parent / "rivals.json"
 

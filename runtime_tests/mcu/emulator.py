@@ -135,3 +135,17 @@ class ProgramEmulator(Emulator):
             1,
             lambda files: [qemu, "-cpu", processor, *options, str(image), "--line", str(files[0])],
         )
+
+
+def start_emulator(board: Board, image: Path, options: Sequence[str]) -> Emulator:
+    """Start a firmware on the emulator of its board.
+
+    Raises
+    ------
+    EmulatorMissingError
+        QEMU is not installed, or has no such board.
+    """
+    if board.qemu is None:
+        raise EmulatorMissingError(f"{board.name}: QEMU has no such board")
+    kind = ProgramEmulator if board.runs_linux else MachineEmulator
+    return kind(board.qemu, image, options)

@@ -48,7 +48,7 @@ def way_onto_board(device: Device, image: FirmwareImage) -> str:
     """Return what a person does to have a firmware run on a board."""
     if device.board.runs_linux:
         return f"copy {image.elf} to the board and start it there"
-    return f"flash {image.elf} and reset the board"
+    return f"flash {image.elf}"
 
 
 def _bytes_of(tensor: Mapping[str, Any]) -> int:

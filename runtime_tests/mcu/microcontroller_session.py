@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.errors import ToolchainError
-from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
+from thumbnet.compile.kernels.layouts import Layout, nhwc_layout, read_layout
 from thumbnet.runtime_tests.errors import (
     ArenaOverrunError,
     DeviceFaultError,
@@ -30,12 +30,11 @@ from thumbnet.runtime_tests.errors import (
 from thumbnet.runtime_tests.mcu.board_timer import BoardTimer
 from thumbnet.runtime_tests.mcu.counted_calls import CountedCalls
 from thumbnet.runtime_tests.mcu.debug_port import DebugPort
-from thumbnet.runtime_tests.mcu.emulator import Emulator, MachineEmulator, ProgramEmulator, find_qemu
+from thumbnet.runtime_tests.mcu.device_line import line_of, longest_call_s
+from thumbnet.runtime_tests.mcu.emulator import Emulator, find_qemu, start_emulator
 from thumbnet.runtime_tests.mcu.firmware_build import FirmwareImage, build_firmware
 from thumbnet.runtime_tests.mcu.identity_check import check_identity, way_onto_board
 from thumbnet.runtime_tests.mcu.protocol import Identity, ProtocolClient, Run, SelfTest
-from thumbnet.runtime_tests.mcu.serial_transport import SerialTransport
-from thumbnet.runtime_tests.mcu.tcp_transport import TcpTransport
 from thumbnet.runtime_tests.mcu.transport import Transport
 from thumbnet.runtime_tests.session import DeviceSession, LayerCost, Measurement, MeasurementKind, MemoryUse
 from thumbnet.targets.device import Device
@@ -47,10 +46,6 @@ Result = TypeVar("Result")
 OTHER_COMPILER_STACK_BYTES = 128
 #: Empty calls whose shortest is the overhead of the board's timer.
 CALIBRATIONS = 5
-#: Bits on the line of the longest request and its reply: some 1050 bytes each, ten bits a byte.
-_LONGEST_CALL_BITS = 2 * 1050 * 10
-#: What a network may take to bring a request and its reply, which TCP repeats by itself.
-NETWORK_DELAY_S = 2.0
 
 
 class MicrocontrollerSession(DeviceSession):
@@ -122,11 +117,11 @@ class MicrocontrollerSession(DeviceSession):
         self._artifact = artifact
         self._stack_bytes = None
         try:
-            transport = self._start_emulator(self.image) if self.device.kind == "emulated" else self._open_port()
+            transport = self._start_emulator(self.image) if self.device.kind == "emulated" else line_of(self.device)
             self._transport = self._wrap(transport)
-            self._transport.open()
+            self._open(self._transport, self.image)
             self._client = ProtocolClient(
-                self._transport, run_timeout_s=self._run_timeout_s, resend_s=0.25 + self._on_the_line_s
+                self._transport, run_timeout_s=self._run_timeout_s, resend_s=0.25 + longest_call_s(self.device)
             )
             self.identity = self._identify(self.image)
             check_identity(self.device, self.identity, artifact, self.image)
@@ -135,21 +130,18 @@ class MicrocontrollerSession(DeviceSession):
             self.close()
             raise
 
-    def _open_port(self) -> Transport:
-        if self.device.kind == "tcp":
-            return TcpTransport(self.device.address)
-        return SerialTransport(self.device.address, self.device.baud)
-
-    @property
-    def _on_the_line_s(self) -> float:
-        """How long the longest call is under way, both ways."""
-        on_the_line_s = {"serial": _LONGEST_CALL_BITS / self.device.baud, "tcp": NETWORK_DELAY_S}
-        return on_the_line_s.get(self.device.kind, 0.0)
+    def _open(self, transport: Transport, image: FirmwareImage) -> None:
+        try:
+            transport.open()
+        except DeviceUnreachableError as error:
+            if self.device.kind != "tcp":
+                raise
+            raise DeviceUnreachableError(
+                f"{self.device.name}: {error} If not, {way_onto_board(self.device, image)}"
+            ) from error
 
     def _start_emulator(self, image: FirmwareImage) -> Transport:
         board = self.device.board
-        if board.qemu is None:
-            raise SessionError(f"{board.name}: QEMU has no such board")
         options = ["-icount", "shift=0,sleep=off"]
         if self.inexact_because is None:
             try:
@@ -157,12 +149,9 @@ class MicrocontrollerSession(DeviceSession):
                 options = self._counter.qemu_options
             except ToolchainError as error:
                 self.inexact_because = str(error)
-        if board.runs_linux:
-            if self._counter is None:
-                raise EmulatorMissingError(f"{self.device.name} only counts exactly: {self.inexact_because}")
-            self._emulator = ProgramEmulator(board.qemu, image.elf, options)
-        else:
-            self._emulator = MachineEmulator(board.qemu, image.elf, options)
+        if board.runs_linux and self._counter is None:
+            raise EmulatorMissingError(f"{self.device.name} only counts exactly: {self.inexact_because}")
+        self._emulator = start_emulator(board, image.elf, options)
         return self._emulator.transport
 
     def _identify(self, image: FirmwareImage) -> Identity:
@@ -171,7 +160,10 @@ class MicrocontrollerSession(DeviceSession):
         except DeviceUnreachableError as error:
             if self.device.kind == "emulated":
                 raise
-            raise DeviceUnreachableError(f"{error} If not, {way_onto_board(self.device, image)}") from error
+            remedy = way_onto_board(self.device, image)
+            if not self.device.board.runs_linux:
+                remedy += ", and reset the board"
+            raise DeviceUnreachableError(f"{error} If not, {remedy}") from error
 
     def _calibrate(self, identity: Identity) -> None:
         """Measure a call of one instruction: what it costs beyond that is the measurement's own."""
@@ -393,7 +385,4 @@ def _layout_of(layer: Mapping[str, Any]) -> Layout:
     if "layout" not in layer:
         shape = (*(1,) * (3 - len(layer["shape"])), *layer["shape"])
         return replace(nhwc_layout(shape), size=math.prod(shape))
-    fields: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in layer["layout"].items()
-    }
-    return Layout(**fields)
+    return read_layout(layer["layout"])

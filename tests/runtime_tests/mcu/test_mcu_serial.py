@@ -87,7 +87,9 @@ def test_a_silent_serial_port_says_how_to_flash(serial_board, tiny, monkeypatch)
     monkeypatch.setattr(ProtocolClient.__init__, "__defaults__", (0.05, 1.0, 0.02, time.monotonic))
     with (
         MicrocontrollerSession(device) as session,
-        pytest.raises(DeviceUnreachableError, match=r"^desk: .*not answer OPEN.*Flash .*firmware\.elf") as caught,
+        pytest.raises(
+            DeviceUnreachableError, match=r"^desk: .*not answer OPEN.*If not, flash .*firmware\.elf"
+        ) as caught,
     ):
         session.load(tiny)
     assert "\n" not in str(caught.value)
