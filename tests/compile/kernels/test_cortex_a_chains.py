@@ -3,7 +3,9 @@
 On the host under sanitizers these are the kernels' portable twins; the assembly of the same C runs in QEMU's user mode.
 """
 
+import itertools
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from thumbnet.compile.kernels.layouts import nhwc_layout
 from thumbnet.compile.kernels.neon.stage import NeonStage
 from thumbnet.compile.kernels.neon32.stage import Neon32Stage
 from thumbnet.compile.kernels.overlap import overlap_distance
+from thumbnet.compile.network.integer_network import NETWORK_INPUT
 from thumbnet.compile.network.reference import run_reference_layers
 from thumbnet.compile.plan.choose_plan import PlacedPlan
 from thumbnet.compile.plan.lowered_network import build_stages, lower_network
@@ -21,6 +24,7 @@ from thumbnet.compile.plan.stage_graph import StagePlan
 
 from ..c_harness import MAIN, build, emit_lowered, run_stages
 from ..networks import EDGE_NETWORKS, chain_network, make_convolution, make_image, one_layer_network
+from ..plan.test_random_plans import random_mobilenet
 from ..plan.test_stage_graph import small_mobilenet
 from .test_dsp_chains import CHAINS
 
@@ -128,6 +132,54 @@ def test_any_number_of_channels(kernels, size, inputs, outputs, tmp_path):
     lowered = lower_network(network, 1 << 20, kernels=stage_class)
     _check(network, lowered, tmp_path, core=core)
     _check(network, lowered, tmp_path / "twins")
+
+
+#: All weights are of the largest magnitude, and all pixels the darkest or the brightest: no sum could be larger.
+EXTREMES = [(weight, pixel) for weight in (-127, 127) for pixel in (-128, 127)]
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools(*TOOLS)
+@pytest.mark.parametrize(("weight", "pixel"), EXTREMES)
+@pytest.mark.parametrize("kernels", SETS)
+def test_no_sum_overflows(kernels, weight, pixel, tmp_path):
+    stage_class, core = SETS[kernels]
+    network = chain_network((6, 6), (30, 64, 40), "same")
+    for layer, follower in itertools.pairwise((*network.layers, None)):
+        depthwise = layer.kind == "depthwise_conv2d"
+        products = 9 if depthwise else layer.weight[0].size
+        heaviest = replace(
+            layer,
+            source=NETWORK_INPUT,
+            weight=np.full_like(layer.weight, weight),
+            # Takes the sum back to where no clamp hides what became of it.
+            bias=np.full_like(layer.bias, -products * weight * pixel),
+        )
+        # A depthwise layer is on these kernels with the one behind it only.
+        heavy = replace(one_layer_network(heaviest), layers=(heaviest, follower) if depthwise else (heaviest,))
+        image = np.full(heavy.input_shape, pixel, np.int8)
+        lowered = lower_network(heavy, 1 << 20, kernels=stage_class)
+        assert all(stage.kernel.variant.startswith(kernels) for stage in lowered.stages)
+        emit_lowered(lowered, tmp_path / layer.name)
+        [found] = run_stages(_build_emulated(tmp_path / layer.name, core), lowered, [image])
+        name = heavy.output.name
+        np.testing.assert_array_equal(found[name], run_reference_layers(heavy, image)[name], err_msg=name)
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools(*TOOLS)
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kernels", SETS)
+def test_random_networks(kernels, seed, tmp_path):
+    stage_class, core = SETS[kernels]
+    network = random_mobilenet(np.random.default_rng(seed))
+    lowered = lower_network(network, (None, 1)[seed % 2], kernels=stage_class)
+    emit_lowered(lowered, tmp_path)
+    image = make_image(network)
+    [found] = run_stages(_build_emulated(tmp_path, core), lowered, [image])
+    expected = run_reference_layers(network, image)
+    for layer, output in found.items():
+        np.testing.assert_array_equal(output, expected[layer], err_msg=layer)
 
 
 @pytest.mark.emulated
