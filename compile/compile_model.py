@@ -131,7 +131,16 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
     name = c_name(request.name)
     check_fit(request.name, MemoryNeed.least(lowered), board)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
-    files = emit_c(lowered, name, folder, title=_title(request), generator=_generator(), pixel_rule=request.pixel_rule)
+    files = emit_c(
+        lowered,
+        name,
+        folder,
+        title=_title(request),
+        generator=_generator(),
+        pixel_rule=request.pixel_rule,
+        # A microcontroller's program says itself what it is built for.
+        flags=board.core_flags if board.runs_linux else (),
+    )
     built, unknown_because = None, None
     try:
         built = measure_footprint(files, name, board, streamed=lowered.streamed)

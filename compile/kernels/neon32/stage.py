@@ -23,7 +23,7 @@ class Neon32Stage(NeonStage):
     instruction_set = "neon32"
     headers = (Path(__file__).with_name("thumbnet_neon32.h"), *NeonStage.headers)
     block = BLOCK
-    depthwise_output: ClassVar[Mapping[int, int]] = {1: 27, 2: 29, 3: 31, 5: 35}
+    depthwise_output: ClassVar[Mapping[int, int]] = {1: 23, 2: 25, 3: 27, 5: 31}
 
     def depthwise_plan(self, layer: DepthwiseConvolution) -> DepthwisePlan:
         """Return how a depthwise layer is computed."""
