@@ -20,7 +20,10 @@ NETWORKS = ("mobilenet_v1_0.25_digits", "mobilenet_v2_0.35_digits")
 def compile_for_pi(thumbnet, name, folder, *options):
     code, out, err = thumbnet("compile", name, "--board", "raspberry_pi_2", *CALIBRATION, *options, "-o", folder)
     assert code == 0, err
-    assert "C sources" in out and "code (bytes)" in out
+    assert "C sources" in out
+    footprint = Artifact.load(folder).manifest["footprint"]
+    assert footprint["stack_bytes"] is None and "system's to give" in footprint["stack_unknown_because"]
+    assert footprint["code_bytes"] > 5_000 and footprint["constant_bytes"] > 50_000
     return folder
 
 
