@@ -131,8 +131,8 @@ def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streame
         (aside / "network.ld").write_text(_SCRIPT.format(**_origins(board)))
         roots = ",".join(f"-u,{name}_{what}" for what in _API)
         options = ("-nostartfiles", "-Tnetwork.ld", f"-Wl,--gc-sections,-e,{name}_run,{roots}")
-        options += _SYSTEMS_LIBRARY if board.runs_linux else ()
-        run_tool([compiler, *board.core_flags, *options, *objects, "-o", "network.elf"], aside)
+        library = _SYSTEMS_LIBRARY if board.runs_linux else ()
+        run_tool([compiler, *board.core_flags, *options, *library, *objects, "-o", "network.elf"], aside)
         binutils = compiler.removesuffix("gcc")
         sizes = _read_sizes(run_tool([f"{binutils}size", "-A", "network.elf"], aside))
         if board.runs_linux:
