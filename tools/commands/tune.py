@@ -53,8 +53,8 @@ def tune(
     from thumbnet.targets.devices import get_device
 
     target = get_device(device, devices_file)
-    if target.board.family == "cortex-m":
-        raise click.BadParameter(f"{device} is a microcontroller; only boards that run Linux are tuned so far")
+    if target.board.artifact == "c":
+        raise click.BadParameter(f"{device} takes C sources; only boards that take a shared library are tuned so far")
 
     from thumbnet.compile.compile_model import import_network
     from thumbnet.compile.emit.build_library import keep_entry
