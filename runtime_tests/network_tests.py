@@ -290,6 +290,7 @@ def _measure(report: Report, session: DeviceSession, image: NDArray[Any]) -> Non
     middle = float(np.median(measured.samples))
     instructions = measured.kind == "instructions"
     report.values.update(
+        threads=session.threads,
         measurement={"kind": measured.kind, "samples": list(measured.samples), "error": measured.error},
         instructions_per_inference=int(middle) if instructions else None,
         cycles_per_inference=middle if measured.kind == "cycles" else None,
@@ -297,8 +298,8 @@ def _measure(report: Report, session: DeviceSession, image: NDArray[Any]) -> Non
         **asdict(memory),
     )
     unit = f"{middle:,.0f} {measured.kind}" if measured.kind != "seconds on the board" else f"{middle:.6f} seconds"
-    error = "exact" if measured.error == 0 else f"error at most {measured.error:g}"
-    report.add("cost of one inference", Status.PASSED, f"{unit} ({error})" if instructions else f"{unit} on the board")
+    where = "" if instructions else " on the board"
+    report.add("cost of one inference", Status.PASSED, f"{unit}{where} ({measured.certainty})")
     report.add("memory", Status.PASSED, f"RAM {_bytes(memory.ram_bytes)}, flash {_bytes(memory.flash_bytes)}")
     _check_stack(report, memory)
 

@@ -46,6 +46,8 @@ class LinuxServer:
     ----------
     device : Device
         Of kind ``emulated`` (a Cortex-A board) or ``local``.
+    threads : int
+        Of TVM's pool in it, at least 1.
 
     Attributes
     ----------
@@ -64,8 +66,9 @@ class LinuxServer:
         The server ended at once.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, threads: int = 1) -> None:
         self.device = device
+        self.threads = threads
         self.counts_instructions = device.kind == "emulated"
         self._open = contextlib.ExitStack()
         with contextlib.ExitStack() as opening:  # what is open already is closed when a later step fails
@@ -80,6 +83,7 @@ class LinuxServer:
         environment, command = dict(os.environ), [str(files.server)]
         if self.counts_instructions:
             environment, command = self._emulate(command)
+        environment["TVM_NUM_THREADS"] = str(self.threads)
         command += ["--folder", str(self._folder), "--load", str(files.instrument)]
         with (self._folder / "server.log").open("wb") as log:
             self.process = subprocess.Popen(
@@ -98,13 +102,12 @@ class LinuxServer:
     def _emulate(self, command: list[str]) -> tuple[dict[str, str], list[str]]:
         """Return environment and command that run a command under QEMU with its instructions counted."""
         try:
-            counter = InstructionCounter()
+            counter = InstructionCounter(threads=self.threads > 1)
         except ToolchainError as error:
             raise EmulatorMissingError(str(error)) from error
         self._open.callback(counter.close)
         environment = {
             "THUMBNET_INSTRUCTION_COUNTER": str(counter.path),
-            "TVM_NUM_THREADS": "1",  # the count holds for one thread
             "LD_BIND_NOW": "1",  # else the first call of each function counts its look-up too
         }
         return environment, [*_qemu_command(self.device.board), *counter.qemu_options, *command]

@@ -37,8 +37,9 @@ from thumbnet.runtime_tests.linux.emulated_linux import LinuxServer
 from thumbnet.runtime_tests.linux.rpc_connection import close_connection, drop_connections, last_line, limit_answers
 from thumbnet.runtime_tests.linux.rpc_server_build import build_instrument
 from thumbnet.runtime_tests.linux.server_watch import IDLE_S
+from thumbnet.runtime_tests.linux.shared_work import check_shares_work, limit_pool, share_stages
 from thumbnet.runtime_tests.linux.tracker import TrackedDevice, connect_device
-from thumbnet.runtime_tests.linux.vm_profile import VmCall, name_layers, parse_profile
+from thumbnet.runtime_tests.linux.vm_profile import VmCall, middle_costs, name_layers, parse_profile
 from thumbnet.runtime_tests.session import (
     DeviceSession,
     LayerCost,
@@ -53,6 +54,8 @@ from thumbnet.targets.device import Device
 CALL_TIMEOUT_S = 60.0
 
 _NOTHING = "thumbnet.nothing"
+#: Where counts differ from run to run.
+_PROFILED_RUNS = 3
 
 
 class TvmRpcSession(DeviceSession):
@@ -70,6 +73,8 @@ class TvmRpcSession(DeviceSession):
         How long one inference may take before the device counts as hung, in seconds; on servers of our own in seconds
         of processor time, and they may not do nothing for longer than `IDLE_S` either. A board that is gone from the
         network is noticed in a quarter of a minute.
+    threads : int
+        Threads of TVM's pool that share an inference's work.
 
     Raises
     ------
@@ -79,8 +84,9 @@ class TvmRpcSession(DeviceSession):
         No tracker, no such key, another program holds the device, or it doesn't answer.
     """
 
-    def __init__(self, device: Device, call_timeout_s: float = CALL_TIMEOUT_S) -> None:
+    def __init__(self, device: Device, call_timeout_s: float = CALL_TIMEOUT_S, *, threads: int = 1) -> None:
         self.device = device
+        self.threads = threads
         self.call_timeout_s = call_timeout_s
         self._server: LinuxServer | None = None
         self._connection: rpc.RPCSession | None = None
@@ -88,7 +94,7 @@ class TvmRpcSession(DeviceSession):
         self._layers: relax.VirtualMachine | None = None
         try:
             if device.kind != "rpc":
-                self._server = LinuxServer(device)
+                self._server = LinuxServer(device, threads)
             self._connect()
         except BaseException:
             self.close()
@@ -100,13 +106,18 @@ class TvmRpcSession(DeviceSession):
         counted = self._server is not None and self._server.counts_instructions
         return "instructions" if counted else "seconds on the board"
 
+    @property
+    def _counts_vary(self) -> bool:
+        # Threads wait for each other, sometimes longer.
+        return self.threads > 1 and self.cost_kind == "instructions"
+
     def load(self, artifact: Artifact) -> None:
         """Upload a network's library and make it ready.
 
         Raises
         ------
         SessionError
-            The artifact holds no library, or one for another board.
+            The artifact holds no library, or one for another board; or the device can't run it in so many threads.
         DeviceFaultError
             The device refuses the library.
         """
@@ -119,9 +130,11 @@ class TvmRpcSession(DeviceSession):
                 f"{artifact.folder}: compiled for {board}, {self.device.name} is a {self.device.board.name}; "
                 f"`thumbnet compile ... --board {self.device.board.name}` makes the right one"
             )
+        check_shares_work(artifact, self.threads)
         if self._artifact is not None or self._fault is not None:
             self._connect()  # a process that never saw the other network: its heap tells nothing, names don't clash
         with self._calling("loading the network"):
+            self._limit_pool()
             self._main = self._start_vm(artifact, f"{artifact.name}.so")
         self._artifact = artifact
 
@@ -153,7 +166,8 @@ class TvmRpcSession(DeviceSession):
         """Run inferences of one input under the device's timer.
 
         Before the first sample the network has run three times, so that its buffers are allocated. The cost of an empty
-        call, measured by the same timer, is subtracted from instruction counts: they are exact and repeatable.
+        call, measured by the same timer, is subtracted from instruction counts: those of one thread are exact and
+        repeatable.
 
         Parameters
         ----------
@@ -165,13 +179,14 @@ class TvmRpcSession(DeviceSession):
         self._loaded()
         with self._calling("measuring"):
             self._set_input(self._main, "main", image)
-        self._sample("invoke_stateful")
+        first = self._sample("invoke_stateful")
         # One at a time: however many are asked for, the device says something in between.
         samples = [self._sample("invoke_stateful") for _ in range(repeat)]
+        error = max(first, *samples) - min(first, *samples) if self._counts_vary else 0.0
         if self.cost_kind == "instructions":
             overhead = min(self._sample(_NOTHING) for _ in range(3))
             samples = [sample - overhead for sample in samples]
-        return Measurement(self.cost_kind, tuple(samples))
+        return Measurement(self.cost_kind, tuple(samples), error, self.threads)
 
     def profile(self, image: NDArray[Any]) -> list[LayerCost]:
         """Run one inference with the VM's calls measured one by one, see `DeviceSession.profile`.
@@ -179,7 +194,8 @@ class TvmRpcSession(DeviceSession):
         A layer's cost is that of its kernels, with the VM's calling of them and without the instrument's own overhead;
         what the VM does between kernels (allocating, checking shapes) belongs to no layer. So the layers' sum is less
         than what `measure` gives. On real boards and ``local`` the clock's resolution, a microsecond at worst, is the
-        error.
+        error; where several threads' instructions are counted, what those of three inferences differ by, of which the
+        middle one is given.
 
         Raises
         ------
@@ -187,11 +203,14 @@ class TvmRpcSession(DeviceSession):
             The instrument can't be loaded on the device, or what it reads stands still.
         """
         artifact = self._loaded()
-        layers = name_layers(artifact, self._profile_calls(image))
-        check_samples(self.cost_kind, [sum(cost for _, cost in layers)])
-        if self.cost_kind == "instructions":
-            return [LayerCost(name, self.cost_kind, float(cost)) for name, cost in layers]
-        return [LayerCost(name, self.cost_kind, cost * 1e-9, 1e-6) for name, cost in layers]
+        runs = range(_PROFILED_RUNS if self._counts_vary else 1)
+        profiles = [name_layers(artifact, self._profile_calls(image)) for _ in runs]
+        check_samples(self.cost_kind, [sum(cost for _, cost in profile) for profile in profiles])
+        unit, error = (1.0, 0.0) if self.cost_kind == "instructions" else (1e-9, 1e-6)
+        return [
+            LayerCost(name, self.cost_kind, cost * unit, max(spread * unit, error))
+            for name, cost, spread in middle_costs(profiles)
+        ]
 
     def memory_use(self) -> MemoryUse:
         """Return what the network takes on the device, see `DeviceSession.memory_use`.
@@ -225,6 +244,7 @@ class TvmRpcSession(DeviceSession):
         if not self._has_instrument:
             self._upload_instrument()
         read_heap = self._connection.get_function("thumbnet.heap_bytes")
+        self._limit_pool()
         before = int(read_heap())
         self._main = self._start_vm(artifact, f"{artifact.name}.so")
         self._artifact = artifact
@@ -262,10 +282,18 @@ class TvmRpcSession(DeviceSession):
             raise SessionError(f"{self.device.name}: no network loaded")
         return self._artifact
 
+    def _limit_pool(self) -> None:
+        assert self._connection is not None
+        # A server of ours with one thread makes no pool, which would take RAM.
+        if self._server is None or self.threads > 1:
+            limit_pool(self._connection, self.device, self.threads)
+
     def _start_vm(self, artifact: Artifact, library: str) -> relax.VirtualMachine:
         assert self._connection is not None
         self._connection.upload(str(artifact.folder / library))
-        return relax.VirtualMachine(self._connection.load_module(library), self._cpu)
+        module = self._connection.load_module(library)
+        share_stages(artifact, module, self.threads)
+        return relax.VirtualMachine(module, self._cpu)
 
     def _set_input(self, vm: relax.VirtualMachine, function: str, image: NDArray[Any]) -> None:
         expected = self._loaded().manifest["input"]

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from thumbnet.tools.commands.devices import devices_option
+from thumbnet.tools.commands.devices import devices_option, threads_option
 from thumbnet.tools.output import json_option, print_table, write_json
 from thumbnet.tools.skipped_images import print_skipped, strict_option
 
@@ -41,6 +41,7 @@ CHECK_FAILED = 1
     help="Folder of images to leave out, told by their content: those calibrated on.",
 )
 @strict_option
+@threads_option
 @devices_option
 @json_option
 def test(
@@ -50,6 +51,7 @@ def test(
     limit: int | None,
     exclude: Path | None,
     strict: bool,
+    threads: int,
     devices_file: Path | None,
     json_file: Path | None,
 ) -> int:
@@ -76,7 +78,7 @@ def test(
     print_skipped(found.skipped)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"{loaded.manifest['model']} on {target.name}", total=len(found.images))
-        with open_session(target) as session:
+        with open_session(target, threads) as session:
             report = run_tests(loaded, session, trained, found.images, lambda: progress.advance(task))
     skipped = f", {len(found.skipped)} skipped" if found.skipped else ""
     print_table(
