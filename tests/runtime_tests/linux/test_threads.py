@@ -20,7 +20,7 @@ EMULATED = get_device("qemu_raspberry_pi_4")
 MICROCONTROLLER = get_device("qemu_mps2_an386")
 
 
-@pytest.fixture(scope="module", params=["int8"])
+@pytest.fixture(scope="module", params=["int8", "none"])
 def artifact(request, tmp_path_factory):
     """A network whose layers are worth sharing, on our own kernels."""
     wide = Workload("wide", "mobilenet_v2_0.75_64", 10, family="cortex-a")
