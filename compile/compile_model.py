@@ -77,17 +77,21 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
 def quantize_network(request: CompileRequest) -> tvm.IRModule:
     """Return the integer Relax module of a request: quantized, imported, lowered."""
     example = torch.zeros(1, *request.input_shape)
+    request.progress("reading the network")
     quantized = quantize_module(
         request.module,
         example,
         calibration=request.calibration,
         activation_quant=request.activation_quant,
         weight_scales=request.weight_scales,
+        progress=request.progress,
     )
+    request.progress("bringing it into TVM")
     imported = import_quantized(quantized, example)
     # Our own kernels are made for any number of channels; TVM's schedules fill vectors.
     own_kernels = request.board.instruction_set is not None and request.options.tuning is None
     multiple = 1 if own_kernels else VECTOR_CHANNELS
+    request.progress("making its arithmetic integer")
     return lower_to_integer(
         imported, remove_dead_channels=not request.options.keep_dead_channels, channel_multiple=multiple
     )
@@ -96,6 +100,7 @@ def quantize_network(request: CompileRequest) -> tvm.IRModule:
 def import_network(request: CompileRequest) -> tvm.IRModule:
     """Return the Relax module of a request: integer, or float32 where it says so."""
     if request.options.quantize == "none":
+        request.progress("bringing it into TVM")
         return import_float(request.module, torch.zeros(1, *request.input_shape))
     return quantize_network(request)
 
@@ -118,6 +123,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         raise CompileError(
             f"{request.name} starts with {first.name} ({first.kind}): --stream-input needs a convolution over the image"
         )
+    request.progress("planning the layers")
     lowered = lower_network(
         network,
         options.ram_limit,
@@ -128,10 +134,11 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
     name = c_name(request.name)
     check_fit(request.name, MemoryNeed.least(lowered), board)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
+    request.progress("writing the C sources")
     files = emit_c(lowered, name, folder, title=_title(request), generator=_generator(), pixel_rule=request.pixel_rule)
     built, unknown_because = None, None
     try:
-        built = measure_footprint(files, name, board, streamed=lowered.streamed)
+        built = measure_footprint(files, name, board, streamed=lowered.streamed, progress=request.progress)
     except ToolchainError as error:
         unknown_because = str(error)
     check_fit(request.name, MemoryNeed.estimate(lowered) if built is None else built.need, board)
@@ -147,12 +154,13 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
 def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
     network = read_relax(module)
     board, options = request.board, request.options
+    request.progress("planning the layers")
     # Linux boards have the RAM for the fastest plan.
     lowered = lower_network(network, options.ram_limit, kernels=kernels_of(board), spent_on_ram=0.0)
     name = c_name(request.name)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
     texts = {"title": _title(request), "generator": _generator()}
-    build_stage_library(lowered, name, board, folder, **texts, pixel_rule=request.pixel_rule)
+    build_stage_library(lowered, name, board, folder, **texts, pixel_rule=request.pixel_rule, progress=request.progress)
     write_example(network, name, board, folder, **texts, pixel_rule=request.pixel_rule)
     return {
         "kind": "library",
@@ -192,6 +200,7 @@ def _compile_library(
     # The one that is deployed, and beside it one that gives every layer's output, for tests.
     libraries = {"main": f"{name}.so", "layers": f"{name}_layers.so"}
     for entry, file in libraries.items():
+        request.progress(f"compiling {file} with TVM")
         executable = build_executable(keep_entry(module, entry), request.board, database)
         export_library(executable, request.board, folder / file)
     return {
@@ -209,6 +218,7 @@ def _compile_library(
 def _integer_manifest(
     request: CompileRequest, module: tvm.IRModule, network: IntegerNetwork, folder: Path
 ) -> dict[str, Any]:
+    request.progress("running the reference on the golden vectors")
     images = [quantize_input(network, image) for image in request.golden_images or request.calibration]
     inputs, outputs = make_golden(network, images)
     np.savez_compressed(folder / "golden.npz", inputs=inputs, outputs=outputs)
@@ -247,6 +257,7 @@ def _compile_float(request: CompileRequest, database: ms.database.Database | Non
             unplanned = str(error)
         else:
             return _compile_float_stages(request, network, kernels, folder)
+    request.progress("compiling the layers with TVM")
     executable = build_executable(module, request.board, database)
     export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
     with torch.no_grad():
@@ -259,10 +270,19 @@ def _compile_float(request: CompileRequest, database: ms.database.Database | Non
 def _compile_float_stages(
     request: CompileRequest, network: FloatNetwork, kernels: type[RollingStage], folder: Path
 ) -> dict[str, Any]:
+    request.progress("planning the layers")
     lowered = lower_network(network, request.options.ram_limit, kernels=kernels, spent_on_ram=0.0)
     check_ram_limit(request.name, lowered.plan.arena_bytes, request.options.ram_limit, request.board)
     texts = {"title": _title(request), "generator": _generator()}
-    build_stage_library(lowered, c_name(request.name), request.board, folder, **texts, pixel_rule=request.pixel_rule)
+    build_stage_library(
+        lowered,
+        c_name(request.name),
+        request.board,
+        folder,
+        **texts,
+        pixel_rule=request.pixel_rule,
+        progress=request.progress,
+    )
     return {
         "kind": "library",
         "tuned": False,

@@ -15,6 +15,7 @@ from thumbnet.compile.compile_model import quantize_input
 from thumbnet.compile.emit.stack_usage import STACK_KIND
 from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
+from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.models.image_folder import LabelledImage
 from thumbnet.models.weights import TrainedModel
 from thumbnet.runtime_tests.report import Report, Status
@@ -42,7 +43,9 @@ def run_tests(
     session: DeviceSession,
     trained: TrainedModel,
     images: Sequence[LabelledImage],
-    progress: Callable[[], None] = lambda: None,
+    *,
+    advance: Callable[[], None] = lambda: None,
+    progress: Progress = say_nothing,
 ) -> Report:
     """Load an artifact on a device and run all checks.
 
@@ -56,8 +59,10 @@ def run_tests(
         The float network the artifact was made from, and its preprocessing.
     images : sequence of LabelledImage
         Images to run, at least one.
-    progress : callable
+    advance : callable
         Called after each image.
+    progress : callable
+        Told before each step what is done next.
 
     Raises
     ------
@@ -73,15 +78,20 @@ def run_tests(
         dtype=artifact.manifest["dtype"],
         images=len(images),
     )
+    progress("loading the network")
     session.load(artifact)
+    progress("running images")
     inputs = _Inputs(artifact, trained)
-    answers = _collect(session, inputs, trained, images, progress)
+    answers = _collect(session, inputs, trained, images, advance)
+    progress("running golden vectors")
     wrong_vector = _check_golden(report, artifact, session)
     _check_varies(report, answers)
     wrong_image = _check_reference(report, answers, inputs)
+    progress("comparing layers")
     _check_layers(report, session, inputs, _choose_suspect(artifact, inputs, images, wrong_image, wrong_vector))
     _check_agreement(report, answers)
     _check_labels(report, answers)
+    progress("measuring")
     _measure(report, session, inputs.of(trained.preprocessing.pixels(images[0].path)))
     return report
 
@@ -124,7 +134,7 @@ def _collect(
     inputs: _Inputs,
     trained: TrainedModel,
     images: Sequence[LabelledImage],
-    progress: Callable[[], None],
+    advance: Callable[[], None],
 ) -> _Answers:
     device, reference, pytorch, labels = [], [], [], []
     for labelled in images:
@@ -135,7 +145,7 @@ def _collect(
         reference.append(inputs.reference(image, pytorch[-1]))
         if labelled.class_index is not None:
             labels.append(labelled.class_index + trained.preprocessing.label_offset)
-        progress()
+        advance()
     known = np.array(labels) if len(labels) == len(images) else None
     names = tuple(labelled.path.name for labelled in images)
     return _Answers(names, np.stack(device), np.stack(reference), np.stack(pytorch), known)

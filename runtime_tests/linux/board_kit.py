@@ -14,6 +14,7 @@ import jinja2
 from thumbnet.compile.artifact import write_manifest
 from thumbnet.compile.errors import ArtifactError
 from thumbnet.compile.manifest import MANIFEST
+from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.runtime_tests.linux.rpc_server_build import build_board_server
 from thumbnet.targets.board import Board
@@ -29,7 +30,7 @@ _VERSION = re.compile(rb"(?<=\0)(GLIBC|GLIBCXX)_([0-9.]+)(?=\0)")
 _NAMES = {"GLIBC": "glibc", "GLIBCXX": "libstdc++ of GLIBCXX"}
 
 
-def write_kit(board: Board, folder: Path) -> list[Path]:
+def write_kit(board: Board, folder: Path, progress: Progress = say_nothing) -> list[Path]:
     """Write the kit of a board, which appears whole or not at all.
 
     Parameters
@@ -38,6 +39,8 @@ def write_kit(board: Board, folder: Path) -> list[Path]:
         Of family cortex-a.
     folder : Path
         Where to; an older kit there is replaced.
+    progress : callable
+        Told before each step what is done next.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def write_kit(board: Board, folder: Path) -> list[Path]:
     if board.family != "cortex-a":
         raise BoardError(f"{board.name}: a {board.core} board has no server kit; name a board that runs Linux")
     _check_place(folder)
-    built = build_board_server(board)
+    built = build_board_server(board, progress)
     needs = needed_versions(built)
     context = {
         "board": board,

@@ -18,6 +18,7 @@ from typing import Self
 from tvm import rpc
 
 from thumbnet.compile.errors import ToolchainError
+from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.runtime_tests.errors import DeviceUnreachableError, EmulatorMissingError
 from thumbnet.runtime_tests.instruction_counter import InstructionCounter
 from thumbnet.runtime_tests.linux.rpc_connection import ServerAddress, close_connection, connect_server
@@ -48,6 +49,8 @@ class LinuxServer:
         Of kind ``emulated`` (a Cortex-A board) or ``local``.
     threads : int
         Of TVM's pool in it, at least 1.
+    progress : callable
+        Told before each step what is done next.
 
     Attributes
     ----------
@@ -66,18 +69,19 @@ class LinuxServer:
         The server ended at once.
     """
 
-    def __init__(self, device: Device, threads: int = 1) -> None:
+    def __init__(self, device: Device, threads: int = 1, progress: Progress = say_nothing) -> None:
         self.device = device
         self.threads = threads
         self.counts_instructions = device.kind == "emulated"
         self._open = contextlib.ExitStack()
         with contextlib.ExitStack() as opening:  # what is open already is closed when a later step fails
             opening.callback(self.close)
-            self._start()
+            self._start(progress)
             opening.pop_all()
 
-    def _start(self) -> None:
-        files = build_server(self.device.board)
+    def _start(self, progress: Progress) -> None:
+        files = build_server(self.device.board, progress)
+        progress("starting the server")
         folder = tempfile.TemporaryDirectory(prefix="server-", dir=run_folder())
         self._folder = Path(self._open.enter_context(folder))
         environment, command = dict(os.environ), [str(files.server)]

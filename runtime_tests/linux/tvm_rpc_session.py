@@ -20,8 +20,7 @@ what is measured goes through the same calls as on a board.
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -30,10 +29,11 @@ from numpy.typing import NDArray
 from tvm import relax, rpc
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.kernels.layouts import read_layout
+from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.runtime_tests.errors import DeviceFaultError, SessionError
 from thumbnet.runtime_tests.linux.elf_size import measure_elf
 from thumbnet.runtime_tests.linux.emulated_linux import LinuxServer
+from thumbnet.runtime_tests.linux.outputs import shape_output, unpack_layer
 from thumbnet.runtime_tests.linux.rpc_connection import close_connection, drop_connections, last_line, limit_answers
 from thumbnet.runtime_tests.linux.rpc_server_build import build_instrument
 from thumbnet.runtime_tests.linux.server_watch import IDLE_S
@@ -75,6 +75,8 @@ class TvmRpcSession(DeviceSession):
         network is noticed in a quarter of a minute.
     threads : int
         Threads of TVM's pool that share an inference's work.
+    progress : callable
+        Told before each step of opening it what is done next.
 
     Raises
     ------
@@ -84,7 +86,14 @@ class TvmRpcSession(DeviceSession):
         No tracker, no such key, another program holds the device, or it doesn't answer.
     """
 
-    def __init__(self, device: Device, call_timeout_s: float = CALL_TIMEOUT_S, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        device: Device,
+        call_timeout_s: float = CALL_TIMEOUT_S,
+        *,
+        threads: int = 1,
+        progress: Progress = say_nothing,
+    ) -> None:
         self.device = device
         self.threads = threads
         self.call_timeout_s = call_timeout_s
@@ -94,7 +103,7 @@ class TvmRpcSession(DeviceSession):
         self._layers: relax.VirtualMachine | None = None
         try:
             if device.kind != "rpc":
-                self._server = LinuxServer(device, threads)
+                self._server = LinuxServer(device, threads, progress)
             self._connect()
         except BaseException:
             self.close()
@@ -143,7 +152,7 @@ class TvmRpcSession(DeviceSession):
         artifact = self._loaded()
         with self._calling("the inference"):
             output = self._invoke(self._main, "main", image).numpy()
-        return _shaped(artifact, "output", output, artifact.manifest["output"]["shape"])
+        return shape_output(artifact, "output", output, artifact.manifest["output"]["shape"])
 
     def run_layers(self, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Run one inference that gives every layer's output, see `DeviceSession.run_layers`."""
@@ -153,7 +162,9 @@ class TvmRpcSession(DeviceSession):
             arrays = self._invoke_layers(artifact, image)
         if len(arrays) != len(layers):
             raise DeviceFaultError(f"{artifact.name}: gives {len(arrays)} layers, its manifest lists {len(layers)}")
-        return {layer["name"]: _unpack(artifact, layer, array) for layer, array in zip(layers, arrays, strict=True)}
+        return {
+            layer["name"]: unpack_layer(artifact, layer, array) for layer, array in zip(layers, arrays, strict=True)
+        }
 
     def _invoke_layers(self, artifact: Artifact, image: NDArray[Any]) -> list[NDArray[Any]]:
         if self._layers is None:
@@ -383,18 +394,3 @@ class TvmRpcSession(DeviceSession):
             return end
         words = self._server.last_words()
         return f"{reason}; the server said: {words}" if words else reason
-
-
-def _unpack(artifact: Artifact, layer: dict[str, Any], array: NDArray[Any]) -> NDArray[Any]:
-    """Return a layer's output in its shape; our own stages give the bytes of its layout."""
-    if "layout" not in layer:
-        return _shaped(artifact, layer["name"], array, layer["shape"])
-    layout = read_layout(layer["layout"])
-    whole = _shaped(artifact, layer["name"], array, (layout.size,))
-    return layout.unpack(whole.tobytes()).reshape(layer["shape"])
-
-
-def _shaped(artifact: Artifact, what: str, array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-    if array.size != math.prod(shape):
-        raise DeviceFaultError(f"{artifact.name}: {what} has {array.size} values, its manifest says {list(shape)}")
-    return np.asarray(array).reshape(shape)

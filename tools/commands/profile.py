@@ -11,6 +11,7 @@ import click
 
 from thumbnet.tools.commands.devices import devices_option, threads_option
 from thumbnet.tools.output import json_option, write_json
+from thumbnet.tools.progress import show_steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,16 +53,21 @@ def profile(
     target = get_device(device, devices_file)
     loaded = Artifact.load(artifact)
 
-    from thumbnet.runtime_tests.open_session import open_session
-    from thumbnet.tools.network import check_core
-    from thumbnet.tools.stage_costs import cost_fields, median, print_stages, profile_stages
+    with show_steps(f"{loaded.manifest['model']} on {target.name}") as shown:
+        shown.step("loading PyTorch and TVM")
+        from thumbnet.runtime_tests.open_session import open_session
+        from thumbnet.tools.network import check_core
+        from thumbnet.tools.stage_costs import cost_fields, median, print_stages, profile_stages
 
-    check_core(loaded, target)
-    image, source = _input_of(loaded, image_file)
-    with open_session(target, threads) as session:
-        session.load(loaded)
-        stages = profile_stages(loaded, session, image)
-        whole = session.measure(image, 1 if target.kind == "emulated" and threads == 1 else TIMED_RUNS)
+        check_core(loaded, target)
+        image, source = _input_of(loaded, image_file)
+        shown.step("opening the device")
+        with open_session(target, threads, shown.step) as session:
+            shown.step("loading the network")
+            session.load(loaded)
+            shown.step("measuring")
+            stages = profile_stages(loaded, session, image)
+            whole = session.measure(image, 1 if target.kind == "emulated" and threads == 1 else TIMED_RUNS)
     model = loaded.manifest["model"]
     what = f"{whole.kind} of one inference ({whole.certainty})"
     print_stages(f"{model} on {target.name} ({target.board.core}): {what}, {source}", stages, whole)
