@@ -134,15 +134,23 @@ def _find_compiler(name: str) -> str:
 
 def _runtime_libraries(board: Board, progress: Progress) -> tuple[Path, ...]:
     if board.family == "host":
-        return tuple(
-            _package_folder(package) / "lib" / name
-            for package, name in zip(("tvm_ffi", "tvm", "tvm"), _RUNTIME_LIBRARIES, strict=True)
-        )
+        packages = zip(("tvm_ffi", "tvm", "tvm"), _RUNTIME_LIBRARIES, strict=True)
+        libraries = tuple(_package_folder(package) / "lib" / name for package, name in packages)
+        return _check_there(libraries, "reinstall the packages " + " and ".join(_PACKAGES))
     if not str(board.llvm.get("mtriple", "")).startswith("aarch64"):
         raise EmulatorMissingError(
             f"{board.name}: TVM's package has a runtime for AArch64 and this computer, none for {board.core}"
         )
-    return tuple(_aarch64_runtime(progress) / name for name in _RUNTIME_LIBRARIES)
+    folder = _aarch64_runtime(progress)
+    libraries = tuple(folder / name for name in _RUNTIME_LIBRARIES)
+    return _check_there(libraries, f"delete the folder {folder}, and it is fetched again")
+
+
+def _check_there(libraries: tuple[Path, ...], way_out: str) -> tuple[Path, ...]:
+    missing = [library for library in libraries if not library.is_file()]
+    if missing:
+        raise EmulatorMissingError(f"{missing[0]} of TVM's runtime is missing; {way_out}")
+    return libraries
 
 
 def _package_folder(package: str) -> Path:

@@ -1,13 +1,8 @@
 """The session with a device that runs Linux: emulated, on the network, or this computer; all over TVM RPC.
 
-A real board registers on a tracker that both computers reach, started for example on the desk's computer::
-
-    python -m tvm.exec.rpc_tracker --host 192.168.1.2 --port 9190
-
-and on the board, which needs the same version of TVM (``pip install apache-tvm apache-tvm-ffi`` with the versions of
-this project's pyproject.toml)::
-
-    python -m tvm.exec.rpc_server --tracker 192.168.1.2:9190 --key pi4
+A real board registers on a tracker that both computers reach, started for example on the desk's computer by ``python
+-m tvm.exec.rpc_tracker --host 192.168.1.2 --port 9190``; on the board runs the server of `board_kit`, or TVM's own of
+the same version, ``python -m tvm.exec.rpc_server --tracker 192.168.1.2:9190 --key pi4``.
 
 It is described to thumbnet as a `Device` of kind ``rpc`` with that address and key. **TVM RPC has no authentication and
 no encryption, and runs whatever it is sent**: tracker and server belong on a network where you trust everyone. The
@@ -31,6 +26,7 @@ from tvm import relax, rpc
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.runtime_tests.errors import DeviceFaultError, SessionError
+from thumbnet.runtime_tests.linux.board_faults import check_processor, explain_loader, needs_dot_product
 from thumbnet.runtime_tests.linux.elf_size import measure_elf
 from thumbnet.runtime_tests.linux.emulated_linux import LinuxServer
 from thumbnet.runtime_tests.linux.outputs import shape_output, unpack_layer
@@ -126,7 +122,8 @@ class TvmRpcSession(DeviceSession):
         Raises
         ------
         SessionError
-            The artifact holds no library, or one for another board; or the device can't run it in so many threads.
+            The artifact holds no library, or one for another board or processor; or the device can't run it in so many
+            threads.
         DeviceFaultError
             The device refuses the library.
         """
@@ -143,6 +140,7 @@ class TvmRpcSession(DeviceSession):
         if self._artifact is not None or self._fault is not None:
             self._connect()  # a process that never saw the other network: its heap tells nothing, names don't clash
         with self._calling("loading the network"):
+            self._check_processor(artifact)
             self._limit_pool()
             self._main = self._start_vm(artifact, f"{artifact.name}.so")
         self._artifact = artifact
@@ -251,10 +249,8 @@ class TvmRpcSession(DeviceSession):
 
     def _load_between_readings(self, artifact: Artifact, image: NDArray[Any]) -> int | None:
         """Load a network and run it once; return what the heap grew by, in bytes."""
-        assert self._connection is not None
-        if not self._has_instrument:
-            self._upload_instrument()
-        read_heap = self._connection.get_function("thumbnet.heap_bytes")
+        self._need_instrument()
+        read_heap = self._remote.get_function("thumbnet.heap_bytes")
         self._limit_pool()
         before = int(read_heap())
         self._main = self._start_vm(artifact, f"{artifact.name}.so")
@@ -286,6 +282,11 @@ class TvmRpcSession(DeviceSession):
                 close_connection(self._connection)
                 self._connection = None
 
+    @property
+    def _remote(self) -> rpc.RPCSession:
+        assert self._connection is not None
+        return self._connection
+
     def _loaded(self) -> Artifact:
         if self._fault is not None:
             raise DeviceFaultError(f"{self._fault} (load the network again to go on)")
@@ -294,15 +295,13 @@ class TvmRpcSession(DeviceSession):
         return self._artifact
 
     def _limit_pool(self) -> None:
-        assert self._connection is not None
         # A server of ours with one thread makes no pool, which would take RAM.
         if self._server is None or self.threads > 1:
-            limit_pool(self._connection, self.device, self.threads)
+            limit_pool(self._remote, self.device, self.threads)
 
     def _start_vm(self, artifact: Artifact, library: str) -> relax.VirtualMachine:
-        assert self._connection is not None
-        self._connection.upload(str(artifact.folder / library))
-        module = self._connection.load_module(library)
+        self._remote.upload(str(artifact.folder / library))
+        module = self._remote.load_module(library)
         share_stages(artifact, module, self.threads)
         return relax.VirtualMachine(module, self._cpu)
 
@@ -329,8 +328,7 @@ class TvmRpcSession(DeviceSession):
         return float(round(result * 1e9)) if self.cost_kind == "instructions" else result
 
     def _time(self, function: str) -> float:
-        assert self._connection is not None
-        module = self._connection._sess if function == _NOTHING else self._main.module
+        module = self._remote._sess if function == _NOTHING else self._main.module
         [result] = module.time_evaluator(function, self._cpu, number=1, repeat=1)("main").results
         return float(result)
 
@@ -339,10 +337,8 @@ class TvmRpcSession(DeviceSession):
             return self._invoke_profiled(image)
 
     def _invoke_profiled(self, image: NDArray[Any]) -> list[VmCall]:
-        if not self._has_instrument:
-            self._upload_instrument()
-        assert self._connection is not None
-        take_profile = self._connection.get_function("thumbnet.take_profile")
+        self._need_instrument()
+        take_profile = self._remote.get_function("thumbnet.take_profile")
         self._invoke(self._main, "main", image)  # so that buffers are allocated
         self._main.set_instrument("thumbnet.profile_calls")
         try:
@@ -352,11 +348,17 @@ class TvmRpcSession(DeviceSession):
         finally:
             self._main.set_instrument("thumbnet.profile_nothing")
 
-    def _upload_instrument(self) -> None:
-        assert self._connection is not None
+    def _check_processor(self, artifact: Artifact) -> None:
+        if needs_dot_product(artifact):
+            self._need_instrument()
+            check_processor(artifact, self.device, int(self._remote.get_function("thumbnet.hwcap")()))
+
+    def _need_instrument(self) -> None:
+        if self._has_instrument:
+            return
         library = build_instrument(self.device.board)
-        self._connection.upload(str(library))
-        self._instrument = self._connection.load_module(library.name)
+        self._remote.upload(str(library))
+        self._instrument = self._remote.load_module(library.name)
         self._has_instrument = True
 
     @contextlib.contextmanager
@@ -388,6 +390,8 @@ class TvmRpcSession(DeviceSession):
 
     def _explain(self, error: Exception) -> str:
         reason = last_line(error)
+        if loader := explain_loader(reason):
+            return loader
         if self._server is None:
             return f"{reason}; look at the server on the board"
         if end := self._server.explain_end():
