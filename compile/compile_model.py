@@ -18,7 +18,7 @@ from tvm.s_tir import meta_schedule as ms
 from thumbnet.compile.artifact import Artifact, write_manifest
 from thumbnet.compile.emit.build_library import build_executable, keep_entry
 from thumbnet.compile.emit.emit_c import emit_c
-from thumbnet.compile.emit.export_library import export_library
+from thumbnet.compile.emit.export_library import export_library, find_compiler
 from thumbnet.compile.emit.footprint import measure_footprint
 from thumbnet.compile.emit.library_example import write_example
 from thumbnet.compile.emit.stage_library import build_stage_library
@@ -55,6 +55,8 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
     """
     board, options = request.board, request.options
     check_options(options, board)
+    if board.family != "cortex-m":
+        find_compiler(board.cross_compiler)  # before the work, not after it
     database = None if options.tuning is None else read_records(options.tuning)
     with replaced_folder(folder) as aside:
         host = aside / "host"

@@ -13,14 +13,12 @@ import jinja2
 
 from thumbnet.compile.artifact import write_manifest
 from thumbnet.compile.errors import ArtifactError
-from thumbnet.compile.manifest import MANIFEST
+from thumbnet.compile.manifest import MANIFEST, SERVER_KIT
 from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.runtime_tests.linux.rpc_server_build import build_board_server
 from thumbnet.targets.board import Board
 from thumbnet.targets.errors import BoardError
-
-KIND = "server kit"
 
 _TEMPLATES = Path(__file__).with_name("kit")
 #: The name of a version that a file needs of the C library, or of C++'s.
@@ -83,7 +81,8 @@ def write_kit(board: Board, folder: Path, progress: Progress = say_nothing) -> l
         for name in (built[0].name, "run.sh"):
             (aside / name).chmod(0o755)
         write_manifest(
-            aside, {"name": "server_kit", "kind": KIND, "board": board.name, "tvm": context["tvm"], "needs": needs}
+            aside,
+            {"name": "server_kit", "kind": SERVER_KIT, "board": board.name, "tvm": context["tvm"], "needs": needs},
         )
     return sorted(folder.iterdir())
 
@@ -104,5 +103,5 @@ def _check_place(folder: Path) -> None:
         kind = json.loads((folder / MANIFEST).read_text()).get("kind")
     except (OSError, ValueError, AttributeError):
         return  # no manifest of ours: `replaced_folder` refuses what isn't empty
-    if kind != KIND:
+    if kind != SERVER_KIT:
         raise ArtifactError(f"{folder}: holds a compiled network, not a server kit; name another folder")

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from thumbnet.compile.compile_model import compile_model
+from thumbnet.compile.errors import ToolchainError
 from thumbnet.models.weights import BUNDLED_FOLDER
 from thumbnet.targets.registry import get_board
 from thumbnet.tools.network import make_request
@@ -123,3 +124,14 @@ def test_the_compiler_says_each_step_before_it(tmp_path, board, quantize, expect
     for words in expected:
         assert any(words in step for step in said), (words, said)
     assert len(said) == len(set(said)), "no step twice"
+
+
+@pytest.mark.parametrize("quantize", ["int8", "none"])
+def test_a_missing_compiler_is_told_before_the_work(monkeypatch, tmp_path, quantize):
+    said = []
+    made = make_request(FILES, get_board("raspberry_pi_4"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    request = replace(made, options=replace(made.options, quantize=quantize), progress=said.append)
+    with pytest.raises(ToolchainError, match="apt install gcc-aarch64-linux-gnu"):
+        compile_model(request, tmp_path / "artifact")
+    assert not said and not list(tmp_path.iterdir())
