@@ -9,13 +9,12 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 
 from thumbnet.compile.request import CompileOptions
 from thumbnet.tools.commands.devices import devices_option
 from thumbnet.tools.network_options import NetworkFiles, compile_options, network_files
 from thumbnet.tools.output import json_option, print_table, write_json
+from thumbnet.tools.progress import show_steps
 from thumbnet.tools.skipped_images import print_skipped
 
 
@@ -69,13 +68,11 @@ def tune(
     # Every layer's output is not what will be deployed.
     module = keep_entry(import_network(request), "main")
     # A copy of standard error: the search sends the original to a file.
-    console = Console(file=os.fdopen(os.dup(sys.stderr.fileno()), "w"))
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with (
-        Progress(*columns, console=console, transient=True) as progress,
+        os.fdopen(os.dup(sys.stderr.fileno()), "w") as stream,
+        show_steps(f"{model} on {target.name}, candidates", trials, stream=stream) as shown,
         open_tuning_target(target) as measuring,
     ):
-        task = progress.add_task(f"{model} on {target.name}", total=trials)
         tuned = tune_module(
             module,
             target.board,
@@ -84,7 +81,7 @@ def tune(
             builder=measuring.builder,
             runner=measuring.runner,
             seed=seed,
-            on_round=lambda count: progress.advance(task, count),
+            on_round=shown.advance,
         )
     # MetaSchedule calls what it is given seconds; the emulator gives 1e-9 of an instruction count.
     counts = measuring.kind == "instructions"
