@@ -130,8 +130,10 @@ def hide(monkeypatch, *commands):
     monkeypatch.setattr(shutil, "which", lambda name, *rest: None if name in commands else which(name, *rest))
 
 
-def test_missing_cross_compiler_names_its_package(monkeypatch):
-    monkeypatch.setattr(rpc_server_build, "_aarch64_runtime", lambda _: rpc_server_build.NATIVE)
+def test_missing_cross_compiler_names_its_package(monkeypatch, tmp_path):
+    for name in rpc_server_build._RUNTIME_LIBRARIES:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(rpc_server_build, "_aarch64_runtime", lambda _: tmp_path)
     hide(monkeypatch, "aarch64-linux-gnu-g++")
     with pytest.raises(EmulatorMissingError, match="apt install g\\+\\+-aarch64-linux-gnu"):
         TvmRpcSession(EMULATED)
