@@ -82,11 +82,14 @@ def _counted_row(result: Result) -> Sequence[object]:
 
     cost = None if result.cost is None else round(result.cost)
     threads = "" if result.threads == 1 else f", {result.threads} threads"
+    # On Linux all channels are kept, and what ran is the network's library.
+    linux = result.board.family != "cortex-m"
+    dead_channels = None if linux else result.dead_channels
     return (
-        *(_network(result), result.weights, result.dead_channels, result.board.core, f"thumbnet{threads}"),
+        *(_network(result), result.weights, dead_channels, result.board.core, f"thumbnet{threads}"),
         *(cost, cost and result.macs and per_mac(cost, result.macs), None),
         *(result.arena_bytes, result.memory.stack_bytes),
-        *(result.flash_bytes, result.network_flash_bytes, result.right),
+        *(result.flash_bytes, None if linux else result.network_flash_bytes, result.right),
     )
 
 
@@ -95,7 +98,7 @@ def _counted_rival(result: Result, rival: dict[str, Any]) -> Sequence[object]:
 
     cost = rival["instructions"]
     return (
-        *("", "", "", rival["core"], _runtime(rival)),
+        *("", "", None, rival["core"], _runtime(rival)),
         *(cost, result.macs and per_mac(cost, result.macs), _ratio(cost, result)),
         *(rival["ram_bytes"], None, rival["flash_bytes"], None, rival["equal_to_tflite"]),
     )
