@@ -135,6 +135,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         kernels=kernels_of(board),
         streamed=options.stream_input,
         spent_on_ram=_spent_on_ram(board),
+        caches=board.caches,
     )
     name = c_name(request.name)
     check_fit(request.name, MemoryNeed.least(lowered), board)
@@ -170,7 +171,9 @@ def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path)
     board, options = request.board, request.options
     request.progress("planning the layers")
     kernels = kernels_of(board)
-    lowered = lower_network(network, options.ram_limit, kernels=kernels, spent_on_ram=_spent_on_ram(board))
+    lowered = lower_network(
+        network, options.ram_limit, kernels=kernels, spent_on_ram=_spent_on_ram(board), caches=board.caches
+    )
     name = c_name(request.name)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
     texts = {"title": _title(request), "generator": _generator()}
@@ -291,7 +294,9 @@ def _compile_float_stages(
 ) -> dict[str, Any]:
     request.progress("planning the layers")
     spent_on_ram = _spent_on_ram(request.board)
-    lowered = lower_network(network, request.options.ram_limit, kernels=kernels, spent_on_ram=spent_on_ram)
+    lowered = lower_network(
+        network, request.options.ram_limit, kernels=kernels, spent_on_ram=spent_on_ram, caches=request.board.caches
+    )
     check_ram_limit(request.name, lowered.plan.arena_bytes, request.options.ram_limit, request.board)
     texts = {"title": _title(request), "generator": _generator()}
     build_stage_library(

@@ -53,6 +53,30 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Caches:
+    """The data caches of a processor that runs Linux, in bytes.
+
+    Parameters
+    ----------
+    first_level : int
+        Each core's own, for data alone.
+    second_level : int
+        Shared by all cores, or, where there is a third level, each core's own.
+    third_level : int or None
+        Shared by all cores; None where there is none.
+    """
+
+    first_level: int
+    second_level: int
+    third_level: int | None = None
+
+    @property
+    def last_level(self) -> int:
+        """Bytes of the last cache before memory."""
+        return self.third_level or self.second_level
+
+
+@dataclass(frozen=True)
 class Board:
     """A type of board: everything thumbnet knows about it, said once.
 
@@ -73,6 +97,8 @@ class Board:
     llvm : dict
         TVM target fields (``mtriple``, ``mcpu``, ``mattr``) of a board that takes a shared library; one without
         takes C sources.
+    caches : Caches or None
+        Of a board that runs Linux, where they are known: plans are chosen with them.
     cross_compiler : str
         The C compiler that builds for it.
     firmware : str or None
@@ -104,6 +130,7 @@ class Board:
     vectors: Memory | None = None
     peripherals: dict[str, int] = field(default_factory=dict, hash=False)
     qemu: str | None = None
+    caches: Caches | None = None
 
     def __post_init__(self) -> None:
         """Refuse a board that no artifact could be built for."""

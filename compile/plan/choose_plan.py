@@ -18,7 +18,7 @@ SPENT_ON_FLASH = 0.002
 
 @dataclass(frozen=True)
 class RamChoice:
-    """A point of the Pareto front: with an arena of so many bytes, no fewer instructions are predicted."""
+    """A point of the Pareto front: with an arena of so many bytes, no lower cost is predicted."""
 
     arena_bytes: int
     predicted_instructions: int
@@ -70,14 +70,14 @@ def choose_plan(
     """
     front = _pareto_front(graph)
     limits = [limit for limit in (ram_limit, ram_bytes) if limit is not None]
-    chosen = _fastest(graph, min(limits, default=None))
+    chosen = fastest_plan(graph, min(limits, default=None))
     if ram_limit is None:
-        lean = [other for other in front if _costs(other, chosen) <= spent_on_ram]
+        lean = [other for other in front if _costs(graph, other, chosen) <= spent_on_ram]
         chosen = min([chosen, *lean], key=lambda plan: plan.arena_bytes)
     uniform = graph.best_plan(max(stage.arena_bytes for stage in chosen.stages), element_bytes=1)
     if uniform:
         other = _place(graph, uniform)
-        if _costs(other, chosen) <= SPENT_ON_FLASH and other.arena_bytes <= chosen.arena_bytes:
+        if _costs(graph, other, chosen) <= SPENT_ON_FLASH and other.arena_bytes <= chosen.arena_bytes:
             chosen = other
     return chosen, [RamChoice(plan.arena_bytes, round(plan.predicted_instructions)) for plan in front]
 
@@ -96,13 +96,13 @@ def _pareto_front(graph: StageGraph) -> list[PlacedPlan]:
     return front
 
 
-def _costs(plan: PlacedPlan, other: PlacedPlan) -> float:
-    """Return by what part of another plan's instructions a plan takes more."""
-    return plan.predicted_instructions / other.predicted_instructions - 1
+def _costs(graph: StageGraph, plan: PlacedPlan, other: PlacedPlan) -> float:
+    """Return by what part of another plan's cost a plan's is higher."""
+    return graph.cost(plan.stages) / graph.cost(other.stages) - 1
 
 
-def _fastest(graph: StageGraph, limit: int | None) -> PlacedPlan:
-    """Return the fewest instructions under a limit, or the smallest arena where none keeps it."""
+def fastest_plan(graph: StageGraph, limit: int | None) -> PlacedPlan:
+    """Return the plan of the lowest cost under a limit on the arena, or the smallest arena where none keeps it."""
     smallest: PlacedPlan | None = None
     bound = limit
     while (stages := graph.best_plan(bound)) is not None:

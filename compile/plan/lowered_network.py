@@ -12,9 +12,11 @@ from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
 from thumbnet.compile.kernels.portable import build_portable
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.layers import NETWORK_INPUT, AnyLayer, Network
+from thumbnet.compile.plan.cache_cost import graph_with_caches
 from thumbnet.compile.plan.choose_plan import SPENT_ON_RAM, PlacedPlan, RamChoice, choose_plan
 from thumbnet.compile.plan.memory_plan import MemoryPlan
 from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
+from thumbnet.targets.board import Caches
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def lower_network(
     kernels: type[RollingStage] | None = KERNELS["dsp"],
     streamed: bool = False,
     spent_on_ram: float = SPENT_ON_RAM,
+    caches: Caches | None = None,
 ) -> LoweredNetwork:
     """Choose stages for a network, build their kernels and find a place for every tensor.
 
@@ -119,8 +122,14 @@ def lower_network(
         The core's fast kernels; None for the portable ones only.
     streamed : bool
         The image's rows come from the program as they are needed, see `stage_graph.can_stream`.
+    caches : Caches, optional
+        The board's: a plan that uses them well may execute a few more instructions, see `cache_cost`.
     """
-    plan, choices = choose_plan(StageGraph(network, kernels, streamed=streamed), ram_limit, ram_bytes, spent_on_ram)
+    if caches is None or kernels is None:
+        graph = StageGraph(network, kernels, streamed=streamed)
+    else:
+        graph = graph_with_caches(network, kernels, caches, ram_limit)
+    plan, choices = choose_plan(graph, ram_limit, ram_bytes, spent_on_ram)
     return build_stages(network, plan, choices)
 
 

@@ -12,6 +12,7 @@ from thumbnet.compile.kernels.neon.stage import NeonStage, requantized
 from thumbnet.compile.kernels.pixel_stage import Pixels
 from thumbnet.compile.kernels.stage_code import Index
 from thumbnet.compile.network.integer_network import Convolution
+from thumbnet.compile.network.layers import ConvolutionLayer
 
 
 class DotprodStage(NeonStage):
@@ -26,6 +27,11 @@ class DotprodStage(NeonStage):
     def convolution_instructions(self, layer: Convolution, pixels: int) -> float:
         """Return the instructions of so many pixels of a convolution."""
         return plan_sdot(layer).instructions(pixels)
+
+    def channel_tiles(self, layer: ConvolutionLayer) -> int:
+        """Return how often a convolution goes over its pixels: once for each tile of output channels."""
+        assert isinstance(layer, Convolution)
+        return sum(group.tiles for group in plan_sdot(layer).groups)
 
     def _multiply_pixels(self, index: int, source: Pixels, target: tuple[str, Index], pixels: Index) -> None:
         layer = self.layers[index]

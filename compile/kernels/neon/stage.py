@@ -74,6 +74,12 @@ class NeonStage(PixelStage):
         narrow = narrow_or_none(layer)
         return (plan_pointwise(layer) if narrow is None else narrow).instructions(pixels)
 
+    def channel_tiles(self, layer: ConvolutionLayer) -> int:
+        """Return how often a convolution goes over its pixels: once for each tile of output channels."""
+        assert isinstance(layer, Convolution)
+        narrow = narrow_or_none(layer)
+        return super().channel_tiles(layer) if narrow is None else len(narrow.blocks)
+
     def _filter_rows(self, index: int, source: str, row: Index, rows: int, count: Index) -> None:
         layer = self.layers[index]
         assert isinstance(layer, DepthwiseConvolution)

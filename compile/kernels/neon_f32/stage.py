@@ -69,6 +69,11 @@ class NeonF32Stage(PixelStage):
         """Return the estimate of `cost`."""
         return predict_instructions(self)
 
+    def channel_tiles(self, layer: ConvolutionLayer) -> int:
+        """Return how often a convolution goes over its pixels: once for each tile of output channels."""
+        assert isinstance(layer, FloatConvolution)
+        return sum(group.tiles for group in TilePlan.of(layer).groups)
+
     def _filter_rows(self, index: int, source: str, row: Index, rows: int, count: Index) -> None:
         layer = self.layers[index]
         assert isinstance(layer, FloatDepthwiseConvolution)
