@@ -8,8 +8,8 @@ register, and no pixel has to be packed. A step of 16 inputs is 84 SDOT and 11 l
               const void *parameters, long tiles, const void *steps)
 
 computes `tiles` times its number of pixels; `steps`, cast from a number, are the whole steps of 16 inputs. Weights are
-``[K / 4 rounded up][channels][4]``; parameters bias, multiplier (int32 ``[channels]`` each), zero point (int16
-``[8]``), lowest and highest (int8 ``[16]`` each).
+``[K / 4 rounded up][channels][4]``; parameters bias, multiplier (int32 ``[channels]`` each), zero point
+(`Epilogue.zero_point_vector`), lowest and highest (int8 ``[16]`` each).
 """
 
 from __future__ import annotations
@@ -103,17 +103,15 @@ def _store(function: Function, sums: list[list[int]], epilogue: Epilogue) -> Non
     eights = [pixel[0] for pixel in sums] if vectors >= 2 else []
     fours = [a[-1]] if vectors != 2 else []
     for pixel in sums[: len(eights)]:
-        emit(f"sqxtn v{pixel[0]}.4h, v{pixel[0]}.4s", f"sqxtn2 v{pixel[0]}.8h, v{pixel[1]}.4s")
+        emit(*epilogue.halves(pixel[0], pixel[1]))
     for four in fours:
-        emit(f"sqxtn v{four}.4h, v{four}.4s", *([f"sqxtn2 v{four}.8h, v{b[-1]}.4s"] if two else []))
-    emit(*(f"sqadd v{register}.8h, v{register}.8h, v0.8h" for register in (*eights, *fours)))
+        emit(*(epilogue.halves(four, b[-1]) if two else [f"sqxtn v{four}.4h, v{four}.4s"]))
     results = [*eights[:1], *fours]
-    emit(*(f"sqxtn v{register}.8b, v{register}.8h" for register in results))
-    if eights and two:
-        emit(f"sqxtn2 v{a[0]}.16b, v{b[0]}.8h")
-    if epilogue.clamped:
-        for register in results:
-            emit(f"smax v{register}.16b, v{register}.16b, v1.16b", f"smin v{register}.16b, v{register}.16b, v2.16b")
+    if eights:
+        emit(*epilogue.bytes(eights, 0))
+    for four in fours:
+        emit(*epilogue.bytes([four], 0))
+    emit(*epilogue.clamps(results, 1, 2))
     if vectors == 3:
         emit("add x17, x2, #8")
     for index in range(len(sums)):

@@ -120,7 +120,7 @@ def tile_groups(outputs: int) -> tuple[TileGroup, ...]:
 def plan_sdot(layer: Convolution) -> SdotPlan:
     """Return how a convolution is computed."""
     outputs, inputs = weight_matrix(layer).shape
-    return SdotPlan(tile_groups(outputs), inputs, Epilogue.of(layer.requantization))
+    return SdotPlan(tile_groups(outputs), inputs, Epilogue.of_layer(layer))
 
 
 def pack_sdot(layer: Convolution) -> dict[str, NDArray[Any]]:
@@ -140,6 +140,6 @@ def pack_sdot(layer: Convolution) -> dict[str, NDArray[Any]]:
         for first in range(group.first, group.first + group.tiles * group.channels, group.channels):
             channels = np.minimum(np.arange(first, first + group.channels), outputs - 1)
             records += [values[channels].astype("<i4").tobytes() for values in (layer.bias, r.multiplier)]
-            records.append(vector_ends(r))
+            records.append(vector_ends(r, epilogue=plan.epilogue))
             records.append(padded[channels].reshape(group.channels, -1, LANE).transpose(1, 0, 2).tobytes())
     return {"weight": np.frombuffer(b"".join(records), np.int8)}

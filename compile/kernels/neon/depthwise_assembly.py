@@ -179,6 +179,8 @@ def depthwise_kernel(shape: DepthwiseShape) -> Function:
     function.save_vectors()
     emit("ld1 {v0.16b-v3.16b}, [x5], #64", "ld1 {v4.16b-v7.16b}, [x5], #64", "ld1 {v8.16b}, [x5], #16")
     emit("ld1 {v9.4s-v12.4s}, [x5], #64", "ld1 {v13.16b}, [x5], #16", "ld1 {v29.16b-v31.16b}, [x5], #48")
+    if shape.epilogue.flips:
+        emit("movi v13.16b, #0x80")
     function.label("row")
     emit("ldp x8, x9, [x0]", "ldr x10, [x0, #16]", f"add x0, x0, #{8 * shape.stride}")
     emit(*(f"add x{8 + row}, x{8 + row}, x6" for row in range(3)))
@@ -209,9 +211,6 @@ def _output(
         emit("saddw v27.4s, v27.4s, v24.4h", "saddw2 v28.4s, v28.4s, v24.8h")
     emit(*epilogue.shifts(range(25, 29)))
     emit(*(f"sqrdmulh v{25 + i}.4s, v{25 + i}.4s, v{9 + i}.4s" for i in range(4)))
-    emit("sqxtn v25.4h, v25.4s", "sqxtn2 v25.8h, v26.4s", "sqxtn v27.4h, v27.4s", "sqxtn2 v27.8h, v28.4s")
-    emit("sqadd v25.8h, v25.8h, v13.8h", "sqadd v27.8h, v27.8h, v13.8h")
-    emit("sqxtn v25.8b, v25.8h", "sqxtn2 v25.16b, v27.8h")
-    if epilogue.clamped:
-        emit("smax v25.16b, v25.16b, v29.16b", "smin v25.16b, v25.16b, v30.16b")
+    emit(*epilogue.halves(25, 26), *epilogue.halves(27, 28), *epilogue.bytes((25, 27), 13))
+    emit(*epilogue.clamps([25], 29, 30))
     emit("st1 {v25.16b}, [x1], x7")
