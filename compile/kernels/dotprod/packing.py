@@ -59,8 +59,8 @@ class SdotPlan:
 
     def functions(self, channels: int) -> list[Function]:
         """Return the kernels of a width, for the sizes of `TILE_PIXELS`."""
-        tail = self.lanes % (STEP // LANE)
-        return [sdot_kernel(pixels, channels, tail, self.epilogue) for pixels in TILE_PIXELS]
+        steps, tail = divmod(self.lanes, STEP // LANE)
+        return [sdot_kernel(pixels, channels, tail, self.epilogue, steps=steps > 0) for pixels in TILE_PIXELS]
 
     def instructions(self, pixels: int) -> float:
         """Return the instructions for so many pixels."""
@@ -68,7 +68,7 @@ class SdotPlan:
         return sum(
             group.tiles
             * sum(
-                CALL + 3 * size + count * tile_instructions(size, group.channels, self.inputs, self.epilogue)
+                CALL + count * tile_instructions(size, group.channels, self.inputs, self.epilogue)
                 for size, count in counts.items()
                 if count
             )
@@ -84,23 +84,23 @@ def tile_counts(pixels: int) -> dict[int, int]:
     return counts
 
 
-def tile_groups(outputs: int) -> tuple[TileGroup, ...]:
-    """Return the tiles of so many output channels: as many of twelve as go, eights and a four for the rest."""
-    widest, middle, least = TILE_CHANNELS
+def tile_groups(outputs: int, widths: tuple[int, int, int] = TILE_CHANNELS) -> tuple[TileGroup, ...]:
+    """Return the tiles of so many output channels, of the widest as many as go, narrower ones for the rest."""
+    widest, middle, least = widths
     groups: list[TileGroup] = []
     at = 0
-    # Of the ways to make up the outputs from twelves and eights the one with the fewest tiles.
+    # Of the ways to make up the outputs from the widest and the middle ones the one with the fewest tiles.
     best = min(
         (
-            (twelves + eights + (rest > 0) * (0.9 if rest <= least else 1), twelves, eights, rest)
-            for eights in range(3)
-            for twelves in {max(outputs - middle * eights, 0) // widest}
-            for rest in [outputs - widest * twelves - middle * eights]
+            (wide + medium + (rest > 0) * (0.9 if rest <= least else 1), wide, medium, rest)
+            for medium in range(3)
+            for wide in {max(outputs - middle * medium, 0) // widest}
+            for rest in [outputs - widest * wide - middle * medium]
             if rest >= 0
         ),
     )
-    _, twelves, eights, rest = best
-    for channels, tiles in ((widest, twelves), (middle, eights)):
+    _, wide, medium, rest = best
+    for channels, tiles in ((widest, wide), (middle, medium)):
         if tiles:
             groups.append(TileGroup(at, channels, tiles))
             at += channels * tiles
@@ -108,8 +108,8 @@ def tile_groups(outputs: int) -> tuple[TileGroup, ...]:
         # The narrowest tile that ends with the outputs, reaching back over channels that are done; where there aren't
         # as many, the widest that fits, and again.
         rest = outputs - at
-        ending = [width for width in TILE_CHANNELS if rest <= width <= outputs]
-        channels = min(ending) if ending else max(width for width in TILE_CHANNELS if width <= max(rest, least))
+        ending = [width for width in widths if rest <= width <= outputs]
+        channels = min(ending) if ending else max(width for width in widths if width <= max(rest, least))
         first = max(min(at, outputs - channels), 0)
         groups.append(TileGroup(first, channels, 1))
         at = first + channels

@@ -9,35 +9,31 @@
  * next. */
 #if TN_NEON && defined(__ARM_FEATURE_DOTPROD)
 #define TN_DOTPROD_FN TN_NEON_FN
-#define TN_DEF_DOTPROD_POINTWISE(NAME, SEVEN, FOUR, TWO, ONE, K, IN, OUT, N, TILES, SHIFT, ZP, LO, HI)                 \
-    tn_tile_t SEVEN, FOUR, TWO, ONE;                                                                                   \
+#define TN_DEF_DOTPROD_POINTWISE(NAME, FOUR, TWO, ONE, K, IN, OUT, N, TILES, SHIFT, ZP, LO, HI)                        \
+    tn_tile_t FOUR, TWO, ONE;                                                                                          \
     TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *weights, const void *more, int32_t pixels) {       \
         (void)more;                                                                                                    \
-        const void *const steps = (const void *)(intptr_t)(((K) + 3) / 4 / 4);                                         \
+        const void *const steps = (const void *)(intptr_t)(((K) + 3) / 4 / 16);                                        \
         for (int32_t tile = 0; tile < (TILES);                                                                         \
              ++tile, out += (N), weights += 8 * (N) + 48 + ((K) + 3) / 4 * 4 * (N)) {                                  \
             const int8_t *const matrix = weights + 8 * (N) + 48, *from = in;                                           \
             int8_t *to = out;                                                                                          \
-            const int32_t sevens = pixels / 7, rest = pixels % 7;                                                      \
-            if (sevens) {                                                                                              \
-                SEVEN(from, matrix, to, IN, OUT, weights, sevens, steps);                                              \
-                from += sevens * 7 * (IN), to += sevens * 7 * (OUT);                                                   \
+            const int32_t fours = pixels / 4;                                                                          \
+            if (fours) {                                                                                               \
+                FOUR(from, matrix, to, IN, OUT, weights, fours, steps);                                                \
+                from += fours * 4 * (IN), to += fours * 4 * (OUT);                                                     \
             }                                                                                                          \
-            if (rest & 4) {                                                                                            \
-                FOUR(from, matrix, to, IN, OUT, weights, 1, steps);                                                    \
-                from += 4 * (IN), to += 4 * (OUT);                                                                     \
-            }                                                                                                          \
-            if (rest & 2) {                                                                                            \
+            if (pixels & 2) {                                                                                          \
                 TWO(from, matrix, to, IN, OUT, weights, 1, steps);                                                     \
                 from += 2 * (IN), to += 2 * (OUT);                                                                     \
             }                                                                                                          \
-            if (rest & 1)                                                                                              \
+            if (pixels & 1)                                                                                            \
                 ONE(from, matrix, to, IN, OUT, weights, 1, steps);                                                     \
         }                                                                                                              \
     }
 #else
 #define TN_DOTPROD_FN(NAME, BODY)
-#define TN_DEF_DOTPROD_POINTWISE(NAME, SEVEN, FOUR, TWO, ONE, K, IN, OUT, N, TILES, SHIFT, ZP, LO, HI)                 \
+#define TN_DEF_DOTPROD_POINTWISE(NAME, FOUR, TWO, ONE, K, IN, OUT, N, TILES, SHIFT, ZP, LO, HI)                        \
     TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *weights, const void *more, int32_t pixels) {       \
         (void)more;                                                                                                    \
         for (int32_t tile = 0; tile < (TILES); ++tile, out += (N), weights += 8 * (N) + 48 + ((K) + 3) / 4 * 4 * (N))  \
