@@ -74,7 +74,7 @@ class _Tile(Function):
         pairs = [sums[begin : begin + 2] for begin in range(0, len(sums), 2)]
         for first, *second in pairs:
             self.emit(*(self.epilogue.halves(first, *second) if second else [f"sqxtn v{first}.4h, v{first}.4s"]))
-        self.emit(*self.epilogue.bytes([pair[0] for pair in pairs], _ZERO_POINT))
+        self.emit(*self.epilogue.outputs([pair[0] for pair in pairs], _ZERO_POINT))
         self.emit(*self.epilogue.clamps(sums[:1], _LOWEST, _HIGHEST))
         for pixel in range(len(sums) // self.vectors):
             part = {16: ".16b}", 8: f".d}}[{pixel}]", 4: f".s}}[{pixel}]"}[self.channels]

@@ -16,9 +16,20 @@ from thumbnet.compile.kernels.dotprod.assembly import (
     sdot_kernel,
     tile_instructions,
 )
+from thumbnet.compile.kernels.dotprod.depthwise_assembly import sdot_depthwise_kernel
 from thumbnet.compile.kernels.neon.assembly import Epilogue, Function
-from thumbnet.compile.kernels.neon.packing import CALL, VECTOR_ENDS_BYTES, kept_by_layer, vector_ends, weight_matrix
-from thumbnet.compile.network.integer_network import Convolution
+from thumbnet.compile.kernels.neon.depthwise_assembly import BLOCK
+from thumbnet.compile.kernels.neon.packing import (
+    CALL,
+    VECTOR_ENDS_BYTES,
+    DepthwisePlan,
+    block_starts,
+    depthwise_shape,
+    kept_by_layer,
+    vector_ends,
+    weight_matrix,
+)
+from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution
 
 
 @dataclass(frozen=True)
@@ -143,3 +154,32 @@ def pack_sdot(layer: Convolution) -> dict[str, NDArray[Any]]:
             records.append(vector_ends(r, epilogue=plan.epilogue))
             records.append(padded[channels].reshape(group.channels, -1, LANE).transpose(1, 0, 2).tobytes())
     return {"weight": np.frombuffer(b"".join(records), np.int8)}
+
+
+@kept_by_layer
+def plan_sdot_depthwise(layer: DepthwiseConvolution) -> DepthwisePlan:
+    """Return how a depthwise layer is computed: its sums, in int32 from the start, have one part."""
+    starts = block_starts(layer.weight.shape[2], BLOCK)
+    functions = {1: sdot_depthwise_kernel(depthwise_shape(layer, 1))}
+    return DepthwisePlan(BLOCK, tuple(starts), (1,) * len(starts), functions)
+
+
+def pack_sdot_depthwise(layer: DepthwiseConvolution) -> dict[str, NDArray[Any]]:
+    """Pack a depthwise layer for `depthwise_assembly`.
+
+    Returns
+    -------
+    dict
+        weight: int8, for each block parameters as the kernel reads them, channels that are not there repeating the
+        last; parts: int8, for each block the position of its kernel among the plan's, which is one.
+    """
+    plan, r, epilogue = plan_sdot_depthwise(layer), layer.requantization, Epilogue.of_layer(layer)
+    records: list[bytes] = []
+    for start in plan.starts:
+        channels = np.minimum(np.arange(start, start + BLOCK), layer.weight.shape[2] - 1)
+        records += [values[channels].astype("<i4").tobytes() for values in (layer.bias, r.multiplier)]
+        # Four rows a column, the last of zeros.
+        weight = np.pad(layer.weight[..., channels], ((0, 1), (0, 0), (0, 0))).transpose(1, 2, 0)
+        records += [vector_ends(r, epilogue=epilogue), np.ascontiguousarray(weight).tobytes()]
+        records.append(np.full(BLOCK, layer.input_zero_point, np.int8).tobytes())
+    return {"weight": np.frombuffer(b"".join(records), np.int8), "parts": np.zeros(len(plan.starts), np.int8)}

@@ -116,7 +116,7 @@ class Epilogue:
             return [f"uzp1 v{low}.8h, v{low}.8h, v{high}.8h"]
         return [f"sqxtn v{low}.4h, v{low}.4s", f"sqxtn2 v{low}.8h, v{high}.4s"]
 
-    def bytes(self, registers: Sequence[int], zero_point: int) -> list[str]:
+    def outputs(self, registers: Sequence[int], zero_point: int) -> list[str]:
         """Return the zero point's addition to one or two int16 vectors, and their narrowing in place of the first.
 
         The register `zero_point` holds what `zero_point_vector` says.

@@ -72,7 +72,7 @@ def _finish(function: Function, sums: list[list[int]], epilogue: Epilogue) -> No
         emit(f"ldp q{m}, q{n}, [x11], #32", f"sqrdmulh v{i}.4s, v{i}.4s, v{m}.4s")
         emit(f"sqrdmulh v{i + 1}.4s, v{i + 1}.4s, v{n}.4s")
     emit(f"ldr q{m}, [x7]")
-    emit(*epilogue.halves(0, 1), *epilogue.halves(2, 3), *epilogue.bytes((0, 2), m))
+    emit(*epilogue.halves(0, 1), *epilogue.halves(2, 3), *epilogue.outputs((0, 2), m))
     if epilogue.clamped:
         emit("ldp q2, q3, [x7, #16]", *epilogue.clamps([0], 2, 3))
     emit("str q0, [x12], #16")

@@ -236,15 +236,15 @@ def plan_depthwise_blocks(
         fewest_parts(weight[:, start : start + block], DEPTHWISE_PARTS) or max(DEPTHWISE_PARTS)
         for start in starts
     )
-    _, left, _, _ = layer.padding
-    width = layer.output_shape[1]
-    right = (width - 1) * layer.stride[1] - left + 3 > layer.input_shape[1]
-    epilogue = Epilogue.of_layer(layer)
-    functions = {
-        count: kernel(DepthwiseShape(layer.stride[0], count, bool(left), right, epilogue))
-        for count in sorted(set(parts))
-    }
+    functions = {count: kernel(depthwise_shape(layer, count)) for count in sorted(set(parts))}
     return DepthwisePlan(block, tuple(starts), parts, functions)
+
+
+def depthwise_shape(layer: DepthwiseConvolution, parts: int) -> DepthwiseShape:
+    """Return what a layer's function is made for whose sums have so many parts."""
+    _, left, _, _ = layer.padding
+    right = (layer.output_shape[1] - 1) * layer.stride[1] - left + 3 > layer.input_shape[1]
+    return DepthwiseShape(layer.stride[0], parts, bool(left), right, Epilogue.of_layer(layer))
 
 
 def pack_depthwise(layer: DepthwiseConvolution, plan: DepthwisePlan) -> dict[str, NDArray[Any]]:

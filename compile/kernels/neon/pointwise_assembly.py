@@ -103,7 +103,7 @@ def _finish(function: Function, wide: list[list[int]], epilogue: Epilogue) -> No
         emit(*epilogue.halves(out, results[1]))
     # A vector of int16 alone.
     alone = results[2] if len(results) > 1 else out
-    emit(f"sqxtn v{alone}.4h, v{alone}.4s", *epilogue.bytes(list(dict.fromkeys((out, alone))), 2))
+    emit(f"sqxtn v{alone}.4h, v{alone}.4s", *epilogue.outputs(list(dict.fromkeys((out, alone))), 2))
     emit(*epilogue.clamps([out], 0, 1))
     emit(*(f"st1 {{v{out}.s}}[{p}], [x2], x4" for p in range(len(results))))
 

@@ -43,6 +43,7 @@ PLANTED = {
     "a widened sum": ("neon", "sadalp v20.4s", "saddlp v20.4s"),
     "a column": ("neon", "ld1 {v20.16b}, [x8], x2", "ld1 {v20.16b}, [x9], x2"),
     "a dot product": ("dotprod", "v2.4b[1]", "v2.4b[2]"),
+    "a column's rows": ("dotprod", "v26.16b}, v28.16b", "v26.16b}, v29.16b"),
     "a bias": ("dotprod", "v15.4s}, [x5]", "v15.4s}, [x16]"),
     "a pair of inputs": ("neon32", "vmlal.s8 q8, d8, d1", "vmlal.s8 q8, d8, d0"),
     "a run's first product": ("neon32", "vmull.s8 q8, d4, d0", "vmlal.s8 q8, d4, d0"),
