@@ -5,10 +5,11 @@ The kernels' own instructions are counted along the paths of their assembly; wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 from thumbnet.compile.kernels import stage_cost
+from thumbnet.compile.kernels.neon.depthwise_assembly import output_instructions
 from thumbnet.compile.kernels.neon.packing import CALL, DepthwisePlan
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.kernels.stage_cost import SurroundingCost
@@ -16,9 +17,6 @@ from thumbnet.compile.network.integer_network import Add, AveragePool, Convoluti
 
 #: Rows are filled and carried by memset and memmove.
 _SURROUNDING = SurroundingCost(fill=0.1, carry_channel=30, carry_byte=1 / 16)
-#: Instructions of sixteen depthwise outputs with their loads, by parts of the sum; a stride of 2 loads three vectors
-#: more.
-DEPTHWISE_OUTPUT = {1: 41, 2: 45, 3: 49, 5: 57}
 
 
 def predict_instructions(
@@ -40,13 +38,10 @@ def predict_instructions(
     return stage_cost.predict_instructions(stage, _SURROUNDING, partial(_layer, stage, convolution, depthwise))
 
 
-def depthwise_instructions(
-    layer: DepthwiseConvolution, plan: DepthwisePlan, output: Mapping[int, int], calls: int, rows: int
-) -> float:
-    """Return what rows of a depthwise layer take, given the instructions of a block's output by parts of the sum."""
-    outputs = sum(output[parts] for parts in plan.parts)
-    more = 3 * len(plan.parts) * (layer.stride[0] - 1)
-    each = 12 * len(plan.parts) + layer.output_shape[1] * (outputs + more)
+def depthwise_instructions(layer: DepthwiseConvolution, plan: DepthwisePlan, calls: int, rows: int) -> float:
+    """Return what so many calls for so many rows of a depthwise layer take."""
+    outputs = sum(output_instructions(plan.functions[parts]) for parts in plan.parts)
+    each = 12 * len(plan.parts) + layer.output_shape[1] * outputs
     return calls * len(plan.parts) * (CALL + 24) + rows * each
 
 

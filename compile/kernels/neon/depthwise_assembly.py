@@ -55,6 +55,8 @@ class DepthwiseFunction(Function):
     What is the same on A64 and A32: how the columns of a row follow each other.
     """
 
+    #: What the functions' names begin with.
+    stem: ClassVar[str] = "depthwise3x3"
     #: The register that counts a row's outputs, and what the mnemonics of conditional branches begin with.
     counter: ClassVar[str]
     branch: ClassVar[str]
@@ -62,7 +64,7 @@ class DepthwiseFunction(Function):
 
     def __init__(self, shape: DepthwiseShape) -> None:
         edges = ("l" if shape.left else "") + ("r" if shape.right else "")
-        super().__init__(f"depthwise3x3s{shape.stride}_{shape.parts}{edges}{shape.epilogue.suffix}")
+        super().__init__(f"{self.stem}s{shape.stride}_{shape.parts}{edges}{shape.epilogue.suffix}")
         self.shape = shape
 
     @abstractmethod
@@ -153,39 +155,58 @@ class DepthwiseFunction(Function):
             self.output(a, b, c)
 
 
-class _A64Depthwise(DepthwiseFunction):
+class A64Depthwise(DepthwiseFunction):
+    """A depthwise function in A64, sixteen channels at once."""
+
     counter, branch = "x11", "b."
-    columns = ((14, 15, 16), (17, 18, 19), (20, 21, 22))
+    columns: ClassVar[tuple[tuple[int, ...], ...]] = ((14, 15, 16), (17, 18, 19), (20, 21, 22))
 
     def load(self, *columns: tuple[int, ...]) -> None:
+        """Emit the loads of the next columns."""
         for column in columns:
             self.emit(*(f"ld1 {{v{register}.16b}}, [x{8 + row}], x2" for row, register in enumerate(column)))
 
     def pad(self, column: tuple[int, ...]) -> None:
+        """Emit a column of padding."""
         self.emit(*(f"mov v{register}.16b, v31.16b" for register in column))
 
     def output(self, *columns: tuple[int, ...]) -> None:
+        """Emit an output of three columns."""
         _output(self, columns, DEPTHWISE_PARTS[self.shape.parts], self.shape.epilogue)
 
     def branch_if_even(self, label: str) -> None:
+        """Emit a branch that is taken where the counter is even."""
         self.emit(f"tbz {self.counter}, #0, {self.local(label)}")
+
+    def rows(self) -> None:
+        """Emit all rows."""
+        self.label("row")
+        self.emit("ldp x8, x9, [x0]", "ldr x10, [x0, #16]", f"add x0, x0, #{8 * self.shape.stride}")
+        self.emit(*(f"add x{8 + row}, x{8 + row}, x6" for row in range(3)))
+        # Outputs whose right column is in the image; one more where the last one's isn't.
+        self.emit("sub x11, x3, #1" if self.shape.right else "mov x11, x3")
+        self.row()
+        self.emit("subs x4, x4, #1", f"b.ne {self.local('row')}")
+
+
+def output_instructions(function: Function) -> float:
+    """Return the instructions of one output in the loop of a depthwise function."""
+    labels = function.labels
+    begin, outputs = ("three", 3) if "three" in labels else ("two", 2)
+    return (labels["rest"] - labels[begin]) / outputs
 
 
 @functools.cache
 def depthwise_kernel(shape: DepthwiseShape) -> Function:
     """Return the function for a shape."""
-    function = _A64Depthwise(shape)
+    function = A64Depthwise(shape)
     emit = function.emit
     function.save_vectors()
     emit("ld1 {v0.16b-v3.16b}, [x5], #64", "ld1 {v4.16b-v7.16b}, [x5], #64", "ld1 {v8.16b}, [x5], #16")
     emit("ld1 {v9.4s-v12.4s}, [x5], #64", "ld1 {v13.16b}, [x5], #16", "ld1 {v29.16b-v31.16b}, [x5], #48")
-    function.label("row")
-    emit("ldp x8, x9, [x0]", "ldr x10, [x0, #16]", f"add x0, x0, #{8 * shape.stride}")
-    emit(*(f"add x{8 + row}, x{8 + row}, x6" for row in range(3)))
-    # Outputs whose right column is in the image; one more where the last one's isn't.
-    emit("sub x11, x3, #1" if shape.right else "mov x11, x3")
-    function.row()
-    emit("subs x4, x4, #1", f"b.ne {function.local('row')}")
+    if shape.epilogue.flips:
+        emit("movi v13.16b, #0x80")
+    function.rows()
     function.restore_and_return()
     return function
 
@@ -209,9 +230,6 @@ def _output(
         emit("saddw v27.4s, v27.4s, v24.4h", "saddw2 v28.4s, v28.4s, v24.8h")
     emit(*epilogue.shifts(range(25, 29)))
     emit(*(f"sqrdmulh v{25 + i}.4s, v{25 + i}.4s, v{9 + i}.4s" for i in range(4)))
-    emit("sqxtn v25.4h, v25.4s", "sqxtn2 v25.8h, v26.4s", "sqxtn v27.4h, v27.4s", "sqxtn2 v27.8h, v28.4s")
-    emit("sqadd v25.8h, v25.8h, v13.8h", "sqadd v27.8h, v27.8h, v13.8h")
-    emit("sqxtn v25.8b, v25.8h", "sqxtn2 v25.16b, v27.8h")
-    if epilogue.clamped:
-        emit("smax v25.16b, v25.16b, v29.16b", "smin v25.16b, v25.16b, v30.16b")
+    emit(*epilogue.halves(25, 26), *epilogue.halves(27, 28), *epilogue.outputs((25, 27), 13))
+    emit(*epilogue.clamps([25], 29, 30))
     emit("st1 {v25.16b}, [x1], x7")

@@ -66,17 +66,14 @@ def weight_matrix(layer: Convolution) -> NDArray[np.int8]:
     return layer.weight.reshape(layer.weight.shape[0], -1)
 
 
-def vector_ends(requantization: Requantization, lanes: int = VECTOR) -> bytes:
-    """Return zero point (int16), lowest and highest (int8) as vectors, the latter of so many lanes."""
+def vector_ends(requantization: Requantization, lanes: int = VECTOR, *, epilogue: Epilogue | None = None) -> bytes:
+    """Return zero point, lowest and highest (int8) as vectors, the latter of so many lanes.
+
+    The zero point is int16, or what an epilogue makes of it.
+    """
     r = requantization
-    return b"".join(
-        np.full(count, value, dtype).tobytes()
-        for count, value, dtype in (
-            (LANES, r.zero_point, "<i2"),
-            (lanes, r.minimum, np.int8),
-            (lanes, r.maximum, np.int8),
-        )
-    )
+    zero_point = (epilogue or Epilogue.of(r)).zero_point_vector(r.zero_point)
+    return zero_point + b"".join(np.full(lanes, value, np.int8).tobytes() for value in (r.minimum, r.maximum))
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ def plan_pointwise(layer: Convolution) -> PointwisePlan:
     padded = np.pad(weight, ((0, 0), (0, -weight.shape[1] % LANES)))
     starts = block_starts(weight.shape[0], CHANNELS)
     runs = tuple(tuple(run_lengths(padded[start : start + CHANNELS])) for start in starts)
-    return PointwisePlan(tuple(starts), runs, Epilogue.of(layer.requantization))
+    return PointwisePlan(tuple(starts), runs, Epilogue.of_layer(layer))
 
 
 def pack_pointwise(layer: Convolution) -> dict[str, NDArray[Any]]:
@@ -133,7 +130,7 @@ def pack_pointwise(layer: Convolution) -> dict[str, NDArray[Any]]:
     for start in plan.starts:
         channels = np.minimum(np.arange(start, start + CHANNELS), outputs - 1)
         records.append(layer.bias[channels].astype("<i4").tobytes() + r.multiplier[channels].astype("<i4").tobytes())
-        records.append(vector_ends(r, LANES))
+        records.append(vector_ends(r, LANES, epilogue=plan.epilogue))
         records.append(padded[channels].reshape(CHANNELS, -1, VECTOR).transpose(1, 0, 2).tobytes())
     places = np.zeros((len(plan.runs), len(TILE_PIXELS), plan.schedule_length), np.int16)
     for tile, runs in enumerate(plan.runs):
@@ -164,7 +161,7 @@ def plan_narrow(layer: Convolution) -> NarrowPlan | None:
     if inputs > _NARROW_INPUTS or outputs < VECTOR:
         return None
     choices = even_parts(inputs, min(inputs, 13))
-    epilogue = Epilogue.of(layer.requantization)
+    epilogue = Epilogue.of_layer(layer)
     blocks: list[tuple[int, int, tuple[int, ...]]] = []
     start = 0
     while start < outputs:
@@ -194,7 +191,7 @@ def pack_narrow(layer: Convolution, plan: NarrowPlan) -> dict[str, NDArray[Any]]
         ``[K][width]``.
     """
     weight, r = weight_matrix(layer), layer.requantization
-    records = [vector_ends(r)]
+    records = [vector_ends(r, epilogue=plan.epilogue)]
     for start, width, _ in plan.blocks:
         for first in range(start, start + width, VECTOR):
             channels = slice(first, first + VECTOR)
@@ -239,15 +236,15 @@ def plan_depthwise_blocks(
         fewest_parts(weight[:, start : start + block], DEPTHWISE_PARTS) or max(DEPTHWISE_PARTS)
         for start in starts
     )
-    _, left, _, _ = layer.padding
-    width = layer.output_shape[1]
-    right = (width - 1) * layer.stride[1] - left + 3 > layer.input_shape[1]
-    epilogue = Epilogue.of(layer.requantization)
-    functions = {
-        count: kernel(DepthwiseShape(layer.stride[0], count, bool(left), right, epilogue))
-        for count in sorted(set(parts))
-    }
+    functions = {count: kernel(depthwise_shape(layer, count)) for count in sorted(set(parts))}
     return DepthwisePlan(block, tuple(starts), parts, functions)
+
+
+def depthwise_shape(layer: DepthwiseConvolution, parts: int) -> DepthwiseShape:
+    """Return what a layer's function is made for whose sums have so many parts."""
+    _, left, _, _ = layer.padding
+    right = (layer.output_shape[1] - 1) * layer.stride[1] - left + 3 > layer.input_shape[1]
+    return DepthwiseShape(layer.stride[0], parts, bool(left), right, Epilogue.of_layer(layer))
 
 
 def pack_depthwise(layer: DepthwiseConvolution, plan: DepthwisePlan) -> dict[str, NDArray[Any]]:

@@ -9,7 +9,7 @@ next, and no test.
               const void *parameters, long tiles, const int16_t *schedule)
 
 computes `tiles` times its number of pixels. Weights are ``[step][4][16]``, parameters bias, multiplier (int32 ``[4]``),
-zero point (int16 ``[8]``), lowest and highest (int8 ``[8]`` each).
+zero point (`Epilogue.zero_point_vector`), lowest and highest (int8 ``[8]`` each).
 """
 
 from __future__ import annotations
@@ -98,18 +98,13 @@ def _finish(function: Function, wide: list[list[int]], epilogue: Epilogue) -> No
     emit(*(f"sqrdmulh v{r}.4s, v{r}.4s, v1.4s" for r in results))
     if epilogue.clamped:
         emit("dup v0.2d, v3.d[0]", "dup v1.2d, v3.d[1]")
-    for index in range(0, len(results), 2):
-        r = results[index]
-        emit(f"sqxtn v{r}.4h, v{r}.4s")
-        if index + 1 < len(results):
-            emit(f"sqxtn2 v{r}.8h, v{results[index + 1]}.4s")
-        emit(f"sqadd v{r}.8h, v{r}.8h, v2.8h")
     out = results[0]
-    emit(f"sqxtn v{out}.8b, v{out}.8h")
-    if len(results) > 2:
-        emit(f"sqxtn2 v{out}.16b, v{results[2]}.8h")
-    if epilogue.clamped:
-        emit(f"smax v{out}.16b, v{out}.16b, v0.16b", f"smin v{out}.16b, v{out}.16b, v1.16b")
+    if len(results) > 1:
+        emit(*epilogue.halves(out, results[1]))
+    # A vector of int16 alone.
+    alone = results[2] if len(results) > 1 else out
+    emit(f"sqxtn v{alone}.4h, v{alone}.4s", *epilogue.outputs(list(dict.fromkeys((out, alone))), 2))
+    emit(*epilogue.clamps([out], 0, 1))
     emit(*(f"st1 {{v{out}.s}}[{p}], [x2], x4" for p in range(len(results))))
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
 from thumbnet.compile.kernels.neon.assembly import Function
-from thumbnet.compile.kernels.neon.cost import DEPTHWISE_OUTPUT, depthwise_instructions, predict_instructions
+from thumbnet.compile.kernels.neon.cost import depthwise_instructions, predict_instructions
 from thumbnet.compile.kernels.neon.depthwise_assembly import BLOCK
 from thumbnet.compile.kernels.neon.narrow_assembly import narrow_kernel
 from thumbnet.compile.kernels.neon.packing import (
@@ -40,9 +40,9 @@ class NeonStage(PixelStage):
     headers: tuple[Path, ...] = tuple(Path(__file__).with_name(f"thumbnet_{part}.h") for part in ("neon", "threads"))
     dtype = "int8"
     element_bytes = 1
-    #: Channels that a depthwise function computes, and instructions of so many outputs by parts of their sums.
+    #: Channels that a depthwise function computes, and the macro that walks over a layer with them.
     block: ClassVar[int] = BLOCK
-    depthwise_output: ClassVar[Mapping[int, int]] = DEPTHWISE_OUTPUT
+    depthwise_macro: ClassVar[str] = "NEON_DEPTHWISE"
 
     def act_stride(self, layer: ConvolutionLayer | DepthwiseLayer) -> int:
         """Return the bytes of a pixel that a convolution reads from, or a depthwise layer writes to, ``act``."""
@@ -56,6 +56,9 @@ class NeonStage(PixelStage):
         if isinstance(layer, Convolution):
             return self._pack_convolution(layer)
         assert isinstance(layer, DepthwiseConvolution)
+        return self._pack_depthwise(layer)
+
+    def _pack_depthwise(self, layer: DepthwiseConvolution) -> dict[str, NDArray[Any]]:
         return pack_depthwise(layer, self.depthwise_plan(layer))
 
     def _pack_convolution(self, layer: Convolution) -> dict[str, NDArray[Any]]:
@@ -67,7 +70,7 @@ class NeonStage(PixelStage):
         return predict_instructions(self, self.convolution_instructions, self._depthwise_instructions)
 
     def _depthwise_instructions(self, layer: DepthwiseConvolution, calls: int, rows: int) -> float:
-        return depthwise_instructions(layer, self.depthwise_plan(layer), self.depthwise_output, calls, rows)
+        return depthwise_instructions(layer, self.depthwise_plan(layer), calls, rows)
 
     def convolution_instructions(self, layer: Convolution, pixels: int) -> float:
         """Return the instructions of so many pixels of a convolution."""
@@ -94,7 +97,7 @@ class NeonStage(PixelStage):
             *(self.act_stride(layer), *requantized(layer.requantization)),
         )
         name = _named(f"depthwise_{'_'.join(map(str, plan.functions))}", *shape)
-        self._define("NEON_DEPTHWISE", name, kernels, *shape)
+        self._define(self.depthwise_macro, name, kernels, *shape)
         grain = max(SHARED_MACS // (9 * width * channels), 1)
         self._call(
             self._define("SHARED_ROWS", f"shared_{name}", name, stride, width * self.act_stride(layer), grain),

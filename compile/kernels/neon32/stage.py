@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -23,7 +22,6 @@ class Neon32Stage(NeonStage):
     instruction_set = "neon32"
     headers = (Path(__file__).with_name("thumbnet_neon32.h"), *NeonStage.headers)
     block = BLOCK
-    depthwise_output: ClassVar[Mapping[int, int]] = {1: 23, 2: 25, 3: 27, 5: 31}
 
     def depthwise_plan(self, layer: DepthwiseConvolution) -> DepthwisePlan:
         """Return how a depthwise layer is computed."""

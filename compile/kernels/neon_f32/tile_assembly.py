@@ -26,6 +26,8 @@ from thumbnet.compile.kernels.neon_f32.clamp import Clamp
 #: Pixels of a packed tile, and of the others: the rest by its binary digits.
 PACKED_PIXELS = 8
 REST_PIXELS = (4, 2, 1)
+#: Output channels of a tile.
+TILE_CHANNELS = (12, 8, 4)
 #: Inputs of a step, and those by which packed pixels are rounded up.
 STEP, PACKED_INPUTS = 64, 4
 #: Vectors that one load brings, and their bytes.
