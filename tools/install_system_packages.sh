@@ -13,6 +13,7 @@ qemu-system-arm qemu-system-arm
 qemu-aarch64 qemu-user
 aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
 aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
+llvm-mca-19 llvm-19
 "
 missing=$(echo "$needed" | while read -r what package; do
     case "$what" in

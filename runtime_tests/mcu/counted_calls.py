@@ -1,11 +1,15 @@
-"""Exact instruction counts of the firmware's measured calls, from the marks that the emulator logs."""
+"""What the firmware's measured calls execute: exact counts, from the marks that the emulator logs, and blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
+from thumbnet.runtime_tests.cycles.block_profile import BlockProfile, ExecutedBlock
+from thumbnet.runtime_tests.cycles.predict import model_of
 from thumbnet.runtime_tests.errors import DeviceFaultError
 from thumbnet.runtime_tests.instruction_counter import InstructionCounter
+from thumbnet.targets.board import Board
 
 
 class CountedCalls:
@@ -15,22 +19,31 @@ class CountedCalls:
     ----------
     symbols : mapping of str to int
         Addresses in the firmware.
+    board : Board
+        The emulated one.
 
     Raises
     ------
     ToolchainError
-        The counting plugin can't be built.
+        A plugin can't be built.
     """
 
-    def __init__(self, symbols: Mapping[str, int]) -> None:
+    def __init__(self, symbols: Mapping[str, int], board: Board) -> None:
         self._places = [symbols["measure_begin"], symbols["measure_end"]]
-        self._counter = InstructionCounter(self._places)
+        self.cycle_model = model_of(board)
+        timing = self.cycle_model.board.flash_timing if self.cycle_model is not None else None
+        self._profile = BlockProfile(self._places, board.flash, timing)
+        try:
+            self._counter = InstructionCounter(self._places)
+        except BaseException:
+            self._profile.close()
+            raise
         self._overhead = 0
 
     @property
     def qemu_options(self) -> list[str]:
-        """QEMU's options that load the plugin."""
-        return self._counter.qemu_options
+        """QEMU's options that load the plugins."""
+        return [*self._counter.qemu_options, *self._profile.qemu_options]
 
     def clear(self) -> None:
         """Forget the calls made so far."""
@@ -62,6 +75,27 @@ class CountedCalls:
             )
         return costs
 
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[list[list[ExecutedBlock]]]:
+        """Record the blocks of the measured calls made in the block; at its end the list holds those of each call.
+
+        Raises
+        ------
+        DeviceFaultError
+            There were more than there is room for.
+        """
+        calls: list[list[ExecutedBlock]] = []
+        self._profile.start()
+        yield calls
+        try:
+            blocks = self._profile.stop()
+        except OverflowError as error:
+            raise DeviceFaultError(f"the emulator can't record it: {error}") from error
+        calls += [[] for _ in range(1 + max((block.call for block in blocks), default=-1))]
+        for block in blocks:
+            calls[block.call].append(block)
+
     def close(self) -> None:
-        """Let the counter go. May be called twice."""
+        """Let the counters go. May be called twice."""
         self._counter.close()
+        self._profile.close()

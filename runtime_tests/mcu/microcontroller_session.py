@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.errors import ToolchainError
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
+from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.errors import (
     ArenaOverrunError,
     DeviceFaultError,
@@ -138,7 +139,7 @@ class MicrocontrollerSession(DeviceSession):
         options = ["-icount", "shift=0,sleep=off"]
         if self.inexact_because is None:
             try:
-                self._counter = CountedCalls(image.symbols)
+                self._counter = CountedCalls(image.symbols, self.device.board)
                 options = self._counter.qemu_options
             except ToolchainError as error:
                 self.inexact_because = str(error)
@@ -209,6 +210,18 @@ class MicrocontrollerSession(DeviceSession):
         return [
             LayerCost(layer["name"], self._kind, cost, self._error) for layer, cost in zip(layers, costs, strict=True)
         ]
+
+    def predict_cycles(self, image: NDArray[Any]) -> CyclePrediction | None:
+        """See `DeviceSession.predict_cycles`."""
+        counter = self._counter
+        if counter is None or counter.cycle_model is None:
+            return None
+        with counter.recording() as runs:
+            self._run_once(image)
+        with counter.recording() as stages:
+            self.profile(image)
+        names = [layer["name"] for layer in self._loaded.manifest["layers"]]
+        return counter.cycle_model.predict(runs[0], dict(zip(names, stages, strict=True)))
 
     def memory_use(self) -> MemoryUse:
         """See `DeviceSession.memory_use`.
