@@ -70,7 +70,7 @@ def choose_plan(
     """
     front = _pareto_front(graph)
     limits = [limit for limit in (ram_limit, ram_bytes) if limit is not None]
-    chosen = _fastest(graph, min(limits, default=None))
+    chosen = fastest_plan(graph, min(limits, default=None))
     if ram_limit is None:
         lean = [other for other in front if _costs(other, chosen) <= spent_on_ram]
         chosen = min([chosen, *lean], key=lambda plan: plan.arena_bytes)
@@ -101,8 +101,8 @@ def _costs(plan: PlacedPlan, other: PlacedPlan) -> float:
     return plan.predicted_instructions / other.predicted_instructions - 1
 
 
-def _fastest(graph: StageGraph, limit: int | None) -> PlacedPlan:
-    """Return the fewest instructions under a limit, or the smallest arena where none keeps it."""
+def fastest_plan(graph: StageGraph, limit: int | None) -> PlacedPlan:
+    """Return the plan of the lowest cost under a limit on the arena's bytes, or the smallest arena where none keeps it."""
     smallest: PlacedPlan | None = None
     bound = limit
     while (stages := graph.best_plan(bound)) is not None:

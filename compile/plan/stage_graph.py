@@ -8,9 +8,11 @@ limit is the shortest path over the edges that keep it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeAlias
 
 from thumbnet.compile.kernels.chains import chain_lengths
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
@@ -84,6 +86,10 @@ class StagePlan:
         return max(layout.element_bytes for layout in (self.source, self.target, *windows))
 
 
+#: A stage's cost, in whatever unit.
+StageCosts: TypeAlias = Callable[[StagePlan], float]
+
+
 class StageGraph:
     """All stages a network could be computed in.
 
@@ -95,10 +101,25 @@ class StageGraph:
         The core's fast kernels; None leaves the portable ones only.
     streamed : bool
         The image does not lie in the arena: its rows are read as the first layer, a convolution, needs them.
+    cost_of : callable, optional
+        What is kept low: a stage's cost; its predicted instructions if not given. It may change between two plans.
+    slack : float
+        Part by which predicted instructions may be wrong: stages are left out only where another needs no more bytes
+        and, by so much, fewer instructions.
     """
 
-    def __init__(self, network: Network, kernels: type[RollingStage] | None, *, streamed: bool = False) -> None:
+    def __init__(
+        self,
+        network: Network,
+        kernels: type[RollingStage] | None,
+        *,
+        streamed: bool = False,
+        cost_of: StageCosts | None = None,
+        slack: float = 0.0,
+    ) -> None:
         self.network, self.kernels, self.streamed = network, kernels, streamed
+        self._cost_of: StageCosts = cost_of or _predicted
+        self._slack = slack
         self._last_use: dict[str, int] = {network.output.name: len(network.layers)}
         for index, layer in enumerate(network.layers):
             self._last_use.update(dict.fromkeys(layer.sources, index))
@@ -132,7 +153,7 @@ class StageGraph:
                     if element_bytes is not None and edge.element_bytes > element_bytes:
                         continue
                     follower = (index + len(edge.layers), edge.target)
-                    total = cost + edge.instructions
+                    total = cost + self._cost_of(edge)
                     if follower not in best or total < best[follower][0]:
                         best[follower] = total, [*path, edge]
         ends = [value for node, value in best.items() if node[0] == count]
@@ -153,7 +174,7 @@ class StageGraph:
             edges = [*self._chains_from(start, source)]
             if not source.planar and not (self.streamed and start == 0):
                 edges.append(self._portable(start))
-            self._edges[node] = _undominated(edges)
+            self._edges[node] = _undominated(edges, self._slack)
         return self._edges[node]
 
     def _portable(self, start: int) -> StagePlan:
@@ -287,14 +308,20 @@ def _laid_apart(plan: list[StagePlan]) -> list[StagePlan]:
     ]
 
 
-def _undominated(edges: Sequence[StagePlan]) -> list[StagePlan]:
-    """Return the edges than which no other to the same node needs both fewer bytes and fewer instructions."""
+def _undominated(edges: Sequence[StagePlan], slack: float) -> list[StagePlan]:
+    """Return the edges than which no other to the same node needs both fewer bytes and surely fewer instructions."""
     kept: dict[tuple[int, Layout], list[StagePlan]] = {}
+    fewest: dict[tuple[int, Layout], float] = {}
     for edge in sorted(edges, key=lambda edge: (edge.arena_bytes, edge.instructions)):
-        better = kept.setdefault((len(edge.layers), edge.target), [])
-        if not better or edge.instructions < better[-1].instructions:
-            better.append(edge)
+        node = (len(edge.layers), edge.target)
+        if edge.instructions * (1 - slack) < fewest.get(node, math.inf):
+            kept.setdefault(node, []).append(edge)
+            fewest[node] = min(edge.instructions, fewest.get(node, math.inf))
     return [edge for edges in kept.values() for edge in edges]
+
+
+def _predicted(stage: StagePlan) -> float:
+    return stage.instructions
 
 
 def _aligned(size: int) -> int:

@@ -38,6 +38,7 @@ class NeonStage(PixelStage):
     headers: tuple[Path, ...] = tuple(Path(__file__).with_name(f"thumbnet_{part}.h") for part in ("neon", "threads"))
     dtype = "int8"
     element_bytes = 1
+    weights_choose_code = True
 
     def act_stride(self, layer: ConvolutionLayer | DepthwiseLayer) -> int:
         """Return the bytes of a pixel that a convolution reads from, or a depthwise layer writes to, ``act``."""
