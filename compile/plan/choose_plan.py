@@ -102,7 +102,7 @@ def _costs(plan: PlacedPlan, other: PlacedPlan) -> float:
 
 
 def fastest_plan(graph: StageGraph, limit: int | None) -> PlacedPlan:
-    """Return the plan of the lowest cost under a limit on the arena's bytes, or the smallest arena where none keeps it."""
+    """Return the plan of the lowest cost under a limit on the arena, or the smallest arena where none keeps it."""
     smallest: PlacedPlan | None = None
     bound = limit
     while (stages := graph.best_plan(bound)) is not None:

@@ -8,7 +8,7 @@ measured whole, and no other plan can be expected to beat it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,21 +73,19 @@ class PlanSearch:
         self._estimates: dict[str, Estimate] = {}
         #: Stages being measured or proposed: taken for dear meanwhile, so that others come to be proposed.
         self._awaited: set[str] = set()
-        self._guess_typical = False
+        self._measured_only = False
 
     def propose(self, count: int) -> list[StagePlan]:
         """Return up to so many stages worth measuring, the most promising first; they are awaited until `learn`.
 
-        None where nothing is left to measure, or all that is left is awaited.
+        There are none where nothing is left to measure, or all that is left is awaited.
         """
         proposed: list[StagePlan] = []
         while len(proposed) < count:
             unknown = [stage for stage in self.best_plan().stages if not self._is_known(stage)]
             if not unknown:
                 break
-            for stage in unknown[: count - len(proposed)]:
-                proposed.append(stage)
-                self._awaited.add(self.key(stage))
+            proposed += self.await_unknown(unknown[: count - len(proposed)])
         return proposed
 
     def learn(self, stages: Sequence[StagePlan], costs: Sequence[float]) -> None:
@@ -99,9 +97,14 @@ class PlanSearch:
         self._model.learn([stage for stage, _ in usable], [cost for _, cost in usable])
         self._estimates.clear()
 
-    def give_back(self, stages: Sequence[StagePlan]) -> None:
-        """Await these stages no longer: whoever had them to measure failed."""
-        self._awaited.difference_update(map(self.key, stages))
+    def await_unknown(self, stages: Iterable[StagePlan]) -> list[StagePlan]:
+        """Return those that are neither measured nor awaited, and await them from now on."""
+        unknown = []
+        for stage in stages:
+            if not self._is_known(stage):
+                self._awaited.add(self.key(stage))
+                unknown.append(stage)
+        return unknown
 
     def best_plan(self) -> PlacedPlan:
         """Return the plan that costs least by what is known and hoped for."""
@@ -109,16 +112,20 @@ class PlanSearch:
 
     def best_known_plan(self) -> PlacedPlan | None:
         """Return the best plan of stages that are all measured; None where there is none yet."""
-        self._guess_typical = True
+        self._measured_only = True
         try:
             plan = self.best_plan()
         finally:
-            self._guess_typical = False
-        return plan if math.isfinite(self.cost_of(plan)) else None
+            self._measured_only = False
+        return plan if all(map(math.isfinite, self.costs_of(plan))) else None
 
-    def cost_of(self, plan: PlacedPlan) -> float:
-        """Return the measured cost of a plan, infinite where a stage isn't measured."""
-        return sum(self._measured.get(self.key(stage), math.inf) for stage in plan.stages)
+    def costs_of(self, plan: PlacedPlan) -> tuple[float, ...]:
+        """Return the measured costs of a plan's stages, infinite where one isn't measured."""
+        return tuple(self._measured.get(self.key(stage), math.inf) for stage in plan.stages)
+
+    def bound(self) -> float:
+        """Return the cost that no plan is expected to beat: of the best one, unmeasured stages at their low end."""
+        return sum(self._measured.get(self.key(stage), self.estimate(stage).low) for stage in self.best_plan().stages)
 
     def key(self, stage: StagePlan) -> str:
         """Return the key of one of the search's stages, see `key_of`."""
@@ -144,7 +151,7 @@ class PlanSearch:
         key = self.key(stage)
         if key in self._measured:
             return self._measured[key]
-        if self._guess_typical:
+        if self._measured_only:
             return math.inf
         estimate = self.estimate(stage)
         return estimate.high if key in self._awaited else estimate.low

@@ -20,7 +20,8 @@ from thumbnet.compile.tuning.trial_network import trial_network
 from thumbnet.targets.board import Board
 
 _NAME = "trials"
-_TEXTS = {"title": "Stages to be measured, each behind what puts its input in place", "generator": "Made by a search"}
+_TITLE = "Stages to be measured, each behind what puts its input in place"
+_GENERATOR = "Made by a search for the fastest plan."
 
 
 def write_trials(
@@ -48,9 +49,9 @@ def write_trials(
     """
     lowered = trial_network(network, values, trials)
     if board.family == "cortex-m":
-        emit_c(lowered, _NAME, folder, **_TEXTS)
+        emit_c(lowered, _NAME, folder, title=_TITLE, generator=_GENERATOR)
     else:
-        build_stage_library(lowered, _NAME, board, folder, **_TEXTS)
+        build_stage_library(lowered, _NAME, board, folder, title=_TITLE, generator=_GENERATOR)
     image = values[NETWORK_INPUT]
     classes = network.output.output_shape[2]
     manifest: dict[str, Any] = {

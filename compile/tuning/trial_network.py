@@ -63,11 +63,12 @@ def trial_network(network: Network, values: Mapping[str, NDArray[Any]], trials: 
     offsets: dict[str, int] = {NETWORK_INPUT: 0}
     size = 0
     fed: list[tuple[str, Layout]] = []
+    feeds: list[Stage] = []
+    end = 0
     for index, trial in enumerate(trials):
         wanted = _sources_of(network, trial)
         if wanted != fed:
-            end = 0
-            feeds = []
+            end, feeds = 0, []
             for source, layout in wanted:
                 feed = _feed(f"feed_{index}_{len(feeds)}", source, layout, _packed(network, source, layout, values))
                 offsets[feed.name] = end
