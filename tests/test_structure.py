@@ -46,7 +46,8 @@ LEVELS = {
         {"block_profile"},
     ),
     "runtime_tests": (
-        {"network_tests", "open_session"},
+        {"stage_measurer"},
+        {"measure_stages", "network_tests", "open_session"},
         {"linux", "mcu"},
         {"report", "session"},
         {"cycles", "instruction_counter"},
