@@ -41,7 +41,7 @@ from thumbnet.tools.output import print_table
 BATCH = 16
 #: How a search ended, for people.
 _ENDS = {
-    "proven": "every stage that a better plan could use is measured: this plan is the best there is",
+    "proven": "no plan with a stage that is not measured is expected to cost less",
     "trials": "all trials are used; the same command with more goes on from here",
     "time": "the time is up; the same command goes on from here",
     "devices": "no device answers any more; the same command goes on from here",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +10,9 @@ import numpy as np
 from thumbnet.compile.plan.stage_graph import StagePlan
 from thumbnet.compile.tuning.plan_search import Estimate
 
-#: Of the costs seen so far: below, the middle, and above.
-_QUANTILES = (0.05, 0.5, 0.95)
-#: Until so many stages are known, any ratio is possible.
+#: Of the ratios seen so far. The best stage of many is an extreme one: the low end is the lowest.
+_QUANTILES = (0.0, 0.5, 0.95)
+#: Stages to learn from before quantiles mean anything.
 _ENOUGH = 8
 
 
@@ -20,14 +21,16 @@ class RatioModel:
 
     def __init__(self) -> None:
         self._ratios: list[float] = []
+        #: Any ratio is possible until enough are known.
+        self._quantiles = (0.0, 1.0, math.inf)
 
     def estimate(self, stage: StagePlan) -> Estimate:
         """Return a stage's prediction times the quantiles of the ratios seen."""
-        if len(self._ratios) < _ENOUGH:
-            return Estimate(0.0, stage.instructions, 10 * stage.instructions)
-        low, typical, high = np.quantile(self._ratios, _QUANTILES) * stage.instructions
-        return Estimate(float(low), float(typical), float(high))
+        return Estimate(*(ratio * stage.instructions for ratio in self._quantiles))
 
     def learn(self, stages: Sequence[StagePlan], costs: Sequence[float]) -> None:
         """Take further ratios into account."""
         self._ratios += [cost / stage.instructions for stage, cost in zip(stages, costs, strict=True)]
+        if len(self._ratios) >= _ENOUGH:
+            low, typical, high = np.quantile(self._ratios, _QUANTILES)
+            self._quantiles = (float(low), float(typical), float(high))
