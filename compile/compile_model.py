@@ -34,12 +34,14 @@ from thumbnet.compile.network.network_file import REFERENCE_FILE, save_network
 from thumbnet.compile.passes.match_float_layers import match_float_layers
 from thumbnet.compile.passes.pipeline import lower_to_integer
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
+from thumbnet.compile.plan.choose_plan import SPENT_ON_RAM
 from thumbnet.compile.plan.fit import MemoryNeed, arena_limit, check_fit, check_ram_limit
 from thumbnet.compile.plan.lowered_network import LoweredNetwork, lower_network
 from thumbnet.compile.plan.stage_graph import can_stream
 from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.compile.request import CompileRequest, check_options
 from thumbnet.compile.tuning.records import read_records
+from thumbnet.targets.board import Board
 
 #: int16 of a 128-bit vector, which products of int8 are widened to.
 VECTOR_CHANNELS = 8
@@ -62,7 +64,7 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
         request.write_extra(host)
         if options.quantize == "none":
             own = _compile_float(request, database, aside)
-        elif board.family == "cortex-m":
+        elif board.artifact == "c":
             own = _compile_sources(request, quantize_network(request), aside)
         elif board.instruction_set is not None and options.tuning is None:
             own = _compile_stages(request, quantize_network(request), aside)
@@ -124,11 +126,21 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         ram_bytes=arena_limit(board),
         kernels=kernels_of(board),
         streamed=options.stream_input,
+        spent_on_ram=_spent_on_ram(board),
     )
     name = c_name(request.name)
     check_fit(request.name, MemoryNeed.least(lowered), board)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
-    files = emit_c(lowered, name, folder, title=_title(request), generator=_generator(), pixel_rule=request.pixel_rule)
+    files = emit_c(
+        lowered,
+        name,
+        folder,
+        title=_title(request),
+        generator=_generator(),
+        pixel_rule=request.pixel_rule,
+        # A microcontroller's program says itself what it is built for.
+        flags=board.core_flags if board.runs_linux else (),
+    )
     built, unknown_because = None, None
     try:
         built = measure_footprint(files, name, board, streamed=lowered.streamed)
@@ -147,8 +159,8 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
 def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
     network = read_relax(module)
     board, options = request.board, request.options
-    # Linux boards have the RAM for the fastest plan.
-    lowered = lower_network(network, options.ram_limit, kernels=kernels_of(board), spent_on_ram=0.0)
+    kernels = kernels_of(board)
+    lowered = lower_network(network, options.ram_limit, kernels=kernels, spent_on_ram=_spent_on_ram(board))
     name = c_name(request.name)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
     texts = {"title": _title(request), "generator": _generator()}
@@ -160,6 +172,11 @@ def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path)
         **_stages_manifest(lowered),
         **_integer_manifest(request, module, network, folder),
     }
+
+
+def _spent_on_ram(board: Board) -> float:
+    """Return which part of the instructions a smaller arena may cost: boards that run Linux have the RAM."""
+    return 0.0 if board.runs_linux else SPENT_ON_RAM
 
 
 def _stages_manifest(lowered: LoweredNetwork) -> dict[str, Any]:
@@ -259,7 +276,8 @@ def _compile_float(request: CompileRequest, database: ms.database.Database | Non
 def _compile_float_stages(
     request: CompileRequest, network: FloatNetwork, kernels: type[RollingStage], folder: Path
 ) -> dict[str, Any]:
-    lowered = lower_network(network, request.options.ram_limit, kernels=kernels, spent_on_ram=0.0)
+    spent_on_ram = _spent_on_ram(request.board)
+    lowered = lower_network(network, request.options.ram_limit, kernels=kernels, spent_on_ram=spent_on_ram)
     check_ram_limit(request.name, lowered.plan.arena_bytes, request.options.ram_limit, request.board)
     texts = {"title": _title(request), "generator": _generator()}
     build_stage_library(lowered, c_name(request.name), request.board, folder, **texts, pixel_rule=request.pixel_rule)

@@ -26,14 +26,14 @@ class CompileOptions:
     Parameters
     ----------
     quantize : {"int8", "none"}
-        int8, or float32 (boards that run Linux only).
+        int8, or float32 (boards that take a shared library only).
     tuning : Path, optional
-        Boards that run Linux: folder of tuning records to apply.
+        Boards that take a shared library: folder of tuning records to apply.
     ram_limit : int, optional
         Boards with our own kernels: bytes the arena should not pass. Without it, microcontrollers get a smaller arena
         for a few percent more instructions.
     stream_input : bool
-        Microcontrollers: the program gives the image row by row as the network asks for it; it needs no RAM.
+        Boards that take C sources: the program gives the image row by row as the network asks for it; it needs no RAM.
     keep_dead_channels : bool
         Leave channels in that are proven to have no influence on the output.
     """
@@ -121,14 +121,18 @@ def check_options(options: CompileOptions, board: Board) -> None:
     CompileError
         Naming the option to leave out.
     """
-    if board.family == "cortex-m":
+    if board.artifact == "c":
         if options.quantize == "none":
-            raise CompileError(f"{board.name} runs int8 networks only; leave --quantize none to boards that run Linux")
+            raise CompileError(
+                f"{board.name} runs int8 networks only; leave --quantize none to boards that take a shared library"
+            )
         if options.tuning is not None:
-            raise CompileError(f"{board.name}: tuning records apply to boards that run Linux; leave --tuning out")
+            raise CompileError(
+                f"{board.name}: tuning records apply to boards that take a shared library; leave --tuning out"
+            )
         return
     if options.stream_input:
-        raise CompileError(f"{board.name}: --stream-input is for microcontrollers; leave it out")
+        raise CompileError(f"{board.name}: --stream-input is for boards that take C sources; leave it out")
     if options.ram_limit and (board.instruction_set is None or options.tuning):
         raise CompileError(
             f"{board.name}: --ram-limit plans networks on our own kernels, which this board or request does"

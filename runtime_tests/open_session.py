@@ -16,6 +16,6 @@ def open_session(device: Device) -> DeviceSession:
     SessionError
         Of the specific type: not reachable, emulator missing.
     """
-    if device.board.family == "cortex-m":
+    if device.board.artifact == "c":
         return MicrocontrollerSession(device)
     return TvmRpcSession(device)

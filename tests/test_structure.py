@@ -33,7 +33,7 @@ LEVELS = {
     "compile/kernels": (
         {"instruction_sets"},
         {"neon_f32"},
-        {"dotprod"},
+        {"dotprod", "neon32"},
         {"dsp", "mve", "neon"},
         {
             *("chains", "kernel", "layouts", "overlap", "pixel_stage", "portable", "portable_float", "rolling_rows"),

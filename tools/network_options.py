@@ -143,7 +143,8 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "stream_input": click.option(
         "--stream-input",
         is_flag=True,
-        help="Microcontrollers: the program hands over the image row by row (a camera), so that it takes no RAM.",
+        help="Boards that take C sources: the program hands over the image row by row (a camera), which then takes no"
+        " RAM.",
     ),
     "keep_dead_channels": click.option(
         "--keep-dead-channels",

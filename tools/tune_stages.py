@@ -77,7 +77,7 @@ def prepare_stages(request: CompileRequest) -> StageTuning:
 
 def plan_untuned(network: IntegerNetwork, board: Board, ram_limit: int | None) -> PlacedPlan:
     """Return the plan that `thumbnet compile` chooses without records."""
-    small = board.family == "cortex-m"
+    small = not board.runs_linux
     graph = StageGraph(network, kernels_of(board))
     spent_on_ram = SPENT_ON_RAM if small else 0.0
     return choose_plan(graph, ram_limit, arena_limit(board) if small else None, spent_on_ram)[0]

@@ -35,7 +35,7 @@ def write_kit(board: Board, folder: Path) -> list[Path]:
     Parameters
     ----------
     board : Board
-        Of family cortex-a.
+        Of family cortex-a, one that takes a shared library.
     folder : Path
         Where to; an older kit there is replaced.
 
@@ -47,14 +47,14 @@ def write_kit(board: Board, folder: Path) -> list[Path]:
     Raises
     ------
     BoardError
-        The board runs no Linux.
+        There is no TVM runtime for the board.
     ArtifactError
         `folder` exists and is neither empty nor a kit.
     EmulatorMissingError
         A compiler, or TVM's runtime for the board, is missing.
     """
-    if board.family != "cortex-a":
-        raise BoardError(f"{board.name}: a {board.core} board has no server kit; name a board that runs Linux")
+    if board.family != "cortex-a" or board.artifact != "library":
+        raise BoardError(f"{board.name}: a {board.core} board has no server kit; name one that TVM has a runtime for")
     _check_place(folder)
     built = build_board_server(board)
     needs = needed_versions(built)

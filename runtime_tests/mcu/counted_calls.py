@@ -31,19 +31,21 @@ class CountedCalls:
     def __init__(self, symbols: Mapping[str, int], board: Board) -> None:
         self._places = [symbols["measure_begin"], symbols["measure_end"]]
         self.cycle_model = model_of(board)
-        timing = self.cycle_model.board.flash_timing if self.cycle_model is not None else None
-        self._profile = BlockProfile(self._places, board.flash, timing)
+        self._counter = InstructionCounter(self._places)
+        self._profile: BlockProfile | None = None
         try:
-            self._counter = InstructionCounter(self._places)
+            if self.cycle_model is not None:
+                self._profile = BlockProfile(self._places, board.flash, self.cycle_model.board.flash_timing)
         except BaseException:
-            self._profile.close()
+            self._counter.close()
             raise
         self._overhead = 0
 
     @property
     def qemu_options(self) -> list[str]:
         """QEMU's options that load the plugins."""
-        return [*self._counter.qemu_options, *self._profile.qemu_options]
+        profile = [] if self._profile is None else self._profile.qemu_options
+        return [*self._counter.qemu_options, *profile]
 
     def clear(self) -> None:
         """Forget the calls made so far."""
@@ -79,11 +81,14 @@ class CountedCalls:
     def recording(self) -> Iterator[list[list[ExecutedBlock]]]:
         """Record the blocks of the measured calls made in the block; at its end the list holds those of each call.
 
+        Only where there is a `cycle_model`.
+
         Raises
         ------
         DeviceFaultError
             There were more than there is room for.
         """
+        assert self._profile is not None
         calls: list[list[ExecutedBlock]] = []
         self._profile.start()
         yield calls
@@ -98,4 +103,5 @@ class CountedCalls:
     def close(self) -> None:
         """Let the counters go. May be called twice."""
         self._counter.close()
-        self._profile.close()
+        if self._profile is not None:
+            self._profile.close()

@@ -15,7 +15,7 @@ from thumbnet.runtime_tests.cycles.block_profile import BlockProfile, ExecutedBl
 from thumbnet.runtime_tests.cycles.core_timing import EVENTS, TIMINGS
 from thumbnet.runtime_tests.cycles.predict import CycleModel
 from thumbnet.runtime_tests.errors import SessionError
-from thumbnet.runtime_tests.mcu.emulator import Emulator
+from thumbnet.runtime_tests.mcu.emulator import MachineEmulator
 from thumbnet.runtime_tests.mcu.firmware_build import read_symbols
 from thumbnet.targets.board import Board
 from thumbnet.targets.errors import BoardError
@@ -167,7 +167,7 @@ def run_program(elf: Path, machine: str, profile: BlockProfile) -> list[Executed
         It ends before.
     """
     profile.start()
-    emulator = Emulator(machine, elf, profile.qemu_options)
+    emulator = MachineEmulator(machine, elf, profile.qemu_options)
     try:
         while not profile.call_ended:
             if not emulator.running:

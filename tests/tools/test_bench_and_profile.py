@@ -263,7 +263,8 @@ def test_rivals_have_all_fields_and_a_source():
         assert {"ram_bytes", "flash_bytes", "equal_to_tflite"} <= set(rival)
         assert "measured" in rival["source"]
         assert "counted exactly" in rival["source"]
-    assert {core for _, _, core, _ in keys} == cores
+    # No rival was measured on a Cortex-A7.
+    assert {core for _, _, core, _ in keys} == cores - {"cortex-a7"}
 
 
 def _result(**fields):

@@ -22,8 +22,9 @@ def test_serve_kit_prints_its_files_and_the_next_step(thumbnet, tmp_path):
     ("board", "says"),
     [
         ("raspberry_pi_44", "did you mean raspberry_pi_4?"),
-        ("nucleo_f746zg", "nucleo_f746zg: a cortex-m7 board has no server kit; name a board that runs Linux"),
-        ("host", "name a board that runs Linux"),
+        ("nucleo_f746zg", "nucleo_f746zg: a cortex-m7 board has no server kit; name one that TVM has a runtime for"),
+        ("raspberry_pi_2", "raspberry_pi_2: a cortex-a7 board has no server kit"),
+        ("host", "name one that TVM has a runtime for"),
     ],
 )
 def test_boards_that_serve_nothing(refused, tmp_path, board, says):

@@ -28,7 +28,7 @@ def boards(json_file: Path | None) -> None:
                 board.flash and board.flash.size // 1024,
                 board.ram and board.ram.size // 1024,
                 board.clock_hz and board.clock_hz / 1e6,
-                "C sources" if board.family == "cortex-m" else "shared library",
+                "C sources" if board.artifact == "c" else "shared library",
                 board.description,
             )
             for board in known

@@ -28,8 +28,8 @@ def compile(
 ) -> None:
     """Compile MODEL for a board into the folder OUTPUT.
 
-    Microcontrollers get plain C sources, boards that run Linux a shared library. What the sources will take on the
-    board is told exactly where its compiler is installed: arena, worst-case stack, constants, code.
+    Microcontrollers and 32-bit Arm get plain C sources, other boards a shared library. What the sources will take on
+    the board is told exactly where its compiler is installed: arena, worst-case stack, constants, code.
     """
     from thumbnet.compile.errors import CompileError
     from thumbnet.targets.registry import get_board

@@ -25,7 +25,8 @@ def devices(devices_file: Path | None, json_file: Path | None) -> None:
     """List the devices networks can be tested on: emulators, this computer, and your own.
 
     Your own stand in devices.toml, a table a device: [devices.NAME] with board, kind = "serial" and port (and baud),
-    or kind = "rpc" and the tracker's HOST:PORT and key.
+    or kind = "rpc" and the tracker's HOST:PORT and key, or kind = "tcp" and the address HOST:PORT of a firmware that
+    is a program of Linux.
     """
     from thumbnet.targets.devices import list_devices
 

@@ -89,8 +89,8 @@ def tune(
     from thumbnet.targets.devices import get_device
 
     devices = [get_device(name, devices_file) for name in dict.fromkeys(names)]
-    if space == "tvm" and (len(devices) > 1 or devices[0].board.family == "cortex-m"):
-        raise click.BadParameter("--space tvm is for one device that runs Linux")
+    if space == "tvm" and (len(devices) > 1 or devices[0].board.artifact == "c"):
+        raise click.BadParameter("--space tvm is for one device that takes a shared library")
     if space == "kernels" and options.quantize == "none":
         raise click.BadParameter("--quantize none is tuned by --space tvm only")
 

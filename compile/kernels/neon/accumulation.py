@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-#: Lanes of int16 in a vector: input channels of a half step.
+#: Lanes of int16 in a vector: on A64 the input channels of a step, which is half a vector of int8.
 LANES = 8
-#: The kernels have straight code for runs up to so many half steps.
+#: The kernels have straight code for runs up to so many steps.
 LONGEST_RUN = 12
 #: How the nine taps of a depthwise kernel are parted, by the number of parts.
 DEPTHWISE_PARTS: dict[int, tuple[int, ...]] = {1: (9,), 2: (5, 4), 3: (3, 3, 3), 5: (2, 2, 2, 2, 1)}
@@ -24,23 +24,25 @@ def fits_int16(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> NDAr
     return fits
 
 
-def run_lengths(weight: NDArray[np.int8]) -> list[int]:
-    """Return after how many half steps each a tile of output channels widens its sums.
+def run_lengths(weight: NDArray[np.int8], lanes: int = LANES) -> list[int]:
+    """Return after how many steps each a tile of output channels widens its sums; a step adds a product to each lane.
 
     Parameters
     ----------
     weight : ndarray
-        int8 ``[channels, K]``, K a multiple of `LANES`. Lane j of a channel adds up inputs j, j + 8, j + 16, ...
+        int8 ``[channels, K]``, K a multiple of `lanes`.
+    lanes : int
+        Of a channel: lane j adds up inputs j, j + lanes, j + 2 lanes, ...
 
     Returns
     -------
     list of int
-        In order, each from 2 (less at the end) to `LONGEST_RUN`; their sum is ``K / LANES``.
+        In order, each from 2 (less at the end) to `LONGEST_RUN`; their sum is ``K / lanes``.
     """
-    lanes = weight.astype(np.int64).reshape(weight.shape[0], -1, LANES)
-    positive, negative = np.maximum(lanes, 0), np.maximum(-lanes, 0)
+    wide = weight.astype(np.int64).reshape(weight.shape[0], -1, lanes)
+    positive, negative = np.maximum(wide, 0), np.maximum(-wide, 0)
     runs: list[int] = []
-    start, steps = 0, lanes.shape[1]
+    start, steps = 0, wide.shape[1]
     while start < steps:
         end = min(start + LONGEST_RUN, steps)
         window = slice(start, end)

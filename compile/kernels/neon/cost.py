@@ -5,11 +5,11 @@ The kernels' own instructions are counted along the paths of their assembly; wha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from thumbnet.compile.kernels import stage_cost
-from thumbnet.compile.kernels.neon.packing import CALL, plan_depthwise
+from thumbnet.compile.kernels.neon.packing import CALL, DepthwisePlan
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.kernels.stage_cost import SurroundingCost
 from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution
@@ -18,16 +18,45 @@ from thumbnet.compile.network.integer_network import Add, AveragePool, Convoluti
 _SURROUNDING = SurroundingCost(fill=0.1, carry_channel=30, carry_byte=1 / 16)
 #: Instructions of sixteen depthwise outputs with their loads, by parts of the sum; a stride of 2 loads three vectors
 #: more.
-_DEPTHWISE_OUTPUT = {1: 41, 2: 45, 3: 49, 5: 57}
+DEPTHWISE_OUTPUT = {1: 41, 2: 45, 3: 49, 5: 57}
 
 
-def predict_instructions(stage: RollingStage, convolution: Callable[[Convolution, int], float]) -> float:
-    """Return the estimated instructions of one inference, given those of a convolution of so many pixels."""
-    return stage_cost.predict_instructions(stage, _SURROUNDING, partial(_layer, stage, convolution))
+def predict_instructions(
+    stage: RollingStage,
+    convolution: Callable[[Convolution, int], float],
+    depthwise: Callable[[DepthwiseConvolution, int, int], float],
+) -> float:
+    """Return the estimated instructions of one inference.
+
+    Parameters
+    ----------
+    stage : RollingStage
+        The chain.
+    convolution : callable
+        Given a convolution and a number of pixels, what they take.
+    depthwise : callable
+        Given a depthwise layer, calls and rows, what they take.
+    """
+    return stage_cost.predict_instructions(stage, _SURROUNDING, partial(_layer, stage, convolution, depthwise))
 
 
-def _layer(
-    stage: RollingStage, convolution: Callable[[Convolution, int], float], index: int, blocks: int, rows: int
+def depthwise_instructions(
+    layer: DepthwiseConvolution, plan: DepthwisePlan, output: Mapping[int, int], calls: int, rows: int
+) -> float:
+    """Return what rows of a depthwise layer take, given the instructions of a block's output by parts of the sum."""
+    outputs = sum(output[parts] for parts in plan.parts)
+    more = 3 * len(plan.parts) * (layer.stride[0] - 1)
+    each = 12 * len(plan.parts) + layer.output_shape[1] * (outputs + more)
+    return calls * len(plan.parts) * (CALL + 24) + rows * each
+
+
+def _layer(  # noqa: PLR0917 - the last three are stage_cost's
+    stage: RollingStage,
+    convolution: Callable[[Convolution, int], float],
+    depthwise: Callable[[DepthwiseConvolution, int, int], float],
+    index: int,
+    blocks: int,
+    rows: int,
 ) -> float:
     layer = stage.layers[index]
     height, width, channels = layer.output_shape
@@ -37,10 +66,7 @@ def _layer(
         case AveragePool():
             return 0.6 * layer.input_shape[0] * layer.input_shape[1] * channels + 8 * channels
         case DepthwiseConvolution():
-            plan = plan_depthwise(layer)
-            outputs = sum(_DEPTHWISE_OUTPUT[parts] for parts in plan.parts)
-            more = 3 * len(plan.parts) * (layer.stride[0] - 1)
-            return blocks * len(plan.parts) * (CALL + 24) + rows * (12 * len(plan.parts) + width * (outputs + more))
+            return depthwise(layer, blocks, rows)
         case Convolution():
             each = convolution(layer, max(round(width * rows / blocks), 1))
             gather = 0 if layer.kernel == (1, 1) else height * width * layer.kernel[0] * 12

@@ -214,8 +214,9 @@ def narrow_offsets(plan: NarrowPlan, inputs: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class DepthwisePlan:
-    """A depthwise layer's blocks of sixteen channels: first channel and parts of the sum of each."""
+    """A depthwise layer's blocks of `block` channels: first channel and parts of each, functions by parts."""
 
+    block: int
     starts: tuple[int, ...]
     parts: tuple[int, ...]
     functions: dict[int, Function]
@@ -224,11 +225,18 @@ class DepthwisePlan:
 @kept_by_layer
 def plan_depthwise(layer: DepthwiseConvolution) -> DepthwisePlan:
     """Return how a depthwise layer is computed."""
+    return plan_depthwise_blocks(layer, BLOCK, depthwise_kernel)
+
+
+def plan_depthwise_blocks(
+    layer: DepthwiseConvolution, block: int, kernel: Callable[[DepthwiseShape], Function]
+) -> DepthwisePlan:
+    """Return how a depthwise layer is computed by functions for blocks of so many channels."""
     weight = layer.weight.reshape(9, -1)
-    starts = block_starts(weight.shape[1], BLOCK)
+    starts = block_starts(weight.shape[1], block)
     parts = tuple(
         # Two products always fit.
-        fewest_parts(weight[:, start : start + BLOCK], DEPTHWISE_PARTS) or max(DEPTHWISE_PARTS)
+        fewest_parts(weight[:, start : start + block], DEPTHWISE_PARTS) or max(DEPTHWISE_PARTS)
         for start in starts
     )
     _, left, _, _ = layer.padding
@@ -236,14 +244,14 @@ def plan_depthwise(layer: DepthwiseConvolution) -> DepthwisePlan:
     right = (width - 1) * layer.stride[1] - left + 3 > layer.input_shape[1]
     epilogue = Epilogue.of(layer.requantization)
     functions = {
-        count: depthwise_kernel(DepthwiseShape(layer.stride[0], count, bool(left), right, epilogue))
+        count: kernel(DepthwiseShape(layer.stride[0], count, bool(left), right, epilogue))
         for count in sorted(set(parts))
     }
-    return DepthwisePlan(tuple(starts), parts, functions)
+    return DepthwisePlan(block, tuple(starts), parts, functions)
 
 
-def pack_depthwise(layer: DepthwiseConvolution) -> dict[str, NDArray[Any]]:
-    """Pack a depthwise layer for `depthwise_assembly`.
+def pack_depthwise(layer: DepthwiseConvolution, plan: DepthwisePlan) -> dict[str, NDArray[Any]]:
+    """Pack a depthwise layer for the functions of its plan.
 
     Returns
     -------
@@ -251,14 +259,15 @@ def pack_depthwise(layer: DepthwiseConvolution) -> dict[str, NDArray[Any]]:
         weight: int8, for each block parameters as the kernel reads them, channels that are not there repeating the
         last; parts: int8, for each block the position of its kernel among the plan's.
     """
-    plan, r = plan_depthwise(layer), layer.requantization
+    r = layer.requantization
     weight = layer.weight.reshape(9, -1)
     records: list[bytes] = []
     for start in plan.starts:
-        channels = np.minimum(np.arange(start, start + BLOCK), weight.shape[1] - 1)
-        records += [weight[:, channels].tobytes(), r.multiplier[channels].astype("<i4").tobytes(), vector_ends(r)]
+        channels = np.minimum(np.arange(start, start + plan.block), weight.shape[1] - 1)
+        records += [weight[:, channels].tobytes(), r.multiplier[channels].astype("<i4").tobytes()]
         records += [
-            np.full(BLOCK, layer.input_zero_point, np.int8).tobytes(),
+            vector_ends(r, plan.block),
+            np.full(plan.block, layer.input_zero_point, np.int8).tobytes(),
             layer.bias[channels].astype("<i4").tobytes(),
         ]
     kinds = list(plan.functions)

@@ -40,13 +40,19 @@ def _assert_fits(weight):
     assert highest.max() <= INT16.max and lowest.min() >= INT16.min
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 60), st.sampled_from(SPREADS))
-def test_runs_fit(seed, channels, steps, spread):
-    weight = _weights(seed, (channels, steps * LANES), spread)
-    runs = run_lengths(weight)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 6),
+    st.integers(1, 60),
+    st.sampled_from(SPREADS),
+    st.sampled_from((LANES, 2)),
+)
+def test_runs_fit(seed, channels, steps, spread, count):
+    weight = _weights(seed, (channels, steps * count), spread)
+    runs = run_lengths(weight, count)
     assert sum(runs) == steps
     assert all(2 <= run <= LONGEST_RUN for run in runs[:-1]) and 1 <= runs[-1] <= LONGEST_RUN
-    lanes = weight.reshape(channels, steps, LANES)
+    lanes = weight.reshape(channels, steps, count)
     start = 0
     for run in runs:
         _assert_fits(lanes[:, start : start + run].transpose(1, 0, 2))

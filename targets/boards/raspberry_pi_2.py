@@ -1,0 +1,14 @@
+"""Raspberry Pi 2 with a 32-bit Linux."""
+
+from thumbnet.targets.board import Board
+
+# TVM has no runtime for 32-bit Arm: it takes C sources, as microcontrollers do, in a program of its own.
+BOARD = Board(
+    name="raspberry_pi_2",
+    description="Raspberry Pi 2: BCM2836, 4 x Cortex-A7, 32-bit Linux",
+    family="cortex-a",
+    core="cortex-a7",
+    cross_compiler="arm-linux-gnueabihf-gcc",
+    firmware="linux",
+    qemu="cortex-a7",
+)
