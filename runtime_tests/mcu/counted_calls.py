@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from thumbnet.runtime_tests.cycles.block_profile import BlockProfile, ExecutedBlock
-from thumbnet.runtime_tests.cycles.predict import model_of
+from thumbnet.runtime_tests.cycles.predict import CyclePrediction, model_of
 from thumbnet.runtime_tests.errors import DeviceFaultError
 from thumbnet.runtime_tests.instruction_counter import InstructionCounter
 from thumbnet.targets.board import Board
@@ -30,12 +30,12 @@ class CountedCalls:
 
     def __init__(self, symbols: Mapping[str, int], board: Board) -> None:
         self._places = [symbols["measure_begin"], symbols["measure_end"]]
-        self.cycle_model = model_of(board)
+        self._cycle_model = model_of(board)
         self._counter = InstructionCounter(self._places)
         self._profile: BlockProfile | None = None
         try:
-            if self.cycle_model is not None:
-                self._profile = BlockProfile(self._places, board.flash, self.cycle_model.board.flash_timing)
+            if self._cycle_model is not None:
+                self._profile = BlockProfile(self._places, board.flash, self._cycle_model.board.flash_timing)
         except BaseException:
             self._counter.close()
             raise
@@ -77,11 +77,29 @@ class CountedCalls:
             )
         return costs
 
-    @contextlib.contextmanager
-    def recording(self) -> Iterator[list[list[ExecutedBlock]]]:
-        """Record the blocks of the measured calls made in the block; at its end the list holds those of each call.
+    def predict(
+        self, stages: Sequence[str], run: Callable[[], object], profile: Callable[[], object]
+    ) -> CyclePrediction | None:
+        """Return the predicted cycles of an inference and of its stages; None where there is no model of the core.
 
-        Only where there is a `cycle_model`.
+        Parameters
+        ----------
+        stages : sequence of str
+            Their names.
+        run, profile : callable
+            Make one measured call, and one of each stage in order.
+        """
+        if self._cycle_model is None:
+            return None
+        with self._recording() as runs:
+            run()
+        with self._recording() as parts:
+            profile()
+        return self._cycle_model.predict(runs[0], dict(zip(stages, parts, strict=True)))
+
+    @contextlib.contextmanager
+    def _recording(self) -> Iterator[list[list[ExecutedBlock]]]:
+        """Record the blocks of the measured calls made in the block; at its end the list holds those of each call.
 
         Raises
         ------

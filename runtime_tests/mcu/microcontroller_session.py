@@ -225,15 +225,10 @@ class MicrocontrollerSession(DeviceSession):
 
     def predict_cycles(self, image: NDArray[Any]) -> CyclePrediction | None:
         """See `DeviceSession.predict_cycles`."""
-        counter = self._counter
-        if counter is None or counter.cycle_model is None:
+        if self._counter is None:
             return None
-        with counter.recording() as runs:
-            self._run_once(image)
-        with counter.recording() as stages:
-            self.profile(image)
         names = [layer["name"] for layer in self._loaded.manifest["layers"]]
-        return counter.cycle_model.predict(runs[0], dict(zip(names, stages, strict=True)))
+        return self._counter.predict(names, partial(self._run_once, image), partial(self.profile, image))
 
     def memory_use(self) -> MemoryUse:
         """See `DeviceSession.memory_use`.
