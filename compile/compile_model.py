@@ -18,7 +18,7 @@ from tvm.s_tir import meta_schedule as ms
 from thumbnet.compile.artifact import Artifact, write_manifest
 from thumbnet.compile.emit.build_library import build_executable, keep_entry
 from thumbnet.compile.emit.emit_c import emit_c
-from thumbnet.compile.emit.export_library import export_library
+from thumbnet.compile.emit.export_library import export_library, find_compiler
 from thumbnet.compile.emit.footprint import measure_footprint
 from thumbnet.compile.emit.library_example import write_example
 from thumbnet.compile.emit.stage_library import build_stage_library
@@ -57,6 +57,8 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
     """
     board, options = request.board, request.options
     check_options(options, board)
+    if board.family != "cortex-m":
+        find_compiler(board.cross_compiler)  # before the work, not after it
     database = None if options.tuning is None else read_records(options.tuning)
     with replaced_folder(folder) as aside:
         host = aside / "host"
@@ -79,17 +81,21 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
 def quantize_network(request: CompileRequest) -> tvm.IRModule:
     """Return the integer Relax module of a request: quantized, imported, lowered."""
     example = torch.zeros(1, *request.input_shape)
+    request.progress("reading the network")
     quantized = quantize_module(
         request.module,
         example,
         calibration=request.calibration,
         activation_quant=request.activation_quant,
         weight_scales=request.weight_scales,
+        progress=request.progress,
     )
+    request.progress("bringing it into TVM")
     imported = import_quantized(quantized, example)
     # Our own kernels are made for any number of channels; TVM's schedules fill vectors.
     own_kernels = request.board.instruction_set is not None and request.options.tuning is None
     multiple = 1 if own_kernels else VECTOR_CHANNELS
+    request.progress("making its arithmetic integer")
     return lower_to_integer(
         imported, remove_dead_channels=not request.options.keep_dead_channels, channel_multiple=multiple
     )
@@ -98,6 +104,7 @@ def quantize_network(request: CompileRequest) -> tvm.IRModule:
 def import_network(request: CompileRequest) -> tvm.IRModule:
     """Return the Relax module of a request: integer, or float32 where it says so."""
     if request.options.quantize == "none":
+        request.progress("bringing it into TVM")
         return import_float(request.module, torch.zeros(1, *request.input_shape))
     return quantize_network(request)
 
@@ -120,6 +127,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         raise CompileError(
             f"{request.name} starts with {first.name} ({first.kind}): --stream-input needs a convolution over the image"
         )
+    request.progress("planning the layers")
     lowered = lower_network(
         network,
         options.ram_limit,
@@ -131,6 +139,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
     name = c_name(request.name)
     check_fit(request.name, MemoryNeed.least(lowered), board)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
+    request.progress("writing the C sources")
     files = emit_c(
         lowered,
         name,
@@ -143,7 +152,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
     )
     built, unknown_because = None, None
     try:
-        built = measure_footprint(files, name, board, streamed=lowered.streamed)
+        built = measure_footprint(files, name, board, streamed=lowered.streamed, progress=request.progress)
     except ToolchainError as error:
         unknown_because = str(error)
     check_fit(request.name, MemoryNeed.estimate(lowered) if built is None else built.need, board)
@@ -159,12 +168,13 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
 def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
     network = read_relax(module)
     board, options = request.board, request.options
+    request.progress("planning the layers")
     kernels = kernels_of(board)
     lowered = lower_network(network, options.ram_limit, kernels=kernels, spent_on_ram=_spent_on_ram(board))
     name = c_name(request.name)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
     texts = {"title": _title(request), "generator": _generator()}
-    build_stage_library(lowered, name, board, folder, **texts, pixel_rule=request.pixel_rule)
+    build_stage_library(lowered, name, board, folder, **texts, pixel_rule=request.pixel_rule, progress=request.progress)
     write_example(network, name, board, folder, **texts, pixel_rule=request.pixel_rule)
     return {
         "kind": "library",
@@ -209,6 +219,7 @@ def _compile_library(
     # The one that is deployed, and beside it one that gives every layer's output, for tests.
     libraries = {"main": f"{name}.so", "layers": f"{name}_layers.so"}
     for entry, file in libraries.items():
+        request.progress(f"compiling {file} with TVM")
         executable = build_executable(keep_entry(module, entry), request.board, database)
         export_library(executable, request.board, folder / file)
     return {
@@ -226,6 +237,7 @@ def _compile_library(
 def _integer_manifest(
     request: CompileRequest, module: tvm.IRModule, network: IntegerNetwork, folder: Path
 ) -> dict[str, Any]:
+    request.progress("running the reference on the golden vectors")
     images = [quantize_input(network, image) for image in request.golden_images or request.calibration]
     inputs, outputs = make_golden(network, images)
     np.savez_compressed(folder / "golden.npz", inputs=inputs, outputs=outputs)
@@ -264,6 +276,7 @@ def _compile_float(request: CompileRequest, database: ms.database.Database | Non
             unplanned = str(error)
         else:
             return _compile_float_stages(request, network, kernels, folder)
+    request.progress("compiling the layers with TVM")
     executable = build_executable(module, request.board, database)
     export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
     with torch.no_grad():
@@ -276,11 +289,20 @@ def _compile_float(request: CompileRequest, database: ms.database.Database | Non
 def _compile_float_stages(
     request: CompileRequest, network: FloatNetwork, kernels: type[RollingStage], folder: Path
 ) -> dict[str, Any]:
+    request.progress("planning the layers")
     spent_on_ram = _spent_on_ram(request.board)
     lowered = lower_network(network, request.options.ram_limit, kernels=kernels, spent_on_ram=spent_on_ram)
     check_ram_limit(request.name, lowered.plan.arena_bytes, request.options.ram_limit, request.board)
     texts = {"title": _title(request), "generator": _generator()}
-    build_stage_library(lowered, c_name(request.name), request.board, folder, **texts, pixel_rule=request.pixel_rule)
+    build_stage_library(
+        lowered,
+        c_name(request.name),
+        request.board,
+        folder,
+        **texts,
+        pixel_rule=request.pixel_rule,
+        progress=request.progress,
+    )
     return {
         "kind": "library",
         "tuned": False,

@@ -21,6 +21,8 @@ from thumbnet.compile.file_access import read_file
 MANIFEST = "manifest.json"
 FORMAT = 1
 GOLDEN_FILE = "golden.npz"
+#: What a folder's manifest says that is for a board to run, and holds no network.
+SERVER_KIT = "server kit"
 
 MOST_MANIFEST_BYTES = 4 << 20
 #: Elements of an input or a layer's output: several times those of the largest MobileNet.
@@ -256,7 +258,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises
     ------
     ArtifactError
-        It can't be read, is no JSON, of another format, or a key of it is missing or wrong.
+        It can't be read, is no JSON, of another format or of a server kit, or a key of it is missing or wrong.
     """
     return _read(path, Manifest)
 
@@ -282,6 +284,8 @@ def _read(path: Path, model: type[Part]) -> dict[str, Any]:
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
     if not isinstance(content, dict) or found != FORMAT or isinstance(found, bool):
         raise ArtifactError(f"{path}: format {reprlib.repr(found)}, this thumbnet reads {FORMAT}; {AGAIN}")
+    if model is Manifest and content.get("kind") == SERVER_KIT:
+        raise ArtifactError(f"{path.parent}: holds a {SERVER_KIT}, no network; name a folder of `thumbnet compile -o`")
     try:
         model.model_validate(content)
     except ValidationError as error:

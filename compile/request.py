@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from thumbnet.compile.errors import CompileError
+from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.targets.board import Board
 
 if TYPE_CHECKING:  # the options are there at once for the command line; torch takes seconds
@@ -97,6 +98,8 @@ class CompileRequest:
         What the caller wants to be in the manifest too.
     write_extra : callable
         Given the unfinished artifact's ``host`` folder, writes what the caller wants to keep there.
+    progress : callable
+        Told before each step what is done next.
     """
 
     name: str
@@ -111,6 +114,7 @@ class CompileRequest:
     pixel_rule: PixelRule | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
     write_extra: Callable[[Path], None] = lambda _: None
+    progress: Progress = say_nothing
 
 
 def check_options(options: CompileOptions, board: Board) -> None:

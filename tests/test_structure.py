@@ -27,7 +27,7 @@ LEVELS = {
         {"network"},
         {"artifact", "request", "replaced_folder"},
         {"manifest"},
-        {"aside", "file_access"},
+        {"aside", "file_access", "progress"},
         {"errors"},
     ),
     "compile/kernels": (

@@ -7,9 +7,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
-
 from thumbnet.compile.compile_model import import_network
 from thumbnet.compile.emit.build_library import keep_entry
 from thumbnet.compile.request import CompileRequest
@@ -17,6 +14,7 @@ from thumbnet.compile.tuning.meta_schedule import tune_module
 from thumbnet.runtime_tests.linux.tuning_runner import open_tuning_target
 from thumbnet.targets.device import Device
 from thumbnet.tools.output import print_table
+from thumbnet.tools.progress import show_steps
 
 
 @dataclass(frozen=True)
@@ -47,10 +45,11 @@ def tune_schedules(
     # Every layer's output is not what will be deployed.
     module = keep_entry(import_network(request), "main")
     # A copy of standard error: the search sends the original to a file.
-    console = Console(file=os.fdopen(os.dup(sys.stderr.fileno()), "w"))
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as progress, open_tuning_target(device) as measuring:
-        task = progress.add_task(f"{request.name} on {device.name}", total=trials)
+    with (
+        os.fdopen(os.dup(sys.stderr.fileno()), "w") as stream,
+        show_steps(f"{request.name} on {device.name}, candidates", trials, stream=stream) as shown,
+        open_tuning_target(device) as measuring,
+    ):
         tuned = tune_module(
             module,
             device.board,
@@ -59,7 +58,7 @@ def tune_schedules(
             builder=measuring.builder,
             runner=measuring.runner,
             seed=seed,
-            on_round=lambda count: progress.advance(task, count),
+            on_round=shown.advance,
         )
     # MetaSchedule calls what it is given seconds; the emulator gives 1e-9 of an instruction count.
     counts = measuring.kind == "instructions"

@@ -13,6 +13,7 @@ from thumbnet.compile.emit.run_tool import run_tool
 from thumbnet.compile.emit.stack_usage import STACK_FLAG, STACK_KIND, StackUsage, StackUse
 from thumbnet.compile.errors import ToolchainError
 from thumbnet.compile.plan.fit import STACK_RESERVE_BYTES, MemoryNeed
+from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.targets.board import Board
 
 #: -O3 is what instruction counts are published with.
@@ -88,7 +89,9 @@ class Footprint:
         }
 
 
-def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streamed: bool = False) -> Footprint:
+def measure_footprint(
+    files: Sequence[Path], name: str, board: Board, *, streamed: bool = False, progress: Progress = say_nothing
+) -> Footprint:
     """Build the sources of a network for its board, and look what came out.
 
     Parameters
@@ -101,6 +104,8 @@ def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streame
         One that takes C sources.
     streamed : bool
         The network reads its image from the program, whose own part is not counted.
+    progress : callable
+        Told before each step what is done next.
 
     Raises
     ------
@@ -121,6 +126,7 @@ def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streame
         for source in sorted(sources.glob("*.c")):
             objects.append(f"network_{source.stem}.o")
             flags = (*board.core_flags, *CODE_FLAGS, STACK_FLAG, "-I", str(sources))
+            progress(f"compiling {source.name} for {board.core}")
             run_tool([compiler, *flags, "-c", str(source), "-o", objects[-1]], aside)
         if streamed:
             # The program's own; what it takes is not the network's.
@@ -128,6 +134,7 @@ def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streame
             objects.append("program_rows.o")
             flags = (*board.core_flags, *CODE_FLAGS, STACK_FLAG)
             run_tool([compiler, *flags, "-c", "program_rows.c", "-o", "program_rows.o"], aside)
+        progress("measuring memory and stack")
         (aside / "network.ld").write_text(_SCRIPT.format(**_origins(board)))
         roots = ",".join(f"-u,{name}_{what}" for what in _API)
         options = ("-nostartfiles", "-Tnetwork.ld", f"-Wl,--gc-sections,-e,{name}_run,{roots}")

@@ -18,6 +18,7 @@ from typing import Self
 from tvm import rpc
 
 from thumbnet.compile.errors import ToolchainError
+from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.runtime_tests.errors import DeviceUnreachableError, EmulatorMissingError
 from thumbnet.runtime_tests.instruction_counter import InstructionCounter
 from thumbnet.runtime_tests.linux.rpc_connection import ServerAddress, close_connection, connect_server
@@ -46,6 +47,10 @@ class LinuxServer:
     ----------
     device : Device
         Of kind ``emulated`` (a Cortex-A board) or ``local``.
+    threads : int
+        Of TVM's pool in it, at least 1.
+    progress : callable
+        Told before each step what is done next.
 
     Attributes
     ----------
@@ -64,22 +69,25 @@ class LinuxServer:
         The server ended at once.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, threads: int = 1, progress: Progress = say_nothing) -> None:
         self.device = device
+        self.threads = threads
         self.counts_instructions = device.kind == "emulated"
         self._open = contextlib.ExitStack()
         with contextlib.ExitStack() as opening:  # what is open already is closed when a later step fails
             opening.callback(self.close)
-            self._start()
+            self._start(progress)
             opening.pop_all()
 
-    def _start(self) -> None:
-        files = build_server(self.device.board)
+    def _start(self, progress: Progress) -> None:
+        files = build_server(self.device.board, progress)
+        progress("starting the server")
         folder = tempfile.TemporaryDirectory(prefix="server-", dir=run_folder())
         self._folder = Path(self._open.enter_context(folder))
         environment, command = dict(os.environ), [str(files.server)]
         if self.counts_instructions:
             environment, command = self._emulate(command)
+        environment["TVM_NUM_THREADS"] = str(self.threads)
         command += ["--folder", str(self._folder), "--load", str(files.instrument)]
         with (self._folder / "server.log").open("wb") as log:
             self.process = subprocess.Popen(
@@ -98,13 +106,12 @@ class LinuxServer:
     def _emulate(self, command: list[str]) -> tuple[dict[str, str], list[str]]:
         """Return environment and command that run a command under QEMU with its instructions counted."""
         try:
-            counter = InstructionCounter()
+            counter = InstructionCounter(threads=self.threads > 1)
         except ToolchainError as error:
             raise EmulatorMissingError(str(error)) from error
         self._open.callback(counter.close)
         environment = {
             "THUMBNET_INSTRUCTION_COUNTER": str(counter.path),
-            "TVM_NUM_THREADS": "1",  # the count holds for one thread
             "LD_BIND_NOW": "1",  # else the first call of each function counts its look-up too
         }
         return environment, [*_qemu_command(self.device.board), *counter.qemu_options, *command]

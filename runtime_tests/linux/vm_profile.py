@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.network.integer_relax import identifier
@@ -56,3 +57,10 @@ def name_layers(artifact: Artifact, calls: Iterable[VmCall]) -> list[tuple[str, 
     if not by_symbol.keys() & {kernel.name for kernel in kernels} and len(kernels) == len(layers):
         return [(layer["name"], kernel.cost) for layer, kernel in zip(layers, kernels, strict=True)]
     return [(by_symbol.get(kernel.name, kernel.name), kernel.cost) for kernel in kernels]
+
+
+def middle_costs(profiles: Sequence[Sequence[tuple[str, int]]]) -> list[tuple[str, float, int]]:
+    """Return name, median cost and spread of the costs of each layer, from what `name_layers` said of several runs."""
+    runs_by_layer = zip(*profiles, strict=True)
+    costs_by_layer = ((runs[0][0], [cost for _, cost in runs]) for runs in runs_by_layer)
+    return [(name, float(median(costs)), max(costs) - min(costs)) for name, costs in costs_by_layer]

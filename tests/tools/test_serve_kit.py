@@ -34,6 +34,14 @@ def test_boards_that_serve_nothing(refused, tmp_path, board, says):
 
 @pytest.mark.emulated
 @pytest.mark.needs_tools("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++")
+def test_a_kit_is_no_network(thumbnet, refused, tmp_path):
+    assert thumbnet("serve-kit", "--board", "raspberry_pi_4", "-o", tmp_path / "kit")[0] == 0
+    line = refused("profile", tmp_path / "kit", "--device", "qemu_raspberry_pi_4")
+    assert f"{tmp_path}/kit: holds a server kit, no network; name a folder of `thumbnet compile -o`" in line
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++")
 def test_folder_that_cannot_be_made(refused):
     assert "/proc/none/kit: No such file or directory" in refused(
         "serve-kit", "--board", "raspberry_pi_4", "-o", "/proc/none/kit"

@@ -13,6 +13,7 @@ import click
 from thumbnet.compile.request import CompileOptions, check_options
 from thumbnet.tools.network_options import NetworkFiles, compile_options, network_files
 from thumbnet.tools.output import json_option, print_table, write_json
+from thumbnet.tools.progress import show_steps
 from thumbnet.tools.skipped_images import print_skipped
 
 
@@ -42,9 +43,11 @@ def compile(
             " leave it out"
         )
 
-    from thumbnet.tools.network import compile_network
+    with show_steps(f"compiling {files.model} for {board}") as shown:
+        shown.step("loading PyTorch and TVM")
+        from thumbnet.tools.network import compile_network
 
-    artifact = compile_network(files, target, output, options)
+        artifact = compile_network(files, target, output, options, shown.step)
     manifest = artifact.manifest
     rows: list[tuple[str, object]] = [
         ("model", manifest["model"]),

@@ -17,6 +17,14 @@ devices_option = click.option(
     help="File of your own devices; ./devices.toml if it exists.",
 )
 
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1, max=64),
+    default=1,
+    show_default=True,
+    help="Boards that run Linux: threads that share the work of an inference; the answer's bytes are the same.",
+)
+
 
 @click.command()
 @devices_option

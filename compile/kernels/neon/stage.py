@@ -30,7 +30,7 @@ from thumbnet.compile.network.integer_network import Add, AveragePool, Convoluti
 from thumbnet.compile.network.layers import AnyLayer, AveragePoolLayer, ConvolutionLayer, DepthwiseLayer
 
 #: Multiply-accumulates that are worth the waking of a thread.
-_SHARED_MACS = 100_000
+SHARED_MACS = 100_000
 
 
 class NeonStage(PixelStage):
@@ -90,7 +90,7 @@ class NeonStage(PixelStage):
         )
         name = _named(f"depthwise_{'_'.join(map(str, plan.functions))}", *shape)
         self._define("NEON_DEPTHWISE", name, kernels, *shape)
-        grain = max(_SHARED_MACS // (9 * width * channels), 1)
+        grain = max(SHARED_MACS // (9 * width * channels), 1)
         self._call(
             self._define("SHARED_ROWS", f"shared_{name}", name, stride, width * self.act_stride(layer), grain),
             self._at(source, 0),
@@ -131,7 +131,7 @@ class NeonStage(PixelStage):
         if channels < LEAST_CHANNELS:
             # A pixel's tile is written over the next ones, which may be another thread's.
             return kernel
-        grain = max(_SHARED_MACS // layer.weight.size, 1)
+        grain = max(SHARED_MACS // layer.weight.size, 1)
         return self._define("SHARED_PIXELS", f"shared_{kernel}", kernel, pixel_bytes, channels, grain)
 
     def _define_kernel(self, macro: str, stem: str, functions: Sequence[Function], *shape: int) -> str:

@@ -8,6 +8,7 @@
  * Global functions:
  *     thumbnet.cost_unit()        -> "instructions" or "nanoseconds"
  *     thumbnet.nothing(...)       does nothing: what is measured for it is the overhead of measuring
+ *     thumbnet.hwcap()            -> what the kernel says of the processor's instructions, AT_HWCAP
  *     thumbnet.heap_bytes()       -> bytes in use on the heap, -1 where the C library can't tell
  *     thumbnet.profile_calls()    -> instrument for a Relax VM, through vm.set_instrument("thumbnet.profile_calls")
  *     thumbnet.profile_nothing()  -> no instrument
@@ -24,6 +25,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -171,6 +173,8 @@ TVM_FFI_STATIC_INIT_BLOCK() {
                         Function::FromTyped([]() { return std::string(counter ? "instructions" : "nanoseconds"); }),
                         true);
     Function::SetGlobal("thumbnet.nothing", Function::FromPacked([](PackedArgs, tvm::ffi::Any *) {}), true);
+    Function::SetGlobal("thumbnet.hwcap",
+                        Function::FromTyped([]() { return static_cast<int64_t>(getauxval(AT_HWCAP)); }), true);
     Function::SetGlobal("thumbnet.heap_bytes", Function::FromTyped(HeapBytes), true);
     Function::SetGlobal("thumbnet.profile_calls",
                         Function::FromTyped([]() { return Function::FromPacked(Instrument); }), true);

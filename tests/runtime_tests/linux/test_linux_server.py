@@ -131,7 +131,7 @@ def hide(monkeypatch, *commands):
 
 
 def test_missing_cross_compiler_names_its_package(monkeypatch):
-    monkeypatch.setattr(rpc_server_build, "_aarch64_runtime", lambda: rpc_server_build.NATIVE)
+    monkeypatch.setattr(rpc_server_build, "_aarch64_runtime", lambda _: rpc_server_build.NATIVE)
     hide(monkeypatch, "aarch64-linux-gnu-g++")
     with pytest.raises(EmulatorMissingError, match="apt install g\\+\\+-aarch64-linux-gnu"):
         TvmRpcSession(EMULATED)
@@ -139,7 +139,7 @@ def test_missing_cross_compiler_names_its_package(monkeypatch):
 
 def test_missing_qemu_names_its_package(monkeypatch):
     monkeypatch.setattr(
-        emulated_linux, "build_server", lambda board: rpc_server_build.ServerFiles(board.name, board.name)
+        emulated_linux, "build_server", lambda board, _: rpc_server_build.ServerFiles(board.name, board.name)
     )
     hide(monkeypatch, "qemu-aarch64")
     with pytest.raises(EmulatorMissingError, match="apt install qemu-user"):
@@ -168,8 +168,10 @@ def test_wheels_are_fetched_once(monkeypatch, tmp_path):
             wheel.writestr("tvm/lib/libtvm_compiler.so", b"left out")
 
     monkeypatch.setattr(rpc_server_build, "_download_wheels", download)
-    folder = rpc_server_build._aarch64_runtime()
-    assert rpc_server_build._aarch64_runtime() == folder
+    said = []
+    folder = rpc_server_build._aarch64_runtime(said.append)
+    assert rpc_server_build._aarch64_runtime(said.append) == folder
+    assert len(said) == 1 and "downloading" in said[0]
     assert len(downloads) == 1
     assert sorted(file.name for file in folder.iterdir()) == sorted(rpc_server_build._RUNTIME_LIBRARIES)
 
