@@ -12,8 +12,6 @@ from typing import Any
 
 import click
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from thumbnet.compile.compile_model import quantize_input, quantize_network
 from thumbnet.compile.errors import TuningError
@@ -36,6 +34,7 @@ from thumbnet.runtime_tests.stage_measurer import DeviceMeasurer
 from thumbnet.targets.board import Board
 from thumbnet.targets.device import Device
 from thumbnet.tools.output import print_table
+from thumbnet.tools.progress import show_steps
 
 #: Stages in one program: a build takes seconds, whatever is in it.
 BATCH = 16
@@ -121,7 +120,8 @@ def tune_stages(
     board = devices[0].board
     search = PlanSearch(tuning.network, kernels_of(board), ram_limit=tuning.ram_limit, model=model, measured=measured)
     copies = os.cpu_count() or 1 if len(devices) == 1 and devices[0].kind == "emulated" else 1
-    with contextlib.ExitStack() as opened, _progress(trials) as show:
+    with contextlib.ExitStack() as opened, show_steps(f"tuning on {devices[0].name}") as shown:
+        shown.step("measuring the plan without tuning")
         measurers = [
             opened.enter_context(
                 DeviceMeasurer(
@@ -142,28 +142,19 @@ def tune_stages(
             trials=trials,
             batch=BATCH,
             time_limit_s=time_limit_s,
-            on_progress=show,
+            on_progress=lambda now: shown.step(_describe(now)),
             on_failure=lambda name, error: click.echo(f"{name}: {error}; its stages go to others", err=True),
         )
 
 
-@contextlib.contextmanager
-def _progress(trials: int) -> Iterator[Callable[[SearchProgress], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("measuring the plan without tuning", total=trials)
-
-        def show(now: SearchProgress) -> None:
-            rate = now.trials / now.seconds * 60
-            gain = "" if math.isinf(now.best) else f", best {now.best:,.0f} ({_gain(now.untuned, now.best)})"
-            left = f", no plan below {now.bound:,.0f}" if now.bound < now.best else ""
-            text = f"{now.trials} stages measured, {rate:.0f} a minute{gain}{left}"
-            progress.update(task, completed=now.trials, description=text)
-            if not console.is_terminal:
-                console.print(text)
-
-        yield show
+def _describe(now: SearchProgress) -> str:
+    rate = now.trials / now.seconds * 60
+    text = f"{now.trials} stages measured, {rate:.0f} a minute"
+    if math.isfinite(now.best):
+        text += f", best {_number(now.best)}, {_gain(now.untuned, now.best)} gained"
+        if now.bound < now.best:
+            text += f", no plan expected below {_number(now.bound)}"
+    return text
 
 
 def print_tuned(title: str, kind: str, tuned: TunedPlan) -> None:
