@@ -131,7 +131,7 @@ def hide(monkeypatch, *commands):
 
 
 def test_missing_cross_compiler_names_its_package(monkeypatch):
-    monkeypatch.setattr(rpc_server_build, "_aarch64_runtime", lambda _: rpc_server_build.NATIVE)
+    monkeypatch.setattr(rpc_server_build, "_runtime_libraries", lambda *_: [rpc_server_build.NATIVE / "libtvm_ffi.so"])
     hide(monkeypatch, "aarch64-linux-gnu-g++")
     with pytest.raises(EmulatorMissingError, match="apt install g\\+\\+-aarch64-linux-gnu"):
         TvmRpcSession(EMULATED)
@@ -196,7 +196,7 @@ def test_elf_size_equals_the_linkers(tmp_path):
 
 def test_profile_without_its_overhead():
     calls = parse_profile(
-        "0\t40\t0\toverhead\n1\t140\t0\tinner\n0\t30\t512\tvm.builtin.alloc_storage\n0\t1040\t0\tconv\n"
+        "0\t40\t0\t-1\toverhead\n1\t140\t0\t-1\tinner\n0\t30\t512\t-1\tvm.builtin.alloc_storage\n0\t1040\t0\t7\tconv\n"
     )
     assert [(call.name, call.cost, call.is_kernel) for call in calls] == [
         ("inner", 100, False),
@@ -204,3 +204,4 @@ def test_profile_without_its_overhead():
         ("conv", 1000, True),
     ]
     assert calls[1].storage_bytes == 512
+    assert calls[2].recorded == 7
