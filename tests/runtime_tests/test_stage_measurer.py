@@ -24,7 +24,7 @@ pytestmark = pytest.mark.emulated
 
 #: Emulated devices, and the tools each needs.
 DEVICES = [
-    pytest.param(device, marks=pytest.mark.needs_tools(*tools))
+    pytest.param(device, marks=[pytest.mark.needs_tools(*tools), *([] if "an386" in device else [pytest.mark.slow])])
     for device, tools in {
         "qemu_mps2_an386": ("arm-none-eabi-gcc", "qemu-system-arm", "gcc"),
         "qemu_mps3_an547": ("arm-none-eabi-gcc", "qemu-system-arm", "gcc"),
