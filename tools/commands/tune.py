@@ -41,9 +41,8 @@ TRIALS = {"kernels": 2000, "tvm": 256}
 @click.option(
     "--space",
     type=click.Choice(["kernels", "tvm"]),
-    default="kernels",
-    show_default=True,
-    help="kernels: plans of our own kernels. tvm: TVM's schedules, by MetaSchedule (boards that run Linux).",
+    help="kernels: plans of our own kernels, the default where there are some. tvm: TVM's schedules, by MetaSchedule"
+    " (boards that take a shared library).",
 )
 @click.option(
     "--objective",
@@ -71,7 +70,7 @@ def tune(
     files: NetworkFiles,
     options: CompileOptions,
     names: tuple[str, ...],
-    space: str,
+    space: str | None,
     objective: Objective | None,
     trials: int | None,
     time_limit: float | None,
@@ -89,6 +88,9 @@ def tune(
     from thumbnet.targets.devices import get_device
 
     devices = [get_device(name, devices_file) for name in dict.fromkeys(names)]
+    if space is None:
+        own = devices[0].board.instruction_set is not None and options.quantize == "int8"
+        space = "kernels" if own else "tvm"
     if space == "tvm" and (len(devices) > 1 or devices[0].board.artifact == "c"):
         raise click.BadParameter("--space tvm is for one device that takes a shared library")
     if space == "kernels" and options.quantize == "none":
@@ -143,14 +145,18 @@ def _tune_stages(
         print_tuned,
         tune_stages,
     )
+    from thumbnet.tools.tuning_picture import draw_tuning
 
     check_devices(devices)
     wanted = objective or default_objective(devices[0])
     tuning = prepare_stages(request)
     kinds: set[str] = set()
+    readings: list[tuple[float, float]] = []
 
     def record(device: Device, stage: StagePlan, reading: StageReading) -> None:
         kinds.add(reading.kind)
+        if reading.samples:
+            readings.append((stage.instructions, reading.cost))
 
     tuned = tune_stages(
         tuning,
@@ -164,5 +170,9 @@ def _tune_stages(
     )
     kind = kinds.pop()
     where = ", ".join(device.name for device in devices)
-    print_tuned(f"{request.name} on {where}, arena of at most {tuning.ram_limit:,} bytes", kind, tuned)
+    title = f"{request.name} on {where}, arena of at most {tuning.ram_limit:,} bytes"
+    print_tuned(title, kind, tuned)
+    picture = folder / "tuning.png"
+    draw_tuning(picture, tuned, title=title, kind=kind, readings=readings)
+    click.echo(f"How it went is drawn in {picture}.")
     return {"kind": kind, **as_json(tuned)}
