@@ -136,6 +136,7 @@ def _tune_stages(
     trials: int,
     minutes: float,
 ) -> dict[str, Any]:
+    from thumbnet.compile.errors import TuningError, explain_os_error
     from thumbnet.compile.tuning.ratio_model import RatioModel
     from thumbnet.tools.tune_stages import (
         as_json,
@@ -150,6 +151,10 @@ def _tune_stages(
     check_devices(devices)
     wanted = objective or default_objective(devices[0])
     tuning = prepare_stages(request)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TuningError(explain_os_error(error, folder)) from error
     kinds: set[str] = set()
     readings: list[tuple[float, float]] = []
 
