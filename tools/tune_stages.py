@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import click
 from numpy.typing import NDArray
 
 from thumbnet.compile.compile_model import quantize_input, quantize_network
+from thumbnet.compile.emit.export_library import find_compiler
+from thumbnet.compile.emit.run_tool import run_tool
 from thumbnet.compile.errors import TuningError
 from thumbnet.compile.kernels.instruction_sets import kernels_of
 from thumbnet.compile.network.golden import make_golden
@@ -21,17 +27,18 @@ from thumbnet.compile.network.integer_network import IntegerNetwork
 from thumbnet.compile.network.integer_relax import read_relax
 from thumbnet.compile.network.layers import NETWORK_INPUT
 from thumbnet.compile.network.reference import run_reference_layers
-from thumbnet.compile.plan.choose_plan import SPENT_ON_RAM, PlacedPlan, choose_plan
-from thumbnet.compile.plan.fit import arena_limit
-from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
+from thumbnet.compile.plan.board_plan import plan_for_board
+from thumbnet.compile.plan.choose_plan import PlacedPlan
+from thumbnet.compile.plan.stage_graph import StagePlan
 from thumbnet.compile.request import CompileRequest
 from thumbnet.compile.tuning.plan_search import PlanSearch, StageCostModel
+from thumbnet.compile.tuning.stage_key import describe_stage, kernels_digest, key_of
+from thumbnet.compile.tuning.stage_records import CostKind, StageRecord
 from thumbnet.compile.tuning.tune_plan import Progress as SearchProgress
 from thumbnet.compile.tuning.tune_plan import TunedPlan, tune_plan
 from thumbnet.runtime_tests.cycles.predict import model_of
 from thumbnet.runtime_tests.measure_stages import Objective, StageReading
 from thumbnet.runtime_tests.stage_measurer import DeviceMeasurer
-from thumbnet.targets.board import Board
 from thumbnet.targets.device import Device
 from thumbnet.tools.output import print_table
 from thumbnet.tools.progress import show_steps
@@ -69,17 +76,9 @@ def prepare_stages(request: CompileRequest) -> StageTuning:
     images = [quantize_input(network, image) for image in [*request.golden_images, *request.calibration][:1]]
     image = make_golden(network, images)[0][0]
     values = {NETWORK_INPUT: image, **run_reference_layers(network, image)}
-    untuned = plan_untuned(network, request.board, request.options.ram_limit)
+    untuned = plan_for_board(network, request.board, request.options.ram_limit)[0]
     # What tuning gains is time: it gets no more RAM for it, where no limit is named.
     return StageTuning(network, values, untuned, request.options.ram_limit or untuned.arena_bytes)
-
-
-def plan_untuned(network: IntegerNetwork, board: Board, ram_limit: int | None) -> PlacedPlan:
-    """Return the plan that `thumbnet compile` chooses without records."""
-    small = not board.runs_linux
-    graph = StageGraph(network, kernels_of(board))
-    spent_on_ram = SPENT_ON_RAM if small else 0.0
-    return choose_plan(graph, ram_limit, arena_limit(board) if small else None, spent_on_ram)[0]
 
 
 def default_objective(device: Device) -> Objective:
@@ -87,6 +86,40 @@ def default_objective(device: Device) -> Objective:
     if device.board.family != "cortex-m":
         return "instructions" if device.kind == "emulated" else "seconds"
     return "cycles" if device.kind != "emulated" or model_of(device.board) is not None else "instructions"
+
+
+def kind_of(objective: Objective, device: Device) -> CostKind:
+    """Return what a device's costs are, where an objective is kept low."""
+    if objective == "cycles":
+        return "predicted cycles" if device.kind == "emulated" else "cycles"
+    return "instructions" if objective == "instructions" else "seconds on the board"
+
+
+def make_record(device: Device, stage: StagePlan, reading: StageReading) -> StageRecord:
+    """Return a reading with all that has to be known of it later."""
+    board = device.board
+    return StageRecord(
+        key=key_of(stage),
+        kernels=kernels_digest(),
+        stage=describe_stage(stage),
+        layers=[layer.name for layer in stage.layers],
+        predicted_instructions=stage.instructions,
+        kind=reading.kind,
+        samples=list(reading.samples),
+        board=board.name,
+        core=board.core,
+        device=device.name,
+        emulated=device.kind == "emulated",
+        clock_hz=board.clock_hz,
+        compiler=_compiler_version(board.cross_compiler),
+        thumbnet=version("thumbnet"),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+@functools.cache
+def _compiler_version(compiler: str) -> str:
+    return run_tool([find_compiler(compiler), "--version"], Path()).splitlines()[0]
 
 
 def tune_stages(
@@ -148,7 +181,7 @@ def tune_stages(
 
 
 def _describe(now: SearchProgress) -> str:
-    rate = now.trials / now.seconds * 60
+    rate = now.trials / max(now.seconds, 1e-9) * 60
     text = f"{now.trials} stages measured, {rate:.0f} a minute"
     if math.isfinite(now.best):
         text += f", best {_number(now.best)}, {_gain(now.untuned, now.best)} gained"

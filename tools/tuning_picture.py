@@ -41,8 +41,8 @@ def draw_tuning(
     curve.plot(trials, [entry.bound for entry in tuned.history], "--", label="what no plan is expected to beat")
     curve.axhline(tuned.history[-1].untuned, color="grey", linewidth=0.8, label="untuned")
     curve.set(xlabel="stages measured", ylabel=f"{kind} of an inference")
-    minutes = curve.secondary_xaxis("top", functions=_minutes_of(tuned))
-    minutes.set_xlabel("minutes")
+    if len(trials) > 1:
+        curve.secondary_xaxis("top", functions=_minutes_of(tuned)).set_xlabel("minutes")
     curve.legend(fontsize="small")
     scatter.loglog(*zip(*readings, strict=True), ".", markersize=3)
     scatter.set(xlabel="predicted instructions of a stage", ylabel=f"{kind} measured")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -17,12 +17,19 @@ _ENOUGH = 8
 
 
 class RatioModel:
-    """See `thumbnet.compile.tuning.plan_search.StageCostModel`."""
+    """See `thumbnet.compile.tuning.plan_search.StageCostModel`.
 
-    def __init__(self) -> None:
-        self._ratios: list[float] = []
+    Parameters
+    ----------
+    ratios : iterable of float
+        Of stages measured before: cost to prediction.
+    """
+
+    def __init__(self, ratios: Iterable[float] = ()) -> None:
+        self._ratios = list(ratios)
         #: Any ratio is possible until enough are known.
         self._quantiles = (0.0, 1.0, math.inf)
+        self._take_quantiles()
 
     def estimate(self, stage: StagePlan) -> Estimate:
         """Return a stage's prediction times the quantiles of the ratios seen."""
@@ -31,6 +38,9 @@ class RatioModel:
     def learn(self, stages: Sequence[StagePlan], costs: Sequence[float]) -> None:
         """Take further ratios into account."""
         self._ratios += [cost / stage.instructions for stage, cost in zip(stages, costs, strict=True)]
+        self._take_quantiles()
+
+    def _take_quantiles(self) -> None:
         if len(self._ratios) >= _ENOUGH:
             low, typical, high = np.quantile(self._ratios, _QUANTILES)
             self._quantiles = (float(low), float(typical), float(high))

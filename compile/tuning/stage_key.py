@@ -45,6 +45,22 @@ def key_of(stage: StagePlan) -> str:
     return hashlib.sha256(f"{kernels_digest()}\n{text}".encode()).hexdigest()[:24]
 
 
+class KeyedStages:
+    """Keys of a graph's stages, each found once."""
+
+    def __init__(self) -> None:
+        self._keys: dict[object, str] = {}
+
+    def key(self, stage: StagePlan) -> str:
+        """Return `key_of` a stage."""
+        # The graph makes each chain once, and stages of it again and again.
+        identity: object = stage.chain or stage.name
+        key = self._keys.get(identity)
+        if key is None:
+            key = self._keys[identity] = key_of(stage)
+        return key
+
+
 @functools.cache
 def kernels_digest() -> str:
     """Return 16 hexadecimal digits of the kernels' sources: a change of them makes measurements worthless."""

@@ -171,6 +171,8 @@ class _Loop:
         self.last_failure: str | None = None
 
     def run(self, trials: int, deadline: float) -> End:
+        if not self._waiting:  # all of it known from earlier searches
+            self._report()
         with ThreadPoolExecutor(len(self._workers)) as pool:
             try:
                 return self._run(pool, trials, deadline)

@@ -136,12 +136,14 @@ def _tune_stages(
     trials: int,
     minutes: float,
 ) -> dict[str, Any]:
-    from thumbnet.compile.errors import TuningError, explain_os_error
     from thumbnet.compile.tuning.ratio_model import RatioModel
+    from thumbnet.compile.tuning.stage_records import measured_costs, opened_stage_records, read_stage_records
     from thumbnet.tools.tune_stages import (
         as_json,
         check_devices,
         default_objective,
+        kind_of,
+        make_record,
         prepare_stages,
         print_tuned,
         tune_stages,
@@ -151,33 +153,41 @@ def _tune_stages(
     check_devices(devices)
     wanted = objective or default_objective(devices[0])
     tuning = prepare_stages(request)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TuningError(explain_os_error(error, folder)) from error
-    kinds: set[str] = set()
+    kind = kind_of(wanted, devices[0])
     readings: list[tuple[float, float]] = []
+    with opened_stage_records(folder) as recorder:
+        board = devices[0].board
+        emulated = devices[0].kind == "emulated"
+        known = [record for record in read_stage_records(folder) if (record.kind, record.board) == (kind, board.name)]
+        measured = measured_costs(known, core=board.core, kind=kind, emulated=emulated)
+        ratios = [
+            record.cost / record.predicted_instructions for record in known if record.samples and record.key in measured
+        ]
 
-    def record(device: Device, stage: StagePlan, reading: StageReading) -> None:
-        kinds.add(reading.kind)
-        if reading.samples:
-            readings.append((stage.instructions, reading.cost))
+        def record(device: Device, stage: StagePlan, reading: StageReading) -> None:
+            recorder.add(make_record(device, stage, reading))
+            if reading.samples:
+                readings.append((stage.instructions, reading.cost))
 
-    tuned = tune_stages(
-        tuning,
-        devices,
-        wanted,
-        model=RatioModel(),
-        measured={},
-        on_reading=record,
-        trials=trials,
-        time_limit_s=60 * minutes,
-    )
-    kind = kinds.pop()
+        try:
+            tuned = tune_stages(
+                tuning,
+                devices,
+                wanted,
+                model=RatioModel(ratios),
+                measured=measured,
+                on_reading=record,
+                trials=trials,
+                time_limit_s=60 * minutes,
+            )
+        except KeyboardInterrupt:
+            click.echo(f"{len(readings)} stages are kept in {folder}; the same command goes on from there.", err=True)
+            raise
     where = ", ".join(device.name for device in devices)
     title = f"{request.name} on {where}, arena of at most {tuning.ram_limit:,} bytes"
     print_tuned(title, kind, tuned)
     picture = folder / "tuning.png"
+    readings += [(record.predicted_instructions, record.cost) for record in known if record.samples]
     draw_tuning(picture, tuned, title=title, kind=kind, readings=readings)
     click.echo(f"How it went is drawn in {picture}.")
     return {"kind": kind, **as_json(tuned)}
