@@ -24,7 +24,7 @@ from thumbnet.compile.emit.library_example import write_example
 from thumbnet.compile.emit.stage_library import build_stage_library
 from thumbnet.compile.errors import CompileError, ToolchainError, UnsupportedOperatorError
 from thumbnet.compile.frontend.torch_to_relax import import_float, import_quantized, quantize_module
-from thumbnet.compile.kernels.instruction_sets import float_kernels_of, kernels_of
+from thumbnet.compile.kernels.instruction_sets import float_kernels_of
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.float_network import FloatNetwork
 from thumbnet.compile.network.golden import make_golden
@@ -34,14 +34,15 @@ from thumbnet.compile.network.network_file import REFERENCE_FILE, save_network
 from thumbnet.compile.passes.match_float_layers import match_float_layers
 from thumbnet.compile.passes.pipeline import lower_to_integer
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
-from thumbnet.compile.plan.choose_plan import SPENT_ON_RAM
-from thumbnet.compile.plan.fit import MemoryNeed, arena_limit, check_fit, check_ram_limit
-from thumbnet.compile.plan.lowered_network import LoweredNetwork, lower_network
+from thumbnet.compile.plan.board_plan import plan_for_board, spent_on_ram
+from thumbnet.compile.plan.fit import MemoryNeed, check_fit, check_ram_limit
+from thumbnet.compile.plan.lowered_network import LoweredNetwork, build_stages, lower_network
 from thumbnet.compile.plan.stage_graph import can_stream
 from thumbnet.compile.replaced_folder import replaced_folder
-from thumbnet.compile.request import CompileRequest, check_options
+from thumbnet.compile.request import CompileRequest, check_options, refuse_ram_limit
+from thumbnet.compile.tuning.recorded_plan import RecordedPlan, plan_by_records
 from thumbnet.compile.tuning.records import read_records
-from thumbnet.targets.board import Board
+from thumbnet.compile.tuning.stage_records import has_stage_records
 
 #: int16 of a 128-bit vector, which products of int8 are widened to.
 VECTOR_CHANNELS = 8
@@ -59,7 +60,7 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
     check_options(options, board)
     if board.family != "cortex-m":
         find_compiler(board.cross_compiler)  # before the work, not after it
-    database = None if options.tuning is None else read_records(options.tuning)
+    database = None if options.tuning is None or _plans_stages(request) else read_records(options.tuning)
     with replaced_folder(folder) as aside:
         host = aside / "host"
         host.mkdir()
@@ -68,7 +69,7 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
             own = _compile_float(request, database, aside)
         elif board.artifact == "c":
             own = _compile_sources(request, quantize_network(request), aside)
-        elif board.instruction_set is not None and options.tuning is None:
+        elif _plans_stages(request):
             own = _compile_stages(request, quantize_network(request), aside)
         else:
             own = _compile_library(request, quantize_network(request), database, aside)
@@ -93,8 +94,7 @@ def quantize_network(request: CompileRequest) -> tvm.IRModule:
     request.progress("bringing it into TVM")
     imported = import_quantized(quantized, example)
     # Our own kernels are made for any number of channels; TVM's schedules fill vectors.
-    own_kernels = request.board.instruction_set is not None and request.options.tuning is None
-    multiple = 1 if own_kernels else VECTOR_CHANNELS
+    multiple = 1 if _plans_stages(request) else VECTOR_CHANNELS
     request.progress("making its arithmetic integer")
     return lower_to_integer(
         imported, remove_dead_channels=not request.options.keep_dead_channels, channel_multiple=multiple
@@ -127,16 +127,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         raise CompileError(
             f"{request.name} starts with {first.name} ({first.kind}): --stream-input needs a convolution over the image"
         )
-    request.progress("planning the layers")
-    lowered = lower_network(
-        network,
-        options.ram_limit,
-        ram_bytes=arena_limit(board),
-        kernels=kernels_of(board),
-        streamed=options.stream_input,
-        spent_on_ram=_spent_on_ram(board),
-        caches=board.caches,
-    )
+    lowered, tuned = _plan_stages(request, network)
     name = c_name(request.name)
     check_fit(request.name, MemoryNeed.least(lowered), board)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
@@ -161,7 +152,8 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         "kind": "c",
         "streamed_input": lowered.streamed,
         "footprint": {"unknown_because": unknown_because} if built is None else built.as_json(),
-        **_stages_manifest(lowered),
+        "tuned": tuned is not None,
+        **_stages_manifest(lowered, tuned),
         **_integer_manifest(request, module, network, folder),
     }
 
@@ -169,11 +161,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
 def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
     network = read_relax(module)
     board, options = request.board, request.options
-    request.progress("planning the layers")
-    kernels = kernels_of(board)
-    lowered = lower_network(
-        network, options.ram_limit, kernels=kernels, spent_on_ram=_spent_on_ram(board), caches=board.caches
-    )
+    lowered, tuned = _plan_stages(request, network)
     name = c_name(request.name)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
     texts = {"title": _title(request), "generator": _generator()}
@@ -181,18 +169,40 @@ def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path)
     write_example(network, name, board, folder, **texts, pixel_rule=request.pixel_rule)
     return {
         "kind": "library",
-        "tuned": False,
-        **_stages_manifest(lowered),
+        "tuned": tuned is not None,
+        **_stages_manifest(lowered, tuned),
         **_integer_manifest(request, module, network, folder),
     }
 
 
-def _spent_on_ram(board: Board) -> float:
-    """Return which part of the instructions a smaller arena may cost: boards that run Linux have the RAM."""
-    return 0.0 if board.runs_linux else SPENT_ON_RAM
+def _plans_stages(request: CompileRequest) -> bool:
+    """Tell whether int8 layers run on our own kernels: not where TVM's schedules were tuned to take their place."""
+    tuning = request.options.tuning
+    own = request.board.instruction_set is not None and request.options.quantize == "int8"
+    return own and (tuning is None or has_stage_records(tuning))
 
 
-def _stages_manifest(lowered: LoweredNetwork) -> dict[str, Any]:
+def _plan_stages(request: CompileRequest, network: IntegerNetwork) -> tuple[LoweredNetwork, RecordedPlan | None]:
+    """Plan a network and build its kernels; by records where there are some."""
+    board, options = request.board, request.options
+    request.progress("planning the layers")
+    plan, choices = plan_for_board(network, board, options.ram_limit, streamed=options.stream_input)
+    if options.tuning is None:
+        return build_stages(network, plan, choices), None
+    tuned = plan_by_records(
+        network,
+        board,
+        options.tuning,
+        # Without a limit: what the network takes without tuning.
+        options.ram_limit or plan.arena_bytes,
+        emulated=options.emulated_records,
+        streamed=options.stream_input,
+    )
+    return build_stages(network, tuned.plan, choices), tuned
+
+
+def _stages_manifest(lowered: LoweredNetwork, tuned: RecordedPlan | None = None) -> dict[str, Any]:
+    costs = (None,) * len(lowered.stages) if tuned is None else tuned.costs
     return {
         "arena_bytes": lowered.plan.arena_bytes,
         "constant_bytes": lowered.constant_bytes,
@@ -208,8 +218,9 @@ def _stages_manifest(lowered: LoweredNetwork) -> dict[str, Any]:
                 "predicted_instructions": round(stage.predicted_instructions),
                 "arena_offset": lowered.plan.offsets[stage.name],
                 "layout": asdict(stage.output_layout),
+                **({} if cost is None or tuned is None else {"measured": {tuned.kind: cost}}),
             }
-            for stage in lowered.stages
+            for stage, cost in zip(lowered.stages, costs, strict=True)
         ],
     }
 
@@ -217,6 +228,7 @@ def _stages_manifest(lowered: LoweredNetwork) -> dict[str, Any]:
 def _compile_library(
     request: CompileRequest, module: tvm.IRModule, database: ms.database.Database | None, folder: Path
 ) -> dict[str, Any]:
+    refuse_ram_limit(request.options, request.board)
     network = read_relax(module)
     name = c_name(request.name)
     # The one that is deployed, and beside it one that gives every layer's output, for tests.
@@ -279,6 +291,7 @@ def _compile_float(request: CompileRequest, database: ms.database.Database | Non
             unplanned = str(error)
         else:
             return _compile_float_stages(request, network, kernels, folder)
+    refuse_ram_limit(request.options, request.board)
     request.progress("compiling the layers with TVM")
     executable = build_executable(module, request.board, database)
     export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
@@ -293,9 +306,13 @@ def _compile_float_stages(
     request: CompileRequest, network: FloatNetwork, kernels: type[RollingStage], folder: Path
 ) -> dict[str, Any]:
     request.progress("planning the layers")
-    spent_on_ram = _spent_on_ram(request.board)
+    board = request.board
     lowered = lower_network(
-        network, request.options.ram_limit, kernels=kernels, spent_on_ram=spent_on_ram, caches=request.board.caches
+        network,
+        request.options.ram_limit,
+        kernels=kernels,
+        spent_on_ram=spent_on_ram(board),
+        caches=board.caches,
     )
     check_ram_limit(request.name, lowered.plan.arena_bytes, request.options.ram_limit, request.board)
     texts = {"title": _title(request), "generator": _generator()}

@@ -29,7 +29,9 @@ class CompileOptions:
     quantize : {"int8", "none"}
         int8, or float32 (boards that take a shared library only).
     tuning : Path, optional
-        Boards that take a shared library: folder of tuning records to apply.
+        Folder of tuning records to apply: of stages, or for boards that take a shared library of TVM's schedules.
+    emulated_records : bool
+        Apply records of stages that were made on emulated boards, where there are none of real ones.
     ram_limit : int, optional
         Boards with our own kernels: bytes the arena should not pass. Without it, microcontrollers get a smaller arena
         for a few percent more instructions.
@@ -41,6 +43,7 @@ class CompileOptions:
 
     quantize: QuantizeMode = "int8"
     tuning: Path | None = None
+    emulated_records: bool = False
     ram_limit: int | None = None
     stream_input: bool = False
     keep_dead_channels: bool = False
@@ -130,14 +133,22 @@ def check_options(options: CompileOptions, board: Board) -> None:
             raise CompileError(
                 f"{board.name} runs int8 networks only; leave --quantize none to boards that take a shared library"
             )
-        if options.tuning is not None:
-            raise CompileError(
-                f"{board.name}: tuning records apply to boards that take a shared library; leave --tuning out"
-            )
         return
     if options.stream_input:
         raise CompileError(f"{board.name}: --stream-input is for boards that take C sources; leave it out")
-    if options.ram_limit and (board.instruction_set is None or options.tuning):
+    if board.instruction_set is None:
+        refuse_ram_limit(options, board)
+
+
+def refuse_ram_limit(options: CompileOptions, board: Board) -> None:
+    """Refuse a limit on the arena for networks that TVM lays out.
+
+    Raises
+    ------
+    CompileError
+        There is one.
+    """
+    if options.ram_limit:
         raise CompileError(
             f"{board.name}: --ram-limit plans networks on our own kernels, which this board or request does"
             " without; leave it out"

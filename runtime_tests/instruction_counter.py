@@ -3,53 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import mmap
 import os
-import shutil
 import struct
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from thumbnet.compile.errors import ToolchainError
-from thumbnet.runtime_tests.guarded_process import run_guarded
-from thumbnet.runtime_tests.run_folder import cache_folder, run_folder
+from thumbnet.runtime_tests.qemu_plugin import build_plugin
+from thumbnet.runtime_tests.run_folder import run_folder
 
 SOURCE = Path(__file__).with_name("count_instructions.c")
-_FLAGS = ("-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror")
 _HEADER = struct.Struct("=QQ")
 _PAIR = struct.Struct("=QQ")
-
-
-def build_plugin() -> Path:
-    """Return the plugin's shared library, built by this computer's gcc the first time.
-
-    Raises
-    ------
-    ToolchainError
-        gcc is missing or failed.
-    """
-    gcc = shutil.which("gcc")
-    if gcc is None:
-        raise ToolchainError("gcc is not installed, the instruction counter needs it; `apt install gcc libc6-dev`")
-    digest = hashlib.sha256(SOURCE.read_bytes() + " ".join(_FLAGS).encode()).hexdigest()[:16]
-    library = cache_folder("plugins") / f"count_instructions-{digest}.so"
-    if library.is_file():
-        return library
-    with tempfile.TemporaryDirectory(dir=run_folder()) as folder:
-        aside = Path(folder) / library.name
-        done = run_guarded([gcc, *_FLAGS, "-o", str(aside), str(SOURCE)])
-        if done.returncode != 0:
-            raise ToolchainError(f"{SOURCE.name}: gcc failed: {first_error(done.stderr)}")
-        aside.replace(library)
-    return library
-
-
-def first_error(output: str) -> str:
-    """Return the line of a compiler's or linker's output that says what is wrong."""
-    lines = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith("collect2:")]
-    return next((line for line in lines if "error" in line), lines[-1] if lines else "no output")
 
 
 class InstructionCounter:
@@ -71,7 +37,7 @@ class InstructionCounter:
     """
 
     def __init__(self, marks: Sequence[int] = (), room: int = 4096, *, threads: bool = False) -> None:
-        self._plugin = build_plugin()
+        self._plugin = build_plugin(SOURCE)
         self._threads = threads
         self._marks = tuple(marks)
         handle, name = tempfile.mkstemp(prefix="count-", dir=run_folder())

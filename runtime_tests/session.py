@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
+from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.errors import DeviceFaultError
 from thumbnet.targets.device import Device
 
@@ -155,6 +156,19 @@ class DeviceSession(ABC):
     @abstractmethod
     def profile(self, image: NDArray[Any]) -> list[LayerCost]:
         """Run one inference and return each layer's cost, in order of execution."""
+
+    def predict_cycles(self, image: NDArray[Any]) -> CyclePrediction | None:
+        """Run one inference, whole and by stages, and return the cycles a board would take, by a model of its core.
+
+        None where cycles or time are measured, or where there is no model of the core.
+
+        Raises
+        ------
+        ToolchainError
+            What the model needs is not installed.
+        """
+        del image
+        return None
 
     @abstractmethod
     def memory_use(self) -> MemoryUse:

@@ -77,6 +77,29 @@ class Caches:
 
 
 @dataclass(frozen=True)
+class FlashTiming:
+    """What reading a flash costs, and the small caches before it.
+
+    Parameters
+    ----------
+    wait_states : int
+        Cycles that the core waits for a read which the caches miss.
+    read_bytes : int
+        Bytes a read brings.
+    line_bytes : int
+        Bytes of a line of the caches; each read fills its own part.
+    instruction_lines, data_lines : int
+        Lines of each cache, 0 where there is none.
+    """
+
+    wait_states: int
+    read_bytes: int
+    line_bytes: int
+    instruction_lines: int
+    data_lines: int
+
+
+@dataclass(frozen=True)
 class Board:
     """A type of board: everything thumbnet knows about it, said once.
 
@@ -104,10 +127,14 @@ class Board:
     firmware : str or None
         Name of the board's port in ``runtime_tests/mcu/firmware``, None where only sources are made; for
         boards that take C sources.
+    flash_timing : FlashTiming or None
+        Of `flash`, for predicted cycles; None where the core never waits for it, or where nobody has said.
     vectors : Memory or None
         Where the core expects its vector table after reset, None where that is the start of `flash`.
     peripherals : dict
         What the firmware's port must know of the board, name to number: ``UART_BASE`` and the like.
+    stands_for : str or None
+        An emulated board without waits for its memory: the board whose cycles are predicted from what it executes.
     qemu : str or None
         What emulates the board: QEMU's machine (Cortex-M) or its processor (Cortex-A); None where nothing does.
 
@@ -127,8 +154,10 @@ class Board:
     clock_hz: int | None = None
     llvm: dict[str, object] = field(default_factory=dict, hash=False)
     firmware: str | None = None
+    flash_timing: FlashTiming | None = None
     vectors: Memory | None = None
     peripherals: dict[str, int] = field(default_factory=dict, hash=False)
+    stands_for: str | None = None
     qemu: str | None = None
     caches: Caches | None = None
 

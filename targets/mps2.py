@@ -5,7 +5,7 @@ from __future__ import annotations
 from thumbnet.targets.board import Board, Memory
 
 
-def mps2_board(image: str, core: str, description: str) -> Board:
+def mps2_board(image: str, core: str, description: str, stands_for: str | None = None) -> Board:
     """Return an MPS2 board: ZBT SSRAM 1 holds code, SSRAM 2 and 3 data.
 
     Parameters
@@ -16,6 +16,8 @@ def mps2_board(image: str, core: str, description: str) -> Board:
         Its processor.
     description : str
         The processor, for people.
+    stands_for : str or None
+        See `Board`.
     """
     return Board(
         name=f"mps2_{image}",
@@ -28,5 +30,6 @@ def mps2_board(image: str, core: str, description: str) -> Board:
         clock_hz=25_000_000,
         firmware="mps2",
         peripherals={"UART_BASE": 0x4000_4000, "UART_RX_IRQ": 0, "FPGAIO_BASE": 0x4002_8000, "FPGAIO_HZ": 25_000_000},
+        stands_for=stands_for,
         qemu=f"mps2-{image}",
     )

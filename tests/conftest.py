@@ -27,6 +27,7 @@ PACKAGES = {
     "qemu-aarch64": "qemu-user",
     "qemu-arm": "qemu-user",
     "qemu-system-arm": "qemu-system-arm",
+    "llvm-mca-19": "llvm-19",
 }
 
 

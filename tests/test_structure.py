@@ -40,11 +40,18 @@ LEVELS = {
             *("rolling_stage", "stage_code", "stage_cost"),
         },
     ),
+    "runtime_tests/cycles": (
+        {"predict"},
+        {"core_timing", "instruction_classes", "llvm_mca"},
+        {"block_profile"},
+    ),
     "runtime_tests": (
-        {"network_tests", "open_session"},
+        {"stage_measurer"},
+        {"measure_stages", "network_tests", "open_session"},
         {"linux", "mcu"},
-        {"instruction_counter", "report", "session"},
-        {"errors", "guarded_process", "run_folder"},
+        {"report", "session"},
+        {"cycles", "instruction_counter"},
+        {"errors", "guarded_process", "qemu_plugin", "run_folder"},
     ),
 }
 LONGEST_FILE = 400

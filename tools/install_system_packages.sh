@@ -14,6 +14,7 @@ qemu-aarch64 qemu-user
 aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
 arm-linux-gnueabihf-gcc gcc-arm-linux-gnueabihf
 aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
+llvm-mca-19 llvm-19
 "
 missing=$(echo "$needed" | while read -r what package; do
     case "$what" in

@@ -133,6 +133,11 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "tuning": click.option(
         "--tuning", type=click.Path(path_type=Path, file_okay=False), help="Records of `thumbnet tune`."
     ),
+    "emulated_records": click.option(
+        "--emulated-records",
+        is_flag=True,
+        help="Take records of emulated boards, where --tuning has none of the real one.",
+    ),
     "ram_limit": click.option(
         "--ram-limit",
         type=click.IntRange(min=1),

@@ -60,6 +60,22 @@ class Layout:
         """Whether all of a row lies before all of the next: what is read and written row by row can then overlap."""
         return self.row_bytes >= self.channel_bytes * self.shape[2]
 
+    def pack(self, values: NDArray[Any], border: int = 0) -> bytes:
+        """Return the bytes of a tensor's place in the arena.
+
+        Parameters
+        ----------
+        values : ndarray
+            ``[H, W, C]``, int8 or float32.
+        border : int
+            What stands in the border, and wherever no value does.
+        """
+        data = np.full(self.size // self.element_bytes, border, np.dtype(self.dtype).newbyteorder("<"))
+        strides = (self.row_bytes, self.pixel_bytes, self.channel_bytes)
+        place = np.ndarray(self.shape, data.dtype, buffer=data.data, offset=self.first, strides=strides)
+        place[...] = values.reshape(self.shape)
+        return data.tobytes().ljust(self.size, b"\0")
+
     def unpack(self, data: bytes) -> NDArray[Any]:
         """Return the tensor ``[H, W, C]``, int8 or float32, out of the bytes of its place in the arena."""
         view = np.ndarray(

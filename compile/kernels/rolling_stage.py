@@ -61,6 +61,8 @@ class RollingStage(StageCode):
     gathers_pixels = True
     #: What kernels may read beyond the arena's last tensor.
     bytes_read_beyond = 0
+    #: Whether the code depends on the weights themselves.
+    weights_choose_code = False
     #: The sizes an element of a window may have, the fastest first.
     window_sizes: tuple[int, ...] = (1,)
 

@@ -19,6 +19,8 @@ from tvm import rpc
 
 from thumbnet.compile.errors import ToolchainError
 from thumbnet.compile.progress import Progress, say_nothing
+from thumbnet.runtime_tests.cycles.block_profile import BlockProfile
+from thumbnet.runtime_tests.cycles.predict import CycleModel, model_of
 from thumbnet.runtime_tests.errors import DeviceUnreachableError, EmulatorMissingError
 from thumbnet.runtime_tests.instruction_counter import InstructionCounter
 from thumbnet.runtime_tests.linux.rpc_connection import ServerAddress, close_connection, connect_server
@@ -58,6 +60,10 @@ class LinuxServer:
         Where it listens, and the key.
     watch : ServerWatch
         Ends it where it hangs.
+    cycle_model : CycleModel or None
+        Of an emulated board's core, where there is one.
+    profile : BlockProfile or None
+        Of the blocks that measured calls execute, where there is a `cycle_model`.
     counts_instructions : bool
         Whether time evaluators on it return executed instructions (times 1e-9) and not seconds.
 
@@ -73,6 +79,8 @@ class LinuxServer:
         self.device = device
         self.threads = threads
         self.counts_instructions = device.kind == "emulated"
+        self.cycle_model: CycleModel | None = None
+        self.profile: BlockProfile | None = None
         self._open = contextlib.ExitStack()
         with contextlib.ExitStack() as opening:  # what is open already is closed when a later step fails
             opening.callback(self.close)
@@ -110,11 +118,19 @@ class LinuxServer:
         except ToolchainError as error:
             raise EmulatorMissingError(str(error)) from error
         self._open.callback(counter.close)
+        plugins = counter.qemu_options
         environment = {
             "THUMBNET_INSTRUCTION_COUNTER": str(counter.path),
             "LD_BIND_NOW": "1",  # else the first call of each function counts its look-up too
         }
-        return environment, [*_qemu_command(self.device.board), *counter.qemu_options, *command]
+        # Blocks are recorded for one thread, as instructions are counted exactly.
+        self.cycle_model = model_of(self.device.board) if self.threads == 1 else None
+        if self.cycle_model is not None:
+            self.profile = BlockProfile()
+            self._open.callback(self.profile.close)
+            environment["THUMBNET_BLOCK_PROFILE"] = str(self.profile.path)
+            plugins += self.profile.qemu_options
+        return environment, [*_qemu_command(self.device.board), *plugins, *command]
 
     def _await_port(self, key: str) -> int:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -176,6 +192,13 @@ class LinuxServer:
         if verdict := self.watch.verdict():
             return f"the server {verdict}; open the device again"
         return f"the server ended (exit {code}); open the device again"
+
+    def explain(self, reason: str) -> str:
+        """Return why a call failed: the server's end, or the reason and the last thing the server said."""
+        if end := self.explain_end():
+            return end
+        words = self.last_words()
+        return f"{reason}; the server said: {words}" if words else reason
 
     def last_words(self) -> str:
         """Return the last thing the server said on its standard error in one line."""

@@ -24,7 +24,7 @@ from thumbnet.compile.emit.export_library import find_compiler
 from thumbnet.compile.errors import ToolchainError
 from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.runtime_tests.errors import EmulatorMissingError
-from thumbnet.runtime_tests.instruction_counter import first_error
+from thumbnet.runtime_tests.qemu_plugin import first_error
 from thumbnet.runtime_tests.run_folder import cache_folder
 from thumbnet.targets.board import Board
 

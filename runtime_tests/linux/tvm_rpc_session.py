@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,13 @@ from tvm import relax, rpc
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.progress import Progress, say_nothing
+from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.errors import DeviceFaultError, SessionError
 from thumbnet.runtime_tests.linux.board_faults import check_processor, explain_loader, needs_dot_product
 from thumbnet.runtime_tests.linux.elf_size import measure_elf
 from thumbnet.runtime_tests.linux.emulated_linux import LinuxServer
 from thumbnet.runtime_tests.linux.outputs import shape_output, unpack_layer
+from thumbnet.runtime_tests.linux.recorded_calls import predict_calls
 from thumbnet.runtime_tests.linux.rpc_connection import close_connection, drop_connections, last_line, limit_answers
 from thumbnet.runtime_tests.linux.rpc_server_build import build_instrument
 from thumbnet.runtime_tests.linux.server_watch import IDLE_S
@@ -50,8 +53,7 @@ from thumbnet.targets.device import Device
 CALL_TIMEOUT_S = 60.0
 
 _NOTHING = "thumbnet.nothing"
-#: Where counts differ from run to run.
-_PROFILED_RUNS = 3
+_PROFILED_RUNS = 3  # where counts differ from run to run
 
 
 class TvmRpcSession(DeviceSession):
@@ -177,13 +179,6 @@ class TvmRpcSession(DeviceSession):
         Before the first sample the network has run three times, so that its buffers are allocated. The cost of an empty
         call, measured by the same timer, is subtracted from instruction counts: those of one thread are exact and
         repeatable.
-
-        Parameters
-        ----------
-        image : ndarray
-            ``[H, W, C]``.
-        repeat : int
-            Number of samples.
         """
         self._loaded()
         with self._calling("measuring"):
@@ -220,6 +215,11 @@ class TvmRpcSession(DeviceSession):
             LayerCost(name, self.cost_kind, cost * unit, max(spread * unit, error))
             for name, cost, spread in middle_costs(profiles)
         ]
+
+    def predict_cycles(self, image: NDArray[Any]) -> CyclePrediction | None:
+        """Run one inference, and one by the VM's calls, and price what was executed; see `DeviceSession`."""
+        run, profile = partial(self.measure, image, 1), partial(self._profile_calls, image)
+        return predict_calls(self._server, self._loaded(), run, profile)
 
     def memory_use(self) -> MemoryUse:
         """Return what the network takes on the device, see `DeviceSession.memory_use`.
@@ -392,9 +392,4 @@ class TvmRpcSession(DeviceSession):
         reason = last_line(error)
         if loader := explain_loader(reason):
             return loader
-        if self._server is None:
-            return f"{reason}; look at the server on the board"
-        if end := self._server.explain_end():
-            return end
-        words = self._server.last_words()
-        return f"{reason}; the server said: {words}" if words else reason
+        return f"{reason}; look at the server on the board" if self._server is None else self._server.explain(reason)

@@ -24,12 +24,15 @@ class VmCall:
         0 for calls of the network's main function.
     storage_bytes : int
         What the call allocates for activations.
+    recorded : int
+        Under which number the blocks it executed are recorded; -1 where they aren't.
     """
 
     name: str
     cost: int
     depth: int
     storage_bytes: int
+    recorded: int = -1
 
     @property
     def is_kernel(self) -> bool:
@@ -39,9 +42,12 @@ class VmCall:
 
 def parse_profile(text: str) -> list[VmCall]:
     """Read what ``thumbnet.take_profile`` returned, and take the instrument's overhead off each call."""
-    rows = [line.split("\t", 3) for line in text.splitlines()]
+    rows = [line.split("\t", 4) for line in text.splitlines()]
     overhead = int(rows[0][1])
-    return [VmCall(name, max(0, int(cost) - overhead), int(depth), int(size)) for depth, cost, size, name in rows[1:]]
+    return [
+        VmCall(name, max(0, int(cost) - overhead), int(depth), int(size), int(recorded))
+        for depth, cost, size, recorded, name in rows[1:]
+    ]
 
 
 def name_layers(artifact: Artifact, calls: Iterable[VmCall]) -> list[tuple[str, int]]:

@@ -77,6 +77,11 @@ class Emulator:
         said = " ".join(self._errors.read().decode(errors="replace").split())
         return DeviceUnreachableError(f"{error}; QEMU said: {said[-400:]}") if said else error
 
+    @property
+    def running(self) -> bool:
+        """Whether QEMU still runs."""
+        return self._process.poll() is None
+
     def close(self) -> None:
         """End QEMU. May be called twice."""
         for opened in self._sockets:

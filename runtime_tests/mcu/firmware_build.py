@@ -27,7 +27,7 @@ from thumbnet.compile.emit.footprint import CODE_FLAGS
 from thumbnet.compile.emit.stack_usage import STACK_FLAG, StackUsage, StackUse
 from thumbnet.compile.errors import ArtifactError, DoesNotFitError, ToolchainError
 from thumbnet.runtime_tests.guarded_process import run_guarded, shared_lifeline
-from thumbnet.runtime_tests.instruction_counter import first_error
+from thumbnet.runtime_tests.qemu_plugin import first_error
 from thumbnet.runtime_tests.run_folder import cache_folder, run_folder
 from thumbnet.targets.board import Board
 
@@ -165,7 +165,7 @@ def build_firmware(artifact: Artifact, board: Board, out: Path | None = None) ->
     )
     image = FirmwareImage(
         elf=elf,
-        symbols=_read_symbols(elf, compiler),
+        symbols=read_symbols(elf, compiler),
         model_hash=hash_network(artifact),
         image_bytes=_image_bytes(elf, compiler),
         compiler=plan.compiler_version,
@@ -337,7 +337,14 @@ def _binutil(compiler: str, tool: str) -> str:
     return _find_tool(compiler.removesuffix("gcc") + tool)
 
 
-def _read_symbols(elf: Path, compiler: str) -> dict[str, int]:
+def read_symbols(elf: Path, compiler: str) -> dict[str, int]:
+    """Return the addresses of an ELF file's symbols, of functions without the bit that says Thumb.
+
+    Raises
+    ------
+    ToolchainError
+        It is no ELF file, or the compiler's `nm` is missing.
+    """
     lines = _run([_binutil(compiler, "nm"), str(elf)], elf.parent, elf.name).splitlines()
     fields = [line.split() for line in lines]
     return {field[2]: int(field[0], 16) & ~(field[1] in "tT") for field in fields if len(field) == 3}

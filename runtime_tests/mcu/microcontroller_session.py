@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.errors import ToolchainError
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout, read_layout
+from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.errors import (
     ArenaOverrunError,
     DeviceFaultError,
@@ -145,7 +146,7 @@ class MicrocontrollerSession(DeviceSession):
         options = ["-icount", "shift=0,sleep=off"]
         if self.inexact_because is None:
             try:
-                self._counter = CountedCalls(image.symbols)
+                self._counter = CountedCalls(image.symbols, self.device.board)
                 options = self._counter.qemu_options
             except ToolchainError as error:
                 self.inexact_because = str(error)
@@ -221,6 +222,13 @@ class MicrocontrollerSession(DeviceSession):
         return [
             LayerCost(layer["name"], self._kind, cost, self._error) for layer, cost in zip(layers, costs, strict=True)
         ]
+
+    def predict_cycles(self, image: NDArray[Any]) -> CyclePrediction | None:
+        """See `DeviceSession.predict_cycles`."""
+        if self._counter is None:
+            return None
+        names = [layer["name"] for layer in self._loaded.manifest["layers"]]
+        return self._counter.predict(names, partial(self._run_once, image), partial(self.profile, image))
 
     def memory_use(self) -> MemoryUse:
         """See `DeviceSession.memory_use`.

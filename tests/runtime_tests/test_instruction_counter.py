@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from thumbnet.compile.errors import ToolchainError
-from thumbnet.runtime_tests import instruction_counter
-from thumbnet.runtime_tests.instruction_counter import InstructionCounter, build_plugin
+from thumbnet.runtime_tests.instruction_counter import SOURCE, InstructionCounter
+from thumbnet.runtime_tests.qemu_plugin import build_plugin
 
 # 2 + 1000 * 2 + 2 (mov, mov, 1000 times subs and b.ne, mov, svc) instructions; exit(0) at the end.
 PROGRAM = """
@@ -105,15 +105,14 @@ def test_the_plugin_is_built_once_and_errors_are_told(tmp_path, monkeypatch):
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    first = build_plugin()
+    first = build_plugin(SOURCE)
     time = first.stat().st_mtime_ns
-    assert build_plugin().stat().st_mtime_ns == time
+    assert build_plugin(SOURCE).stat().st_mtime_ns == time
     assert [path.name for path in first.parent.iterdir()] == [first.name]
     broken = tmp_path / "broken.c"
     broken.write_text("int x = y;\n")
-    monkeypatch.setattr(instruction_counter, "SOURCE", broken)
     with pytest.raises(ToolchainError, match=r"broken\.c: gcc failed: .*undeclared"):
-        build_plugin()
+        build_plugin(broken)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolchainError, match="apt install gcc"):
-        build_plugin()
+        build_plugin(SOURCE)

@@ -97,6 +97,6 @@ def test_what_the_board_does_not_take_is_one_line(options, says, refused, tmp_pa
     assert not (tmp_path / "a").exists()
 
 
-def test_tuning_is_for_boards_with_a_shared_library(refused, tmp_path):
-    arguments = ("tune", NETWORKS[0], "--device", "qemu_raspberry_pi_2", "-o", tmp_path / "db")
-    assert "only boards that take a shared library are tuned so far" in refused(*arguments)
+def test_schedules_are_tuned_for_boards_with_a_shared_library(refused, tmp_path):
+    arguments = ("tune", NETWORKS[0], "--device", "qemu_raspberry_pi_2", "--space", "tvm", "-o", tmp_path / "db")
+    assert "--space tvm is for one device that takes a shared library" in refused(*arguments)

@@ -293,6 +293,31 @@ def test_a_device_that_does_not_answer(refused, compiled, tmp_path):
     assert "/dev/ttyNOTHERE" in line
 
 
-def test_tuning_a_microcontroller(refused, tmp_path):
-    line = refused("tune", DIGITS, "--device", "qemu_mps2_an386", "--calibration", CALIBRATION, "-o", tmp_path / "db")
-    assert "only boards that take a shared library are tuned" in line
+@pytest.mark.emulated
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
+def test_tuning_a_microcontroller(thumbnet, tmp_path):
+    code, out, err = thumbnet(
+        *("tune", DIGITS, "--device", "qemu_mps2_an386", "--trials", 40, "-o", tmp_path / "db"),
+        *("--json", tmp_path / "tuned.json"),
+    )
+    assert code == 0, err
+    found = json.loads((tmp_path / "tuned.json").read_text())
+    assert (found["kind"], found["end"], found["trials"]) == ("predicted cycles", "trials", 40)
+    assert 0 < found["tuned"] <= found["untuned"]
+    for which in ("tuned", "untuned"):
+        stages = found[f"{which}_stages"]
+        assert found[which] == pytest.approx(sum(stage["cost"] for stage in stages))
+        assert len([layer for stage in stages for layer in stage["layers"]]) == 29
+    assert "40 stages measured" in out
+    assert "the same command with more goes on from here" in out
+    assert (tmp_path / "db" / "tuning.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_tuning_takes_devices_of_one_board(refused, tmp_path):
+    devices = ("--device", "qemu_mps2_an386", "--device", "qemu_mps2_an505")
+    line = refused("tune", DIGITS, *devices, "-o", tmp_path / "db")
+    assert "qemu_mps2_an386 is a mps2_an386, qemu_mps2_an505 a mps2_an505; name devices of one board" in line
+    line = refused("tune", DIGITS, "--device", "local", "--space", "kernels", "-o", tmp_path / "db")
+    assert "local: no kernels of our own run on a host; take --space tvm" in line
+    line = refused("tune", DIGITS, "--device", "qemu_mps2_an386", "--space", "tvm", "-o", tmp_path / "db")
+    assert "--space tvm is for one device that takes a shared library" in line

@@ -62,6 +62,7 @@ def compile(
             manifest.get("arena_bytes"),
         ),
         ("instructions an inference (predicted)", manifest.get("predicted_instructions")),
+        ("stages taken by their measurements", _measured(manifest)),
         *_footprint(manifest),
         ("ranges", manifest["quantization"]["ranges"]),
         ("image to input", manifest["preprocessing"]["geometry"]),
@@ -115,6 +116,16 @@ def _dead_channels(entry: Any) -> str | None:  # noqa: ANN401 - as in the manife
         f"{removed['channels']:,} of {removed['before']['channels']:,} removed:"
         f" {removed['macs']:,} MACs, {removed['constant_bytes']:,} bytes"
     )
+
+
+def _measured(manifest: dict[str, Any]) -> str | None:
+    """Return how much of a tuned plan was measured, and what that costs."""
+    costs = [layer["measured"] for layer in manifest["layers"] if "measured" in layer]
+    if not costs:
+        return None
+    [kind] = {kind for cost in costs for kind in cost}
+    whole = sum(cost[kind] for cost in costs)
+    return f"{len(costs)} of {len(manifest['layers'])}: {whole:,.6g} {kind}"
 
 
 def _text(value: object) -> str:

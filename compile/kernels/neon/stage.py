@@ -40,6 +40,7 @@ class NeonStage(PixelStage):
     headers: tuple[Path, ...] = tuple(Path(__file__).with_name(f"thumbnet_{part}.h") for part in ("neon", "threads"))
     dtype = "int8"
     element_bytes = 1
+    weights_choose_code = True
     #: Channels that a depthwise function computes, and the macro that walks over a layer with them.
     block: ClassVar[int] = BLOCK
     depthwise_macro: ClassVar[str] = "NEON_DEPTHWISE"

@@ -198,7 +198,7 @@ def test_elf_size_equals_the_linkers(tmp_path):
 
 def test_profile_without_its_overhead():
     calls = parse_profile(
-        "0\t40\t0\toverhead\n1\t140\t0\tinner\n0\t30\t512\tvm.builtin.alloc_storage\n0\t1040\t0\tconv\n"
+        "0\t40\t0\t-1\toverhead\n1\t140\t0\t-1\tinner\n0\t30\t512\t-1\tvm.builtin.alloc_storage\n0\t1040\t0\t7\tconv\n"
     )
     assert [(call.name, call.cost, call.is_kernel) for call in calls] == [
         ("inner", 100, False),
@@ -206,3 +206,4 @@ def test_profile_without_its_overhead():
         ("conv", 1000, True),
     ]
     assert calls[1].storage_bytes == 512
+    assert calls[2].recorded == 7

@@ -126,7 +126,7 @@ def test_falls_back_to_the_timer(board, tmp_path, stand_in, monkeypatch):
         session.load(tiny)
         exact = session.measure(image, 1).samples[0]
 
-    def no_plugin():
+    def no_plugin(source):
         raise ToolchainError("gcc is not installed")
 
     monkeypatch.setattr(instruction_counter, "build_plugin", no_plugin)

@@ -1,0 +1,251 @@
+"""The loop of a search: stages go out to whoever measures, costs come back, until the best plan is known or time is up.
+
+Who measures is an argument, so that this module knows nothing of devices.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from thumbnet.compile.errors import TuningError
+from thumbnet.compile.plan.choose_plan import PlacedPlan
+from thumbnet.compile.plan.stage_graph import StagePlan
+from thumbnet.compile.tuning.plan_search import PlanSearch
+
+#: Failures of one device in a row after which it is left out.
+MOST_FAILURES = 3
+#: How long a device that failed rests, in seconds, doubled with each failure in a row.
+REST_S = 1.0
+
+#: Why a search ended.
+End = Literal["proven", "trials", "time", "devices"]
+
+
+class StageMeasurer(Protocol):
+    """One device that measures stages; calls of it don't overlap."""
+
+    name: str
+
+    def measure(self, stages: Sequence[StagePlan]) -> Sequence[float]:
+        """Return what each stage costs, infinite where it gave wrong bytes.
+
+        Raises
+        ------
+        Exception
+            The device failed; nothing of it is kept.
+        """
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search is.
+
+    Parameters
+    ----------
+    trials : int
+        Stages measured by it.
+    seconds : float
+        Since its start.
+    untuned, best : float
+        Cost of the plan without tuning, and of the best plan measured whole so far.
+    bound : float
+        What no plan is expected to beat: at `best`, the search is at its end.
+    """
+
+    trials: int
+    seconds: float
+    untuned: float
+    best: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class TunedPlan:
+    """What a search found.
+
+    Parameters
+    ----------
+    untuned, best : PlacedPlan
+        The plan without tuning, and the best one measured whole.
+    untuned_costs, best_costs : tuple of float
+        What their stages cost.
+    history : tuple of Progress
+        One entry a batch.
+    end : str
+        Why it ended: ``"proven"`` where every stage that a better plan could use is measured.
+    """
+
+    untuned: PlacedPlan
+    best: PlacedPlan
+    untuned_costs: tuple[float, ...]
+    best_costs: tuple[float, ...]
+    history: tuple[Progress, ...]
+    end: End
+
+
+class _Worker:
+    """A device with what it was given."""
+
+    def __init__(self, measurer: StageMeasurer) -> None:
+        self.measurer = measurer
+        self.failures = 0
+        self.rests_until = 0.0
+
+    @property
+    def usable(self) -> bool:
+        return self.failures < MOST_FAILURES
+
+
+def tune_plan(
+    search: PlanSearch,
+    untuned: PlacedPlan,
+    measurers: Sequence[StageMeasurer],
+    *,
+    trials: int,
+    batch: int,
+    time_limit_s: float = math.inf,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_failure: Callable[[str, Exception], None] = lambda _name, _error: None,
+) -> TunedPlan:
+    """Measure what `search` proposes until the best plan is proven, or a limit is reached.
+
+    Ctrl-C ends it with `KeyboardInterrupt`; what was measured is in the search by then.
+
+    Parameters
+    ----------
+    search : PlanSearch
+        What is known, and proposes.
+    untuned : PlacedPlan
+        Measured first: what tuning has to beat.
+    measurers : sequence of StageMeasurer
+        At least one; all work at the same time.
+    trials : int
+        Stages to measure at most, those of `untuned` included.
+    batch : int
+        Stages given to a device at a time.
+    time_limit_s : float
+        Nothing is begun later.
+    on_progress : callable
+        Told after each batch.
+    on_failure : callable
+        Told a device's name and what it raised.
+
+    Raises
+    ------
+    TuningError
+        No device measured anything.
+    """
+    loop = _Loop(search, untuned, measurers, batch=batch, on_progress=on_progress, on_failure=on_failure)
+    end = loop.run(trials, time.monotonic() + time_limit_s)
+    best = search.best_known_plan()
+    if best is None or not loop.history:
+        failure = f": {loop.last_failure}" if loop.last_failure else ""
+        raise TuningError(f"nothing was measured{failure}")
+    return TunedPlan(untuned, best, search.costs_of(untuned), search.costs_of(best), tuple(loop.history), end)
+
+
+class _Loop:
+    def __init__(
+        self,
+        search: PlanSearch,
+        untuned: PlacedPlan,
+        measurers: Sequence[StageMeasurer],
+        *,
+        batch: int,
+        on_progress: Callable[[Progress], None],
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        self._search, self._untuned, self._batch = search, untuned, batch
+        self._on_progress, self._on_failure = on_progress, on_failure
+        self._workers = [_Worker(measurer) for measurer in measurers]
+        self._running: dict[Future[Sequence[float]], tuple[_Worker, list[StagePlan]]] = {}
+        self._waiting = search.await_unknown(untuned.stages)
+        self._measured = 0
+        self._started = time.monotonic()
+        self.history: list[Progress] = []
+        self.last_failure: str | None = None
+
+    def run(self, trials: int, deadline: float) -> End:
+        if not self._waiting:  # all of it known from earlier searches
+            self._report()
+        with ThreadPoolExecutor(len(self._workers)) as pool:
+            try:
+                return self._run(pool, trials, deadline)
+            finally:
+                for future in self._running:
+                    future.cancel()
+
+    def _run(self, pool: ThreadPoolExecutor, trials: int, deadline: float) -> End:
+        end: End = "proven"
+        while True:
+            idle = self._idle()
+            while idle:
+                if time.monotonic() >= deadline:
+                    end = "time"
+                    break
+                awaited = sum(len(stages) for _, stages in self._running.values())
+                room = min(self._batch, trials - self._measured - awaited)
+                if room <= 0:
+                    end = "trials"
+                    break
+                stages = self._take(room)
+                if not stages:
+                    break
+                worker = idle.pop()
+                self._running[pool.submit(worker.measurer.measure, stages)] = worker, stages
+            if self._running:
+                self._collect()
+            elif not any(worker.usable for worker in self._workers):
+                return "devices"
+            elif idle or end != "proven":
+                return end
+            else:
+                time.sleep(0.05)  # all that could work rest
+
+    def _idle(self) -> list[_Worker]:
+        busy = {id(worker) for worker, _ in self._running.values()}
+        now = time.monotonic()
+        return [w for w in self._workers if id(w) not in busy and w.usable and now >= w.rests_until]
+
+    def _take(self, count: int) -> list[StagePlan]:
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken or self._search.propose(count)
+
+    def _collect(self) -> None:
+        done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        for future in done:
+            worker, stages = self._running.pop(future)
+            try:
+                costs = future.result()
+            except Exception as error:  # whatever a device or its connection raises
+                self._fail(worker, stages, error)
+                continue
+            worker.failures = 0
+            self._measured += len(stages)
+            self._search.learn(stages, costs)
+            self._report()
+
+    def _fail(self, worker: _Worker, stages: list[StagePlan], error: Exception) -> None:
+        worker.failures += 1
+        worker.rests_until = time.monotonic() + REST_S * 2**worker.failures
+        self.last_failure = f"{worker.measurer.name}: {error}"
+        # They go to whoever is free next.
+        self._waiting = [*stages, *self._waiting]
+        self._on_failure(worker.measurer.name, error)
+
+    def _report(self) -> None:
+        best = self._search.best_known_plan()
+        progress = Progress(
+            trials=self._measured,
+            seconds=time.monotonic() - self._started,
+            untuned=sum(self._search.costs_of(self._untuned)),
+            best=math.inf if best is None else sum(self._search.costs_of(best)),
+            bound=self._search.bound(),
+        )
+        self.history.append(progress)
+        self._on_progress(progress)
