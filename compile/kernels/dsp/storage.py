@@ -14,6 +14,7 @@ import numpy as np
 from thumbnet.compile.kernels.chains import Link
 from thumbnet.compile.kernels.dsp.im2col import IM2COL3_SLOTS, Im2col, plan_im2col
 from thumbnet.compile.kernels.dsp.packing import (
+    channel_groups,
     depthwise_slots,
     pack_depthwise,
     pack_pointwise,
@@ -77,12 +78,12 @@ class DspChain(RollingStage):
                         slots = self.slots_of(layer)
                         act = max(act, block * pixel_pairs(layer) * 2 * slots)
                         if not self.stationary(index):
-                            stream = max(stream, slots + 8)
+                            stream = max(stream, max(self.stream_words(layer)))
                     case Convolution():
                         self.im2col = plan_im2col(layer, self.block_bytes)
                         act = max(act, self.im2col.chunk_pairs * 2 * self.im2col.slots)
-                        channel_pairs = -(-layer.output_shape[2] // 2)
-                        self.scratch["conv_stream"] = Scratch("int32", channel_pairs * (self.im2col.slots + 8))
+                        groups = zip(self.channel_groups(layer), self.stream_words(layer), strict=True)
+                        self.scratch["conv_stream"] = Scratch("int32", sum(count * words for count, words in groups))
                         self.scratch["image_rows"] = Scratch("int8", self.im2col.image_bytes)
                     case Add():
                         _, width, channels = layer.output_shape
@@ -97,16 +98,17 @@ class DspChain(RollingStage):
     def _pack_constants(self) -> None:
         for index, layer in enumerate(self.layers):
             match layer:
-                case Convolution() if layer.kernel == (1, 1):
-                    pack = pack_stationary if self.stationary(index) else pack_pointwise
-                    self.constants[f"weight{index}"] = pack(
+                case Convolution() if self.stationary(index):
+                    self.constants[f"weight{index}"] = pack_stationary(
                         layer.weight[:, 0, 0], layer.bias, layer.requantization, self._slots(index)
                     )
                 case Convolution():
-                    assert self.im2col is not None
-                    slots = IM2COL3_SLOTS if self.im2col.fast else plain_slots(layer.weight[0].size)
                     self.constants[f"weight{index}"] = pack_pointwise(
-                        layer.weight.reshape(layer.weight.shape[0], -1), layer.bias, layer.requantization, slots
+                        layer.weight.reshape(layer.weight.shape[0], -1),
+                        layer.bias,
+                        layer.requantization,
+                        self._slots(index),
+                        self.channel_groups(layer),
                     )
                 case DepthwiseConvolution():
                     dtype = self._planes(index).dtype
@@ -147,10 +149,25 @@ class DspChain(RollingStage):
         )
 
     def _slots(self, index: int) -> list[int]:
-        channels = self.layers[index].input_shape[2]
+        """Return which value of a pixel, or tap of the image's convolution, stands in which slot of `act`."""
+        layer = self.layers[index]
+        if isinstance(layer, Convolution) and layer.kernel != (1, 1):
+            assert self.im2col is not None
+            return IM2COL3_SLOTS if self.im2col.fast else plain_slots(layer.weight[0].size)
+        channels = layer.input_shape[2]
         if index > 0 and isinstance(self.layers[index - 1], DepthwiseConvolution):
             return depthwise_slots(channels)
         return widened_slots(channels) if channels % 8 == 0 else plain_slots(channels)
+
+    def channel_groups(self, layer: Convolution) -> tuple[int, int]:
+        """Return the fours and pairs of output channels: of a layer of one pixel pairs only, each has little to do."""
+        channels = layer.output_shape[2]
+        return (0, -(-channels // 2)) if layer.output_shape[:2] == (1, 1) else channel_groups(channels)
+
+    def stream_words(self, layer: Convolution) -> tuple[int, int]:
+        """Return the words of a stream of four channels' weights and of a pair's, 0 where the layer has none."""
+        slots, (fours, pairs) = self.slots_of(layer), self.channel_groups(layer)
+        return (2 * slots + 14) * bool(fours), (slots + 8) * bool(pairs)
 
     def _planes(self, index: int) -> Layout:
         """Return the layout a depthwise layer reads."""
