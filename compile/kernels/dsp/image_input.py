@@ -174,15 +174,17 @@ class DspInput(DspChain):
             return
         if channels % 8 == 0:
             name = self._define("TO_PAIR16", f"to_pair16_{channels}", channels)
-            if width % 2 == 0:
-                self._call(name, self._at("input0", first * row_elements), self._at("act", 0), count * (width // 2))
+            if width % 2 == 0 or self.in_one_row(0):
+                pairs = self.block_pairs(0, count)
+                self._call(name, self._at("input0", first * row_elements), self._at("act", 0), pairs)
                 return
             with self._loop("row", count) as row:
                 act = self._at("act", row * (pixel_pairs(layer) * 2 * slots))
                 self._call(name, self._at("input0", (first + row) * row_elements), act, pixel_pairs(layer))
             return
-        with self._loops(row=count, pair=pixel_pairs(layer), pixel=2, channel=channels) as (row, pair, pixel, k):
-            target = _in_pair16(slots, row * pixel_pairs(layer) + pair, pixel, k)
+        rows, pairs = (1, self.block_pairs(0, count)) if self.in_one_row(0) else (count, pixel_pairs(layer))
+        with self._loops(row=rows, pair=pairs, pixel=2, channel=channels) as (row, pair, pixel, k):
+            target = _in_pair16(slots, row * pairs + pair, pixel, k)
             source = (first + row) * row_elements + (pair * 2 + pixel) * channels + k
             T.buffer_store(self.buffers["act"], self.buffers["input0"][source].astype("int16"), [target])
 

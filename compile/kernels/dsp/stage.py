@@ -55,13 +55,14 @@ class DspStage(DspInput):
     def _depthwise(self, index: int, step: Index, first: Index, count: Index) -> None:
         layer, layout = self.layers[index], self._planes(index)
         assert isinstance(layer, DepthwiseConvolution)
-        stride, (_, width, channels) = layer.stride[0], layer.output_shape
+        stride, (height, width, channels) = layer.stride[0], layer.output_shape
         half = 2 * -(-channels // 4)
         shift = left_shift(layer.requantization)
         size = "" if layout.element_bytes == 2 else "_P8"
         # Between pixel pairs, the pixels of a pair, and every second slot: wide(8), or pair16.
         steps = (32, 16, 4) if self.stationary(index + 1) else (8 * half, 4, 8)
-        shape = (width, 1, layout.row_bytes, layout.channel_bytes, *steps)
+        rows_unrolled = height if self.in_one_row(index + 1) else 1
+        shape = (width, rows_unrolled, layout.row_bytes, layout.channel_bytes, *steps)
         name = f"depthwise3x3s{stride}{size.lower()}_" + "_".join(map(str, shape)) + f"_{_word(layer)}"
         self._define(f"DW3X3S{stride}{size}", name, *shape, layer.requantization.zero_point, shift)
         row = first * stride
@@ -84,7 +85,7 @@ class DspStage(DspInput):
 
         for slot, begin in enumerate(range(0, channels, half)):
             every_second(slot, begin, min(begin + half, channels))
-        self._clamp_act(layer.requantization, count * (-(-width // 2)) * 4 * half)
+        self._clamp_act(layer.requantization, self.block_pairs(index + 1, count) * 4 * half)
 
     # ---- convolution and pointwise -----------------------------------------------------------------------------
 
@@ -196,17 +197,19 @@ class DspStage(DspInput):
         assert isinstance(layer, Convolution)
         _, width, channels = layer.output_shape
         start = first + 2 * first_pair * channels
-        act_row = self._pairs_of(layer) * 2 * self.slots_of(layer)
+        pair_elements = 2 * self.slots_of(layer)
+        act_row = self._pairs_of(layer) * pair_elements
         one = layer.output_shape[:2] == (1, 1)
 
         def store(channel: Index, stream: tirx.Expr, size: str) -> None:
             name = self._pointwise("1X2" if one else size, "NHWC", layer)
-            if width % 2 == 0:
+            if width % 2 == 0 or self.in_one_row(index):
+                elements = count * act_row if width % 2 == 0 else self.block_pairs(index, count) * pair_elements
                 self._call(
                     name,
                     self._at("act", 0),
                     self._at(buffer, start + channel),
-                    self._at("act", count * act_row),
+                    self._at("act", elements),
                     stream,
                 )
                 return

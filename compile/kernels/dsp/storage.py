@@ -25,12 +25,15 @@ from thumbnet.compile.kernels.dsp.packing import (
 from thumbnet.compile.kernels.kernel import Scratch
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout, planar_layout
 from thumbnet.compile.kernels.rolling_stage import RollingStage
+from thumbnet.compile.kernels.stage_code import Index
 from thumbnet.compile.network.fixed_point import Requantization
 from thumbnet.compile.network.integer_network import Add, Convolution, DepthwiseConvolution, accumulator_bound
 from thumbnet.compile.network.layers import DepthwiseLayer, Shape
 
 #: Input channels of the pointwise layers that PW_K8 computes.
 STATIONARY_CHANNELS = 8
+#: Pixels of an image that a depthwise kernel computes as if they were one row: it unrolls them all.
+_MOST_IN_ONE_ROW = 12
 
 
 class DspChain(RollingStage):
@@ -76,7 +79,7 @@ class DspChain(RollingStage):
                 match layer:
                     case Convolution() if layer.kernel == (1, 1):
                         slots = self.slots_of(layer)
-                        act = max(act, block * pixel_pairs(layer) * 2 * slots)
+                        act = max(act, self.block_pairs(index, block) * 2 * slots)
                         if not self.stationary(index):
                             stream = max(stream, max(self.stream_words(layer)))
                     case Convolution():
@@ -131,6 +134,31 @@ class DspChain(RollingStage):
     def reads_rows_in_parts(self) -> bool:
         """Tell whether a row is written before all that it is computed from has been read."""
         return self.im2col is not None and self.im2col.chunk_pairs < pixel_pairs(self.layers[0])
+
+    def in_one_row(self, index: int) -> bool:
+        """Tell whether a pointwise layer's pixels are paired across rows: an odd row has a pair less half full then.
+
+        Its whole image has to be there at once, and its outputs have to follow each other as the pixels do.
+        """
+        if index == len(self.layers):
+            return False
+        layer = self.layers[index]
+        if not isinstance(layer, Convolution) or layer.kernel != (1, 1) or layer.output_shape[1] % 2 == 0:
+            return False
+        height, width, _ = layer.output_shape
+        if index > 0 and height * width > _MOST_IN_ONE_ROW:
+            return False
+        last = index + 1 == len(self.layers)
+        pixels = not self.target.planar if last else isinstance(self.layers[index + 1], Add)
+        group = next(group for group in self.groups if index in group)
+        return pixels and self.steps == 1 and self.block_rows(group) >= height
+
+    def block_pairs(self, index: int, rows: Index) -> Index:
+        """Return the pixel pairs of some rows of a pointwise layer's block in act."""
+        layer = self.layers[index]
+        if self.in_one_row(index):
+            return -(-layer.output_shape[0] * layer.output_shape[1] // 2)
+        return rows * pixel_pairs(layer)
 
     def stationary(self, index: int) -> bool:
         """Tell whether a layer is computed by the kernel that holds one channel's weights in registers (PW_K8)."""

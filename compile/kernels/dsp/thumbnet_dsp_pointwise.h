@@ -21,7 +21,7 @@
 /* Steps of slots unrolled: .Lk_turn a turn and .Lk_rest before the first, both together at most TN_PW_UNROLL slots: a
  * block's code, whose size that is, should keep to 1 KB, the cache before the flash of STM32L4. */
 #ifndef TN_PW_UNROLL
-#define TN_PW_UNROLL 32
+#define TN_PW_UNROLL 16
 #endif
 #define TN_PW4_TURN                                                                                     \
     ".set .Lk_steps, .Lk_K/2\n"                                                                         \
