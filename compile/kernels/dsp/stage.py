@@ -176,7 +176,7 @@ class DspStage(DspInput):
         assert isinstance(layer, Convolution)
         _, width, channels = layer.output_shape
         row = width * STATIONARY_CHANNELS
-        unrolled = next(pixels for pixels in (8, 6, 4, 2) if width % pixels == 0)
+        unrolled = next(pixels for pixels in (16, 12, 8, 6, 4, 2) if width % pixels == 0)
         gap = layout.row_bytes - width * element
         kind = "PLANAR8" if element == 1 else "PLANAR_FITS" if fits_int16(layer) else "PLANAR_ANY"
         name = f"pointwise8_{kind.lower()}_{unrolled}_{2 * row}_{gap}"
