@@ -24,6 +24,7 @@ from thumbnet.compile.emit.library_example import write_example
 from thumbnet.compile.emit.stage_library import build_stage_library
 from thumbnet.compile.errors import CompileError, ToolchainError, UnsupportedOperatorError
 from thumbnet.compile.frontend.torch_to_relax import import_float, import_quantized, quantize_module
+from thumbnet.compile.kernels.cycle_prices import prices_of
 from thumbnet.compile.kernels.instruction_sets import float_kernels_of, kernels_of
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.float_network import FloatNetwork
@@ -38,8 +39,9 @@ from thumbnet.compile.plan.fit import MemoryNeed, arena_limit, check_fit, check_
 from thumbnet.compile.plan.lowered_network import LoweredNetwork, lower_network
 from thumbnet.compile.plan.stage_graph import can_stream
 from thumbnet.compile.replaced_folder import replaced_folder
-from thumbnet.compile.request import CompileRequest, check_options
+from thumbnet.compile.request import CompileOptions, CompileRequest, Objective, check_options
 from thumbnet.compile.tuning.records import read_records
+from thumbnet.targets.board import Board
 
 #: int16 of a 128-bit vector, which products of int8 are widened to.
 VECTOR_CHANNELS = 8
@@ -55,6 +57,7 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
     """
     board, options = request.board, request.options
     check_options(options, board)
+    _objective_of(options, board)
     database = None if options.tuning is None else read_records(options.tuning)
     with replaced_folder(folder) as aside:
         host = aside / "host"
@@ -124,6 +127,8 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         ram_bytes=arena_limit(board),
         kernels=kernels_of(board),
         streamed=options.stream_input,
+        prices=prices_of(board),
+        objective=_objective_of(options, board),
     )
     name = c_name(request.name)
     check_fit(request.name, MemoryNeed.least(lowered), board)
@@ -137,6 +142,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
     check_fit(request.name, MemoryNeed.estimate(lowered) if built is None else built.need, board)
     return {
         "kind": "c",
+        "objective": _objective_of(options, board),
         "streamed_input": lowered.streamed,
         "footprint": {"unknown_because": unknown_because} if built is None else built.as_json(),
         **_stages_manifest(lowered),
@@ -156,10 +162,33 @@ def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path)
     write_example(network, name, board, folder, **texts, pixel_rule=request.pixel_rule)
     return {
         "kind": "library",
+        "objective": _objective_of(options, board),
         "tuned": False,
         **_stages_manifest(lowered),
         **_integer_manifest(request, module, network, folder),
     }
+
+
+def _objective_of(options: CompileOptions, board: Board) -> Objective:
+    """Return what a board's plan is to need little of.
+
+    Raises
+    ------
+    CompileError
+        Cycles are asked for and can't be predicted.
+    """
+    if prices_of(board) is not None:
+        return options.objective or "cycles"
+    if options.objective == "cycles":
+        raise CompileError(
+            f"{board.name}: plans by predicted cycles need prices of the {board.core}, of which there are none; leave"
+            " --objective cycles out"
+        )
+    return "instructions"
+
+
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def _stages_manifest(lowered: LoweredNetwork) -> dict[str, Any]:
@@ -167,6 +196,7 @@ def _stages_manifest(lowered: LoweredNetwork) -> dict[str, Any]:
         "arena_bytes": lowered.plan.arena_bytes,
         "constant_bytes": lowered.constant_bytes,
         "predicted_instructions": round(lowered.predicted_instructions),
+        "predicted_cycles": _rounded(lowered.predicted_cycles),
         "ram_choices": [asdict(choice) for choice in lowered.choices],
         "layers": [
             {
@@ -176,6 +206,7 @@ def _stages_manifest(lowered: LoweredNetwork) -> dict[str, Any]:
                 "macs": stage.macs,
                 "kernel": stage.kernel.variant,
                 "predicted_instructions": round(stage.predicted_instructions),
+                "predicted_cycles": _rounded(stage.predicted_cycles),
                 "arena_offset": lowered.plan.offsets[stage.name],
                 "layout": asdict(stage.output_layout),
             }

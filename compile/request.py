@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # the options are there at once for the command line; torch t
     from torch import nn
 
 QuantizeMode = Literal["int8", "none"]
+#: What a plan is to need little of.
+Objective = Literal["cycles", "instructions"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class CompileOptions:
         Microcontrollers: the program gives the image row by row as the network asks for it; it needs no RAM.
     keep_dead_channels : bool
         Leave channels in that are proven to have no influence on the output.
+    objective : {"cycles", "instructions"}, optional
+        Boards with our own kernels: what the plan is to need little of, as predicted. Without it cycles, where the core
+        has a model of them.
     """
 
     quantize: QuantizeMode = "int8"
@@ -43,6 +48,7 @@ class CompileOptions:
     ram_limit: int | None = None
     stream_input: bool = False
     keep_dead_channels: bool = False
+    objective: Objective | None = None
 
 
 #: int8, for speed, with all channels that matter.
@@ -129,8 +135,10 @@ def check_options(options: CompileOptions, board: Board) -> None:
         return
     if options.stream_input:
         raise CompileError(f"{board.name}: --stream-input is for microcontrollers; leave it out")
-    if options.ram_limit and (board.instruction_set is None or options.tuning):
-        raise CompileError(
-            f"{board.name}: --ram-limit plans networks on our own kernels, which this board or request does"
-            " without; leave it out"
-        )
+    planned = board.instruction_set is not None and options.tuning is None
+    for name, given in (("--ram-limit", options.ram_limit), ("--objective", options.objective)):
+        if given and not planned:
+            raise CompileError(
+                f"{board.name}: {name} plans networks on our own kernels, which this board or request does"
+                " without; leave it out"
+            )

@@ -8,12 +8,14 @@ output channels are widened into a stream once a block. Where the layouts come f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from thumbnet.compile.kernels.chains import Gather
-from thumbnet.compile.kernels.dsp.cost import predict_instructions
+from thumbnet.compile.kernels.cycle_prices import CyclePrices, Executed
+from thumbnet.compile.kernels.dsp.cost import predict_executed
 from thumbnet.compile.kernels.dsp.image_input import DspInput
 from thumbnet.compile.kernels.dsp.packing import DEPTHWISE_BYTES
 from thumbnet.compile.kernels.dsp.storage import STATIONARY_CHANNELS, fits_int16, left_shift, pixel_pairs
@@ -48,7 +50,15 @@ class DspStage(DspInput):
 
     def predicted_instructions(self) -> float:
         """Return the estimate of `cost`."""
-        return predict_instructions(self)
+        return self._executed.instructions
+
+    def predicted_cycles(self, prices: CyclePrices) -> float:
+        """Return the estimate of `cost`, priced."""
+        return self._executed.cycles(prices)
+
+    @cached_property
+    def _executed(self) -> Executed:
+        return predict_executed(self)
 
     # ---- depthwise ---------------------------------------------------------------------------------------------
 
@@ -141,12 +151,11 @@ class DspStage(DspInput):
             self._clamp_planes(layer, buffer, layout, position, count)
             return
         element = layout.element_bytes
+        kind, extra = "PLANAR8", tuple[str, ...]()
         pairs, width = self._pairs_of(layer), layer.output_shape[1]
         slots = self.slots_of(layer)
         if element == 2:
             kind, extra = "PLANAR", ("FITS" if fits_int16(layer) else "ANY",)
-        else:
-            kind, extra = "PLANAR8", ()
         first = position * (layout.row_bytes // element) + layout.border[1] + 2 * first_pair
         plane = layout.channel_bytes // element
         gap = layout.row_bytes - 2 * pairs * element

@@ -81,7 +81,7 @@ class DspChain(RollingStage):
                         slots = self.slots_of(layer)
                         act = max(act, self.block_pairs(index, block) * 2 * slots)
                         if not self.stationary(index):
-                            stream = max(stream, max(self.stream_words(layer)))
+                            stream = max(stream, *self.stream_words(layer))
                     case Convolution():
                         self.im2col = plan_im2col(layer, self.block_bytes)
                         act = max(act, self.im2col.chunk_pairs * 2 * self.im2col.slots)
