@@ -289,6 +289,9 @@ def _measure(report: Report, session: DeviceSession, image: NDArray[Any]) -> Non
     memory = session.memory_use()
     middle = float(np.median(measured.samples))
     instructions = measured.kind == "instructions"
+    cycles, unpredicted_because = session.predict_cycles_or_say_why(image)
+    if cycles is not None:
+        report.values.update(cycles.as_json())
     report.values.update(
         measurement={"kind": measured.kind, "samples": list(measured.samples), "error": measured.error},
         instructions_per_inference=int(middle) if instructions else None,
@@ -298,7 +301,10 @@ def _measure(report: Report, session: DeviceSession, image: NDArray[Any]) -> Non
     )
     unit = f"{middle:,.0f} {measured.kind}" if measured.kind != "seconds on the board" else f"{middle:.6f} seconds"
     error = "exact" if measured.error == 0 else f"error at most {measured.error:g}"
-    report.add("cost of one inference", Status.PASSED, f"{unit} ({error})" if instructions else f"{unit} on the board")
+    detail = f"{unit} ({error})" if instructions else f"{unit} on the board"
+    if cycles is not None or unpredicted_because is not None:
+        detail += f"; {cycles or f'cycles not predicted: {unpredicted_because}'}"
+    report.add("cost of one inference", Status.PASSED, detail)
     report.add("memory", Status.PASSED, f"RAM {_bytes(memory.ram_bytes)}, flash {_bytes(memory.flash_bytes)}")
     _check_stack(report, memory)
 

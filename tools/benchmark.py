@@ -21,12 +21,14 @@ from thumbnet.compile.emit.stack_usage import STACK_KIND
 from thumbnet.compile.errors import ArtifactError, ToolchainError
 from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
+from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.runtime_tests.open_session import open_session
 from thumbnet.runtime_tests.session import DeviceSession, Measurement, MemoryUse
 from thumbnet.targets.board import Board, Family
 from thumbnet.targets.device import Device
 from thumbnet.targets.errors import BoardError
+from thumbnet.tools.cycle_output import CYCLE_KINDS, cycle_fields
 from thumbnet.tools.output import replace_file
 from thumbnet.tools.stage_costs import StageCost, profile_stages
 from thumbnet.tools.workloads import WORKLOADS, DeadChannels, Weights, Workload, make_benchmark_request
@@ -43,6 +45,7 @@ KINDS = {
     # Loads of many registers take as many cycles and more on Cortex-M4, and the kernels here live on them.
     "instructions": "executed in one inference, counted exactly in emulation; neither cycles nor time: a load of four "
     "registers is one instruction",
+    **CYCLE_KINDS,
     "threads": "that the inference ran on",
     "macs": "multiply-accumulates of the network as compiled",
     "weights": "trained; random, like trained ones; or worst case: random signs, all of the largest magnitude, so that "
@@ -76,6 +79,8 @@ class Result:
     equal_to_reference: bool
     elf: Path
     stages: tuple[StageCost, ...] = field(repr=False)
+    cycles: CyclePrediction | None
+    unpredicted_because: str | None
 
     @property
     def instructions(self) -> int:
@@ -93,6 +98,7 @@ class Result:
             "weights": self.weights,
             "instructions": self.instructions,
             "kind": self.whole.kind,
+            **cycle_fields(self.cycles, self.unpredicted_because),
             "threads": 1,
             "macs": self.macs,
             "instructions_per_mac": self.instructions / self.macs,
@@ -244,7 +250,8 @@ def _run(
             raise ToolchainError(f"{device.name}: the benchmark needs exact counts: {session.inexact_because}")
         equal = _is_equal(session, inputs, artifact, whole_network)
         measured = session.measure(inputs[0], 1)
-        stages = profile_stages(artifact, session, inputs[0])
+        cycles, unpredicted_because = session.predict_cycles_or_say_why(inputs[0])
+        stages = profile_stages(artifact, session, inputs[0], cycles)
         memory = session.memory_use()
         flash_bytes, network_flash_bytes = _keep_image(session, artifact, memory, elf)
     return Result(
@@ -263,6 +270,8 @@ def _run(
         equal_to_reference=equal,
         elf=elf.resolve(),
         stages=tuple(stages),
+        cycles=cycles,
+        unpredicted_because=unpredicted_because,
     )
 
 

@@ -44,6 +44,13 @@ CHECK_FAILED = 1
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=Path("build/bench"), show_default=True
 )
+@click.option(
+    "--validate",
+    "validation_table",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Predict the cycles of the cases in this CSV table, print them beside the published ones, and run nothing"
+    " else. A row has published_cycles, core or board, and executed instructions by class or an ELF program.",
+)
 @json_option
 def bench(
     families: tuple[Family, ...],
@@ -52,17 +59,23 @@ def bench(
     weights_dir: Path | None,
     layers: bool,
     output: Path,
+    validation_table: Path | None,
     json_file: Path | None,
 ) -> int:
     """Build the benchmark's networks, run them on emulated boards, and print what they cost beside other runtimes.
 
     Microcontrollers run each network with its dead channels kept and removed, boards with Linux (--family cortex-a)
     MobileNets of full size, some with the weights that cost most. What is counted is executed instructions, exactly,
-    which is neither cycles nor time. The artifacts and what ran are left in the folder OUTPUT. The exit code is 1 where
-    a board's answers are not the reference's bytes.
+    which is neither cycles nor time; cycles of microcontrollers are predicted from them. The artifacts and what ran are
+    left in the folder OUTPUT. The exit code is 1 where a board's answers are not the reference's bytes.
     """
+    if validation_table is not None:
+        _validate(validation_table, json_file)
+        return 0
+
     from thumbnet.targets.registry import get_board
     from thumbnet.tools.benchmark import BOARDS, KINDS, count_steps, emulated_device, run_benchmark
+    from thumbnet.tools.cycle_output import print_basis
     from thumbnet.tools.stage_costs import print_stages
 
     if not families and not board_names:
@@ -89,13 +102,22 @@ def bench(
         results.extend(steps)
     if layers:
         for result in results:
-            print_stages(f"{_title(result)}: instructions of one inference (exact)", result.stages, result.whole)
+            title = f"{_title(result)}: instructions of one inference (exact)"
+            print_stages(title, result.stages, result.whole, result.cycles)
     rivals = _print_results(results)
+    print_basis((result.board.core, result.cycles, result.unpredicted_because) for result in results)
     for name, kind in KINDS.items():
         click.echo(f"{name}: {kind}")
     click.echo(f"The networks, and the ELF files that ran, are in {output}.")
     write_json(json_file, [result.as_json(best) for result, best in zip(results, rivals, strict=True)])
     return 0 if all(result.equal_to_reference for result in results) else CHECK_FAILED
+
+
+def _validate(table: Path, json_file: Path | None) -> None:
+    from thumbnet.runtime_tests.mcu.cycle_validation import validate_cycles
+    from thumbnet.tools.cycle_output import print_validation
+
+    write_json(json_file, print_validation(table.name, list(validate_cycles(table))))
 
 
 def _choose_workloads(families: set[Family], networks: Sequence[str], weights_dir: Path | None) -> list[Workload]:
@@ -147,6 +169,7 @@ def _print_results(results: Sequence[Result]) -> list[dict[str, Any] | None]:
             "runtime",
             "instructions",
             "per MAC",
+            "cycles (predicted)",
             "to thumbnet",
             "RAM: arena",
             "RAM: stack, worst case",
@@ -170,6 +193,7 @@ def _own_row(result: Result) -> Sequence[object]:
         "thumbnet",
         result.instructions,
         per_mac(result.instructions, result.macs),
+        None if result.cycles is None else round(result.cycles.cycles),
         None,
         result.arena_bytes,
         result.stack_bytes,
@@ -190,6 +214,7 @@ def _rival_row(result: Result, rival: dict[str, Any]) -> Sequence[object]:
         rival["runtime"],
         rival["instructions"],
         per_mac(rival["instructions"], result.macs),
+        None,
         f"{rival['instructions'] / result.instructions:.2f}x",
         rival["ram_bytes"],
         None,
