@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thumbnet.compile.errors import TuningError
+from thumbnet.compile.kernels.cycle_prices import prices_of
 from thumbnet.compile.kernels.instruction_sets import kernels_of
 from thumbnet.compile.network.layers import Network
 from thumbnet.compile.plan.choose_plan import PlacedPlan, fastest_plan
@@ -74,8 +75,10 @@ def plan_by_records(
         network,
         kernels_of(board),
         streamed=streamed,
+        prices=prices_of(board),
+        objective="instructions" if kind == "instructions" else "cycles",
         slack=SLACK,
-        cost_of=lambda stage: costs.get(keyed.key(stage), ratio * stage.instructions),
+        cost_of=lambda stage: costs.get(keyed.key(stage), ratio * stage.cost),
     )
     plan = fastest_plan(graph, ram_limit)
     return RecordedPlan(plan, kind, tuple(costs.get(keyed.key(stage)) for stage in plan.stages))
@@ -91,7 +94,7 @@ def _choose_records(
             records, core=board.core, kind=kind, emulated=not real, board=board.name if real else None
         )
         ratios = sorted(
-            record.cost / record.predicted_instructions
+            record.cost / record.predicted
             for record in records
             if record.kind == kind and record.samples and record.key in costs
         )

@@ -46,8 +46,8 @@ class StageRecord(Part):
         `stage_key.describe_stage`, for people and models.
     layers : list of str
         PyTorch's names of its layers in the network it was measured in.
-    predicted_instructions : float
-        The kernels' own estimate.
+    predicted : float
+        The kernels' own estimate: instructions, or cycles where these are kept low and can be predicted.
     kind : str
         What `samples` are.
     samples : list of float
@@ -68,7 +68,7 @@ class StageRecord(Part):
     kernels: Hex
     stage: dict[str, Any]
     layers: Annotated[list[Text], Field(min_length=1, max_length=64)]
-    predicted_instructions: Cost
+    predicted: Cost
     kind: CostKind
     samples: Annotated[list[Cost], Field(max_length=10_000)]
     board: Text
