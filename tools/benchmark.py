@@ -79,8 +79,8 @@ class Result:
     equal_to_reference: bool
     elf: Path
     stages: tuple[StageCost, ...] = field(repr=False)
-    cycles: CyclePrediction | None
-    unpredicted_because: str | None
+    cycles: CyclePrediction | None = None
+    unpredicted_because: str | None = None
 
     @property
     def instructions(self) -> int:

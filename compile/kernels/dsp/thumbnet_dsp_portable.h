@@ -170,7 +170,7 @@ TN_INLINE int32_t tn_word(const int8_t *bytes) {
         static const uint8_t order[4] = {0, 2, 1, 3};                                                                  \
         for (; pairs > 0; --pairs, in += 2 * (K), out += 2 * (K))                                                      \
             for (int i = 0; i < 2 * (K); ++i)                                                                          \
-                out[i] = in[i / 2 % 2 * (K) + i / 8 * 4 + order[i / 4 % 2 * 2 + i % 2]];                           \
+                out[i] = in[i / 2 % 2 * (K) + i / 8 * 4 + order[i / 4 % 2 * 2 + i % 2]];                               \
     }
 #define TN_DEF_TO_WIDE8(NAME)                                                                                          \
     TN_PORT void NAME(const int8_t *in, int16_t *out, int32_t pairs) {                                                 \
