@@ -11,6 +11,7 @@ from thumbnet.compile.compile_model import quantize_network
 from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution
 from thumbnet.compile.network.integer_relax import read_relax
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
+from thumbnet.runtime_tests.cycles import llvm_mca
 from thumbnet.runtime_tests.mcu import microcontroller_session
 from thumbnet.runtime_tests.session import Measurement
 from thumbnet.targets.errors import BoardError
@@ -61,6 +62,9 @@ def test_bench_of_one_board_with_random_weights(thumbnet, tmp_path):
         assert sum(layer["macs"] for layer in row["layers"]) == row["macs"]
         assert all(layer["kernel"] and layer["name"] == layer["layers"][-1] for layer in row["layers"])
         assert set(row["kinds"]) <= set(row)
+        assert row["predicted_cycles"] > row["instructions"]
+        stages = sum(layer["predicted_cycles"] for layer in row["layers"])
+        assert stages == pytest.approx(row["predicted_cycles"], rel=0.01)
         elf = Path(row["elf"])
         assert elf.is_relative_to(tmp_path / "bench")
         assert " vww_96_run\n" in _output("arm-none-eabi-nm", elf)
@@ -198,6 +202,41 @@ def test_bad_input_to_bench(refused, arguments, says):
     assert says in refused("bench", *arguments)
 
 
+def test_bench_validates_predicted_cycles(thumbnet, shared_data, tmp_path):
+    table = shared_data / "cycles" / "histograms.csv"
+    code, out, _ = thumbnet("bench", "--validate", table, "--json", tmp_path / "validation.json")
+    assert code == 0, out
+    content = json.loads((tmp_path / "validation.json").read_text())
+    assert len(content["cases"]) >= 7
+    for case in content["cases"]:
+        assert case["error"] == pytest.approx(case["predicted_cycles"] / case["published_cycles"] - 1, abs=1e-5)
+        assert f"{case['published_cycles']:,.0f}" in out
+    for core in content["cores"]:
+        errors = [case["error"] for case in content["cases"] if case["core"] == core["core"]]
+        assert (core["cases"], core["lowest"], core["highest"]) == (len(errors), min(errors), max(errors))
+        assert core["stated_band"][0] - 0.005 <= min(errors) <= max(errors) <= core["stated_band"][1] + 0.005
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "No such file"),
+        (b"", "has no cases"),
+        (b"core,published_cycles\n", "has no cases"),
+        (b"core,published_cycles,alu,total_instructions\nm4,5\n", "line 2: total_instructions is ''"),
+        (b"core,published_cycles\nm4," + b"9" * 200_000, "is no CSV table"),
+        (bytes(range(256)) * 100, "line 2: "),
+    ],
+)
+def test_tables_that_cant_be_validated(refused, tmp_path, content, says):
+    table = tmp_path / "cases.csv"
+    if content is not None:
+        table.write_bytes(content)
+    line = refused("bench", "--validate", table)
+    assert says in line
+    assert str(table) in line
+
+
 @pytest.mark.parametrize("kind", ["file", "link", "folder"])
 def test_bench_replaces_no_file_of_the_persons(refused, tmp_path, kind):
     elf = tmp_path / "elf" / "vww-kept-mps2_an386.elf"
@@ -315,6 +354,28 @@ def test_profile_of_a_microcontroller(thumbnet, compiled, tmp_path):
     assert f"{content['instructions']:,}" in out
     assert f"{sum(costs):,}" in out
     assert "instructions of one inference (exact)" in out
+    assert sum(stage["predicted_cycles"] for stage in stages) == pytest.approx(content["predicted_cycles"], rel=0.01)
+    assert content["instructions"] < content["predicted_cycles"] < 3 * content["instructions"]
+    assert content["predicted_cycles_band"] == [-0.06, 0.01]
+    assert content["predicted_cycles_basis"].startswith("as on nucleo_l4r5zi: Arm's table of the Cortex-M4")
+    assert f"{content['predicted_cycles']:,}" in out
+    assert "predicted cycles of cortex-m4, as on nucleo_l4r5zi: Arm's table" in out
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
+def test_without_its_tool_cycles_are_not_predicted_and_the_profile_is_there(thumbnet, monkeypatch, tmp_path):
+    files = NetworkFiles(DIGITS, calibration=CALIBRATION, calibration_limit=4)
+    compile_network(files, get_board("mps2_an500"), tmp_path / "m7")
+    monkeypatch.setattr(llvm_mca, "LLVM_VERSION", 1)
+    arguments = ("profile", tmp_path / "m7", "--device", "qemu_mps2_an500", "--json", tmp_path / "profile.json")
+    code, out, _ = thumbnet(*arguments)
+    assert code == 0, out
+    content = json.loads((tmp_path / "profile.json").read_text())
+    assert content["instructions"] > 0
+    assert content["predicted_cycles"] is None
+    assert "llvm-mc-1 is not installed" in content["predicted_cycles_basis"]
+    assert "cycles of cortex-m7 are not predicted: llvm-mc-1 is not installed" in out
 
 
 @pytest.mark.emulated
