@@ -11,7 +11,6 @@ from thumbnet.compile.compile_model import quantize_network
 from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution
 from thumbnet.compile.network.integer_relax import read_relax
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
-from thumbnet.runtime_tests.cycles import llvm_mca
 from thumbnet.runtime_tests.mcu import microcontroller_session
 from thumbnet.runtime_tests.session import Measurement
 from thumbnet.targets.errors import BoardError
@@ -202,41 +201,6 @@ def test_bad_input_to_bench(refused, arguments, says):
     assert says in refused("bench", *arguments)
 
 
-def test_bench_validates_predicted_cycles(thumbnet, shared_data, tmp_path):
-    table = shared_data / "cycles" / "histograms.csv"
-    code, out, _ = thumbnet("bench", "--validate", table, "--json", tmp_path / "validation.json")
-    assert code == 0, out
-    content = json.loads((tmp_path / "validation.json").read_text())
-    assert len(content["cases"]) >= 7
-    for case in content["cases"]:
-        assert case["error"] == pytest.approx(case["predicted_cycles"] / case["published_cycles"] - 1, abs=1e-5)
-        assert f"{case['published_cycles']:,.0f}" in out
-    for core in content["cores"]:
-        errors = [case["error"] for case in content["cases"] if case["core"] == core["core"]]
-        assert (core["cases"], core["lowest"], core["highest"]) == (len(errors), min(errors), max(errors))
-        assert core["stated_band"][0] - 0.005 <= min(errors) <= max(errors) <= core["stated_band"][1] + 0.005
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (None, "No such file"),
-        (b"", "has no cases"),
-        (b"core,published_cycles\n", "has no cases"),
-        (b"core,published_cycles,alu,total_instructions\nm4,5\n", "line 2: total_instructions is ''"),
-        (b"core,published_cycles\nm4," + b"9" * 200_000, "is no CSV table"),
-        (bytes(range(256)) * 100, "line 2: "),
-    ],
-)
-def test_tables_that_cant_be_validated(refused, tmp_path, content, says):
-    table = tmp_path / "cases.csv"
-    if content is not None:
-        table.write_bytes(content)
-    line = refused("bench", "--validate", table)
-    assert says in line
-    assert str(table) in line
-
-
 @pytest.mark.parametrize("kind", ["file", "link", "folder"])
 def test_bench_replaces_no_file_of_the_persons(refused, tmp_path, kind):
     elf = tmp_path / "elf" / "vww-kept-mps2_an386.elf"
@@ -360,22 +324,6 @@ def test_profile_of_a_microcontroller(thumbnet, compiled, tmp_path):
     assert content["predicted_cycles_basis"].startswith("as on nucleo_l4r5zi: Arm's table of the Cortex-M4")
     assert f"{content['predicted_cycles']:,}" in out
     assert "predicted cycles of cortex-m4, as on nucleo_l4r5zi: Arm's table" in out
-
-
-@pytest.mark.emulated
-@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
-def test_without_its_tool_cycles_are_not_predicted_and_the_profile_is_there(thumbnet, monkeypatch, tmp_path):
-    files = NetworkFiles(DIGITS, calibration=CALIBRATION, calibration_limit=4)
-    compile_network(files, get_board("mps2_an500"), tmp_path / "m7")
-    monkeypatch.setattr(llvm_mca, "LLVM_VERSION", 1)
-    arguments = ("profile", tmp_path / "m7", "--device", "qemu_mps2_an500", "--json", tmp_path / "profile.json")
-    code, out, _ = thumbnet(*arguments)
-    assert code == 0, out
-    content = json.loads((tmp_path / "profile.json").read_text())
-    assert content["instructions"] > 0
-    assert content["predicted_cycles"] is None
-    assert "llvm-mc-1 is not installed" in content["predicted_cycles_basis"]
-    assert "cycles of cortex-m7 are not predicted: llvm-mc-1 is not installed" in out
 
 
 @pytest.mark.emulated
