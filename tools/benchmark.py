@@ -100,8 +100,8 @@ class Result:
     largest_relative_error: float | None
     elf: Path
     stages: tuple[StageCost, ...] = field(repr=False)
-    cycles: CyclePrediction | None
-    unpredicted_because: str | None
+    cycles: CyclePrediction | None = None
+    unpredicted_because: str | None = None
 
     @property
     def right(self) -> bool:
