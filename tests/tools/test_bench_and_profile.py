@@ -71,7 +71,7 @@ def test_bench_of_one_board_with_random_weights(thumbnet, tmp_path):
         assert row["flash_bytes"] == int(text) + int(data)
     assert rows[0]["macs"] == 7_489_664
     assert "features.13.pointwise.0" in out
-    assert "TinyEngine, -O3" in out
+    assert "TinyEngine" in out
     assert "random weights" in out
     # Nothing was removed from random weights: no rival with channels removed did the same work.
     assert "12,180,000" not in out
@@ -113,7 +113,7 @@ def test_bench_of_a_board_with_linux(thumbnet, monkeypatch, tmp_path):
     assert [row["quantize"] for row in rows] == ["int8", "int8", "none"]
     assert (float32["equal_to_reference"], float32["rival"]) == (None, "ncnn")
     assert (float32["rival_version"], float32["rival_value"]) == ("20261020", 172_900_000)
-    assert 0 < float32["largest_relative_error"] < 1e-5
+    assert 0 < float32["largest_relative_error"] < 5e-5
     assert "mobilenet_v1_1.0_224, float32" in out and "ncnn (20261020)" in out
     for row in rows:
         assert (row["core"], row["kind"], row["threads"]) == ("cortex-a72", "instructions", 1)

@@ -112,7 +112,7 @@ def test_test_reports_all_figures(thumbnet, compiled, tmp_path):
     )
     assert counted > 797_824 / 2
     # What plans are chosen by.
-    assert abs(predicted / counted - 1) < 0.1
+    assert abs(predicted / counted - 1) < 0.15
     # What plans are chosen by, and what the executed blocks take.
     planned = Artifact.load(compiled).manifest["predicted_cycles"]
     assert abs(planned / report["predicted_cycles"] - 1) < 0.1
