@@ -193,8 +193,8 @@ def _plan_stages(request: CompileRequest, network: IntegerNetwork) -> tuple[Lowe
         network,
         board,
         options.tuning,
-        # Without a limit: what the network takes without tuning.
-        options.ram_limit or plan.arena_bytes,
+        plan,
+        options.ram_limit,
         emulated=options.emulated_records,
         streamed=options.stream_input,
     )
@@ -208,6 +208,7 @@ def _stages_manifest(lowered: LoweredNetwork, tuned: RecordedPlan | None = None)
         "constant_bytes": lowered.constant_bytes,
         "predicted_instructions": round(lowered.predicted_instructions),
         "ram_choices": [asdict(choice) for choice in lowered.choices],
+        **({} if tuned is None else {"tuning": tuned.as_json()}),
         "layers": [
             {
                 "name": stage.name,

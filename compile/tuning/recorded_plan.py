@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from thumbnet.compile.errors import TuningError
 from thumbnet.compile.kernels.instruction_sets import kernels_of
 from thumbnet.compile.network.layers import Network
 from thumbnet.compile.plan.choose_plan import PlacedPlan, fastest_plan
-from thumbnet.compile.plan.stage_graph import StageGraph
+from thumbnet.compile.plan.fit import arena_limit
+from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
 from thumbnet.compile.tuning.plan_search import SLACK
-from thumbnet.compile.tuning.stage_key import KeyedStages
-from thumbnet.compile.tuning.stage_records import CostKind, StageRecord, measured_costs, read_stage_records
+from thumbnet.compile.tuning.stage_key import KeyedStages, kernels_digest
+from thumbnet.compile.tuning.stage_record import EMULATED_KINDS, REAL_KINDS, CostKind, StageRecord
+from thumbnet.compile.tuning.stage_records import newest_records, read_stage_records
 from thumbnet.targets.board import Board
-
-#: What a board's records may be, the best first: measured ones, and what stands for them in emulation.
-_REAL: tuple[CostKind, ...] = ("cycles", "seconds on the board")
-_EMULATED: tuple[CostKind, ...] = ("predicted cycles", "instructions")
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,33 @@ class RecordedPlan:
     kind: CostKind
     costs: tuple[float | None, ...]
 
+    def as_json(self) -> dict[str, Any]:
+        """Return what a manifest says of it: how many stages were measured, and what these cost together."""
+        measured = [cost for cost in self.costs if cost is not None]
+        return {"kind": self.kind, "measured_stages": len(measured), "measured_cost": float(sum(measured))}
+
+
+def limit_of(untuned: PlacedPlan, board: Board, ram_limit: int | None) -> int:
+    """Return the bytes a tuned plan's arena may take: what was asked for, or what the network takes without tuning.
+
+    What tuning gains is time: it gets no more RAM for it where no limit is named.
+    """
+    limit = untuned.arena_bytes if ram_limit is None else ram_limit
+    has = arena_limit(board)
+    return limit if has is None else min(limit, has)
+
 
 def plan_by_records(
-    network: Network, board: Board, folder: Path, ram_limit: int, *, emulated: bool, streamed: bool = False
+    network: Network,
+    board: Board,
+    folder: Path,
+    untuned: PlacedPlan,
+    ram_limit: int | None,
+    *,
+    emulated: bool,
+    streamed: bool = False,
 ) -> RecordedPlan:
-    """Return the plan that costs least by records, under a limit on the arena.
+    """Return the plan that costs least by records, under the limit on the arena that `limit_of` has.
 
     A stage without a record counts as its kernels predict it, times the ratio that nine in ten of the measured ones
     stay below.
@@ -56,7 +78,9 @@ def plan_by_records(
         Its own records are used; of emulated boards all of its core.
     folder : Path
         Of `stage_records`.
-    ram_limit : int
+    untuned : PlacedPlan
+        Kept where no other costs less.
+    ram_limit : int or None
         Bytes the arena may take.
     emulated : bool
         Whether records of emulated boards may be used, where there are none of real ones.
@@ -66,43 +90,53 @@ def plan_by_records(
     Raises
     ------
     TuningError
-        There are no records of such a board.
+        There are no records of such a board, or no plan does without stages that gave wrong bytes.
     """
-    kind, costs, ratio = _choose_records(read_stage_records(folder), board, folder, emulated=emulated)
+    kind, newest = _choose_records(read_stage_records(folder), board, folder, emulated=emulated)
+    ratios = sorted(record.cost / record.predicted_instructions for record in newest.values() if record.right)
+    ratio = ratios[int(0.9 * (len(ratios) - 1))]
     keyed = KeyedStages()
-    graph = StageGraph(
-        network,
-        kernels_of(board),
-        streamed=streamed,
-        slack=SLACK,
-        cost_of=lambda stage: costs.get(keyed.key(stage), ratio * stage.instructions),
-    )
-    plan = fastest_plan(graph, ram_limit)
-    return RecordedPlan(plan, kind, tuple(costs.get(keyed.key(stage)) for stage in plan.stages))
+
+    def cost_of(stage: StagePlan) -> float:
+        record = newest.get(keyed.key(stage))
+        return ratio * stage.instructions if record is None else record.cost
+
+    graph = StageGraph(network, kernels_of(board), streamed=streamed, slack=SLACK, cost_of=cost_of)
+    limit = limit_of(untuned, board, ram_limit)
+    plans = (untuned, fastest_plan(graph, limit))
+    plan = min(plans, key=lambda plan: (plan.arena_bytes > limit, sum(map(cost_of, plan.stages))))
+    if wrong := next((stage for stage in plan.stages if math.isinf(cost_of(stage))), None):
+        raise TuningError(
+            f"{folder}: every plan has a stage that gave wrong bytes on a {board.name}, such as"
+            f" {'+'.join(layer.name for layer in wrong.layers)}; tune again into another folder"
+        )
+    records = [newest.get(keyed.key(stage)) for stage in plan.stages]
+    return RecordedPlan(plan, kind, tuple(None if record is None else record.cost for record in records))
 
 
 def _choose_records(
     records: Sequence[StageRecord], board: Board, folder: Path, *, emulated: bool
-) -> tuple[CostKind, dict[str, float], float]:
-    """Return the best kind there is, the costs by key, and the ratio of costs to predictions."""
-    for kind in (*_REAL, *(_EMULATED if emulated else ())):
-        real = kind in _REAL
-        costs = measured_costs(
+) -> tuple[CostKind, dict[str, StageRecord]]:
+    """Return the best kind of costs there is, and the records that count, by key; at least one gave right bytes."""
+    for kind in (*REAL_KINDS, *(EMULATED_KINDS if emulated else ())):
+        real = kind in REAL_KINDS
+        newest = newest_records(
             records, core=board.core, kind=kind, emulated=not real, board=board.name if real else None
         )
-        ratios = sorted(
-            record.cost / record.predicted_instructions
-            for record in records
-            if record.kind == kind and record.samples and record.key in costs
+        if any(record.right for record in newest.values()):
+            return kind, newest
+    current = kernels_digest()
+    usable = [record for record in records if record.core == board.core and record.kernels == current and record.right]
+    if not emulated and any(record.emulated for record in usable):
+        raise TuningError(
+            f"{folder}: has no records of a real {board.name}; --emulated-records takes those of emulated boards"
         )
-        if ratios:
-            return kind, costs, ratios[int(0.9 * (len(ratios) - 1))]
-    others = sorted({f"{record.board} ({'emulated' if record.emulated else 'real'})" for record in records})
-    hint = (
-        ""
-        if emulated or not any(r.emulated and r.core == board.core for r in records)
-        else ("; --emulated-records takes those of emulated boards")
-    )
+    there = {
+        f"{record.board} ({'emulated' if record.emulated else 'real'}"
+        f"{'' if record.kernels == current else ', other kernels'})"
+        for record in records
+    }
     raise TuningError(
-        f"{folder}: no records of a real {board.name} with today's kernels; it has {', '.join(others) or 'none'}{hint}"
+        f"{folder}: has no records of a {board.name} with the kernels of this thumbnet, but of"
+        f" {', '.join(sorted(there)) or 'nothing'}; tune again, or leave --tuning out"
     )
