@@ -76,7 +76,7 @@ class StageRecord(BaseModel):
 
     model_config = ConfigDict(**STRICT, extra="forbid", frozen=True)
 
-    version: Literal[1] = 1
+    version: Annotated[int, Field(ge=1, le=1)] = 1
     key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{24}$")]
     kernels: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
     stage: dict[Text, Any]
