@@ -183,14 +183,14 @@ def check(folder: Path, json_file: Path | None) -> int:
     from thumbnet.compile.tuning.stage_records import check_stage_records
 
     found, faults = check_stage_records(folder)
-    print_table(
-        f"{folder}: {len(faults):,} of {len(found) + len(faults):,} lines damaged",
-        ["line", "fault"],
-        [(fault.line, fault.reason) for fault in faults],
-    )
+    if faults:
+        print_table("Damaged lines", ["line", "fault"], [(fault.line, fault.reason) for fault in faults])
     other = sum(record.kernels != kernels_digest() for record in found)
     wrong = sum(not record.right for record in found)
-    click.echo(f"{len(found):,} records: {wrong:,} of wrong bytes, {other:,} of other kernels, which serve no more.")
+    click.echo(
+        f"{folder}: {len(faults):,} of {len(found) + len(faults):,} lines are damaged. Of the {len(found):,} records"
+        f" {wrong:,} are of wrong bytes, {other:,} of other kernels, which serve no more."
+    )
     write_json(
         json_file,
         {
