@@ -85,6 +85,18 @@ def test_stages_without_records_are_estimated_and_said_to_be(network, stages, un
     assert found.plan.predicted_instructions <= untuned.predicted_instructions * 1.01
 
 
+def test_after_a_search_only_measured_stages_are_taken(network, stages, untuned, tmp_path):
+    """Others may be predicted to cost less and prove to cost more."""
+    records = [record_of(stage, stage.instructions) for stage in untuned.stages]
+    dear = [record_of(stage, 2 * stage.instructions) for stage in untuned.stages[:1]]
+    found = plan(network, write(tmp_path, [*records, *dear]), untuned)
+    assert found.plan is untuned
+    assert None not in found.costs
+    # For a network that was never measured whole, there is nothing else to go by.
+    found = plan(network, write(tmp_path / "some", records[1:]), untuned)
+    assert None in found.costs
+
+
 def test_the_plan_without_tuning_is_kept_where_none_costs_less(network, stages, untuned, tmp_path):
     cheap = {key_of(stage) for stage in untuned.stages}
     records = [record_of(stage, stage.instructions * (0.5 if key_of(stage) in cheap else 2)) for stage in stages]
@@ -111,6 +123,15 @@ def test_stages_of_wrong_bytes_are_in_no_plan(network, stages, untuned, tmp_path
     found = plan(network, write(tmp_path / "some", records), untuned)
     assert not wrong & set(map(key_of, found.plan.stages))
     assert all(math.isfinite(cost) for cost in found.costs)
+    # Where the plan without tuning is wrong and no other was measured, others are hoped for.
+    records = [record_of(stage, samples=[], right=False) for stage in untuned.stages[1:3]]
+    found = plan(
+        network,
+        write(tmp_path / "few", [record_of(untuned.stages[0]), *records, *map(record_of, untuned.stages[3:])]),
+        untuned,
+    )
+    assert not wrong & set(map(key_of, found.plan.stages))
+    assert None in found.costs
     first = network.layers[0].name
     records = [
         record_of(stage, **({"samples": [], "right": False} if stage.layers[0].name == first else {}))
