@@ -24,6 +24,7 @@ from thumbnet.compile.emit.library_example import write_example
 from thumbnet.compile.emit.stage_library import build_stage_library
 from thumbnet.compile.errors import CompileError, ToolchainError, UnsupportedOperatorError
 from thumbnet.compile.frontend.torch_to_relax import import_float, import_quantized, quantize_module
+from thumbnet.compile.kernels.cycle_prices import prices_of
 from thumbnet.compile.kernels.instruction_sets import float_kernels_of
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.float_network import FloatNetwork
@@ -39,10 +40,11 @@ from thumbnet.compile.plan.fit import MemoryNeed, check_fit, check_ram_limit
 from thumbnet.compile.plan.lowered_network import LoweredNetwork, build_stages, lower_network
 from thumbnet.compile.plan.stage_graph import can_stream
 from thumbnet.compile.replaced_folder import replaced_folder
-from thumbnet.compile.request import CompileRequest, check_options, refuse_ram_limit
+from thumbnet.compile.request import CompileOptions, CompileRequest, Objective, check_options, refuse_plan_options
 from thumbnet.compile.tuning.recorded_plan import RecordedPlan, plan_by_records
 from thumbnet.compile.tuning.records import read_records
 from thumbnet.compile.tuning.stage_records import has_stage_records
+from thumbnet.targets.board import Board
 
 #: int16 of a 128-bit vector, which products of int8 are widened to.
 VECTOR_CHANNELS = 8
@@ -60,6 +62,7 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
     check_options(options, board)
     if board.family != "cortex-m":
         find_compiler(board.cross_compiler)  # before the work, not after it
+    _objective_of(options, board)
     database = None if options.tuning is None or _plans_stages(request) else read_records(options.tuning)
     with replaced_folder(folder) as aside:
         host = aside / "host"
@@ -150,6 +153,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
     check_fit(request.name, MemoryNeed.estimate(lowered) if built is None else built.need, board)
     return {
         "kind": "c",
+        "objective": _objective_of(options, board),
         "streamed_input": lowered.streamed,
         "footprint": {"unknown_because": unknown_because} if built is None else built.as_json(),
         "tuned": tuned is not None,
@@ -169,10 +173,33 @@ def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path)
     write_example(network, name, board, folder, **texts, pixel_rule=request.pixel_rule)
     return {
         "kind": "library",
+        "objective": _objective_of(options, board),
         "tuned": tuned is not None,
         **_stages_manifest(lowered, tuned),
         **_integer_manifest(request, module, network, folder),
     }
+
+
+def _objective_of(options: CompileOptions, board: Board) -> Objective:
+    """Return what a board's plan is to need little of.
+
+    Raises
+    ------
+    CompileError
+        Cycles are asked for and can't be predicted.
+    """
+    if prices_of(board) is not None:
+        return options.objective or "cycles"
+    if options.objective == "cycles":
+        raise CompileError(
+            f"{board.name}: plans by predicted cycles need prices of the {board.core}, of which there are none; leave"
+            " --objective cycles out"
+        )
+    return "instructions"
+
+
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def _plans_stages(request: CompileRequest) -> bool:
@@ -186,7 +213,9 @@ def _plan_stages(request: CompileRequest, network: IntegerNetwork) -> tuple[Lowe
     """Plan a network and build its kernels; by records where there are some."""
     board, options = request.board, request.options
     request.progress("planning the layers")
-    plan, choices = plan_for_board(network, board, options.ram_limit, streamed=options.stream_input)
+    plan, choices = plan_for_board(
+        network, board, options.ram_limit, streamed=options.stream_input, objective=_objective_of(options, board)
+    )
     if options.tuning is None:
         return build_stages(network, plan, choices), None
     tuned = plan_by_records(
@@ -196,6 +225,7 @@ def _plan_stages(request: CompileRequest, network: IntegerNetwork) -> tuple[Lowe
         plan,
         options.ram_limit,
         emulated=options.emulated_records,
+        objective=options.objective,
         streamed=options.stream_input,
     )
     return build_stages(network, tuned.plan, choices), tuned
@@ -207,6 +237,7 @@ def _stages_manifest(lowered: LoweredNetwork, tuned: RecordedPlan | None = None)
         "arena_bytes": lowered.plan.arena_bytes,
         "constant_bytes": lowered.constant_bytes,
         "predicted_instructions": round(lowered.predicted_instructions),
+        "predicted_cycles": _rounded(lowered.predicted_cycles),
         "ram_choices": [asdict(choice) for choice in lowered.choices],
         **({} if tuned is None else {"tuning": tuned.as_json()}),
         "layers": [
@@ -217,6 +248,7 @@ def _stages_manifest(lowered: LoweredNetwork, tuned: RecordedPlan | None = None)
                 "macs": stage.macs,
                 "kernel": stage.kernel.variant,
                 "predicted_instructions": round(stage.predicted_instructions),
+                "predicted_cycles": _rounded(stage.predicted_cycles),
                 "arena_offset": lowered.plan.offsets[stage.name],
                 "layout": asdict(stage.output_layout),
                 **({} if cost is None or tuned is None else {"measured": {tuned.kind: cost}}),
@@ -229,7 +261,7 @@ def _stages_manifest(lowered: LoweredNetwork, tuned: RecordedPlan | None = None)
 def _compile_library(
     request: CompileRequest, module: tvm.IRModule, database: ms.database.Database | None, folder: Path
 ) -> dict[str, Any]:
-    refuse_ram_limit(request.options, request.board)
+    refuse_plan_options(request.options, request.board)
     network = read_relax(module)
     name = c_name(request.name)
     # The one that is deployed, and beside it one that gives every layer's output, for tests.
@@ -292,7 +324,7 @@ def _compile_float(request: CompileRequest, database: ms.database.Database | Non
             unplanned = str(error)
         else:
             return _compile_float_stages(request, network, kernels, folder)
-    refuse_ram_limit(request.options, request.board)
+    refuse_plan_options(request.options, request.board)
     request.progress("compiling the layers with TVM")
     executable = build_executable(module, request.board, database)
     export_library(executable, request.board, folder / f"{c_name(request.name)}.so")

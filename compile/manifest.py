@@ -123,6 +123,7 @@ class ManifestLayer(Part):
     kernel: Text = "-"
     kind: Text = "-"
     predicted_instructions: Count = 0
+    predicted_cycles: Count | None = None
     arena_offset: Count = 0
     layout: LayerLayout = ABSENT
 
@@ -146,6 +147,7 @@ class RamChoice(Part):
 
     arena_bytes: Count
     predicted_instructions: Count
+    predicted_cycles: Count | None = None
 
 
 class ChannelCounts(Part):
@@ -215,6 +217,8 @@ class Manifest(Part):
     arena_bytes: Count = 0
     constant_bytes: Count = 0
     predicted_instructions: Count = 0
+    predicted_cycles: Count | None = None
+    objective: Literal["cycles", "instructions"] = "instructions"
     streamed_input: bool = False
     ram_choices: list[RamChoice] = []
     footprint: Footprint = ABSENT

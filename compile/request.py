@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # the options are there at once for the command line; torch t
     from torch import nn
 
 QuantizeMode = Literal["int8", "none"]
+#: What a plan is to need little of.
+Objective = Literal["cycles", "instructions"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class CompileOptions:
         Boards that take C sources: the program gives the image row by row as the network asks for it; it needs no RAM.
     keep_dead_channels : bool
         Leave channels in that are proven to have no influence on the output.
+    objective : {"cycles", "instructions"}, optional
+        Boards with our own kernels: what the plan is to need little of, as predicted. Without it cycles, where the core
+        has a model of them.
     """
 
     quantize: QuantizeMode = "int8"
@@ -47,6 +52,7 @@ class CompileOptions:
     ram_limit: int | None = None
     stream_input: bool = False
     keep_dead_channels: bool = False
+    objective: Objective | None = None
 
 
 #: int8, for speed, with all channels that matter.
@@ -137,19 +143,20 @@ def check_options(options: CompileOptions, board: Board) -> None:
     if options.stream_input:
         raise CompileError(f"{board.name}: --stream-input is for boards that take C sources; leave it out")
     if board.instruction_set is None:
-        refuse_ram_limit(options, board)
+        refuse_plan_options(options, board)
 
 
-def refuse_ram_limit(options: CompileOptions, board: Board) -> None:
-    """Refuse a limit on the arena for networks that TVM lays out.
+def refuse_plan_options(options: CompileOptions, board: Board) -> None:
+    """Refuse what only plans of our own kernels keep, for networks that TVM lays out.
 
     Raises
     ------
     CompileError
-        There is one.
+        Something of it is asked for.
     """
-    if options.ram_limit:
-        raise CompileError(
-            f"{board.name}: --ram-limit plans networks on our own kernels, which this board or request does"
-            " without; leave it out"
-        )
+    for name, given in (("--ram-limit", options.ram_limit), ("--objective", options.objective)):
+        if given:
+            raise CompileError(
+                f"{board.name}: {name} plans networks on our own kernels, which this board or request does"
+                " without; leave it out"
+            )

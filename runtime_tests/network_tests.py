@@ -351,6 +351,9 @@ def _measure(report: Report, session: DeviceSession, image: NDArray[Any]) -> Non
     memory = session.memory_use()
     middle = float(np.median(measured.samples))
     instructions = measured.kind == "instructions"
+    cycles, unpredicted_because = session.predict_cycles_or_say_why(image)
+    if cycles is not None:
+        report.values.update(cycles.as_json())
     report.values.update(
         threads=session.threads,
         measurement={"kind": measured.kind, "samples": list(measured.samples), "error": measured.error},
@@ -361,7 +364,10 @@ def _measure(report: Report, session: DeviceSession, image: NDArray[Any]) -> Non
     )
     unit = f"{middle:,.0f} {measured.kind}" if measured.kind != "seconds on the board" else f"{middle:.6f} seconds"
     where = "" if instructions else " on the board"
-    report.add("cost of one inference", Status.PASSED, f"{unit}{where} ({measured.certainty})")
+    detail = f"{unit}{where} ({measured.certainty})"
+    if cycles is not None or unpredicted_because is not None:
+        detail += f"; {cycles or f'cycles not predicted: {unpredicted_because}'}"
+    report.add("cost of one inference", Status.PASSED, detail)
     report.add("memory", Status.PASSED, f"RAM {_bytes(memory.ram_bytes)}, flash {_bytes(memory.flash_bytes)}")
     _check_stack(report, memory)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
+from thumbnet.compile.errors import ToolchainError
 from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.errors import DeviceFaultError
 from thumbnet.targets.device import Device
@@ -169,6 +170,13 @@ class DeviceSession(ABC):
         """
         del image
         return None
+
+    def predict_cycles_or_say_why(self, image: NDArray[Any]) -> tuple[CyclePrediction | None, str | None]:
+        """Return what `predict_cycles` does and, where the model's tool is missing, None and the reason."""
+        try:
+            return self.predict_cycles(image), None
+        except ToolchainError as error:
+            return None, str(error)
 
     @abstractmethod
     def memory_use(self) -> MemoryUse:

@@ -36,7 +36,17 @@ LEVELS = {
         {"dotprod", "neon32"},
         {"dsp", "mve", "neon"},
         {
-            *("chains", "kernel", "layouts", "overlap", "pixel_stage", "portable", "portable_float", "rolling_rows"),
+            *(
+                "chains",
+                "cycle_prices",
+                "kernel",
+                "layouts",
+                "overlap",
+                "pixel_stage",
+                "portable",
+                "portable_float",
+                "rolling_rows",
+            ),
             *("rolling_stage", "stage_code", "stage_cost"),
         },
     ),

@@ -28,12 +28,14 @@ from thumbnet.compile.network.golden import GOLDEN_IMAGES
 from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.compile.request import CompileRequest, QuantizeMode
+from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.runtime_tests.open_session import open_session
 from thumbnet.runtime_tests.session import DeviceSession, Measurement, MemoryUse
 from thumbnet.targets.board import Board, Family
 from thumbnet.targets.device import Device
 from thumbnet.targets.errors import BoardError
+from thumbnet.tools.cycle_output import CYCLE_KINDS, cycle_fields
 from thumbnet.tools.onnx_rival import make_onnx_rival, time_in_turns
 from thumbnet.tools.output import replace_file
 from thumbnet.tools.stage_costs import StageCost, cost_fields, median, profile_stages
@@ -58,6 +60,7 @@ KINDS = {
     "instructions": "executed in one inference, counted exactly in emulation; neither cycles nor time: a load of four "
     "registers is one instruction",
     "seconds": "wall time of one inference on this computer, the median of repeated ones in turns with the rival's",
+    **CYCLE_KINDS,
     "threads": "that the inference ran on; instructions are those of all together, with what they spend waiting",
     "macs": "multiply-accumulates of the network as compiled",
     "weights": "trained; random, like trained ones; or worst case: random signs, all of the largest magnitude, so that "
@@ -97,6 +100,8 @@ class Result:
     largest_relative_error: float | None
     elf: Path
     stages: tuple[StageCost, ...] = field(repr=False)
+    cycles: CyclePrediction | None = None
+    unpredicted_because: str | None = None
 
     @property
     def right(self) -> bool:
@@ -124,6 +129,7 @@ class Result:
             "kind": self.whole.kind,
             "samples": list(self.whole.samples),
             "error": self.whole.error,
+            **cycle_fields(self.cycles, self.unpredicted_because),
             "threads": self.threads,
             "macs": self.macs,
             f"{name}_per_mac": self.cost / self.macs if self.cost and self.macs else None,
@@ -306,7 +312,8 @@ def _run(case: _Case, whole_network: Artifact, threads: int) -> Result:
             measured, timed = time_in_turns(session, image, rival)
         else:
             measured = session.measure(image, REPEATED_RUNS if threads > 1 else 1)
-        stages = profile_stages(artifact, session, image)
+        cycles, unpredicted_because = session.predict_cycles_or_say_why(image)
+        stages = profile_stages(artifact, session, image, cycles)
         memory = session.memory_use()
         flash_bytes, network_flash_bytes = _keep_image(session, artifact, memory, case.elf)
     return Result(
@@ -327,6 +334,8 @@ def _run(case: _Case, whole_network: Artifact, threads: int) -> Result:
         largest_relative_error=error,
         elf=case.elf.resolve(),
         stages=tuple(stages),
+        cycles=cycles,
+        unpredicted_because=unpredicted_because,
     )
 
 

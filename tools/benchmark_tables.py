@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: What of a network, or of a runtime, stands beside what in a row.
 _COUNTED = (
     *("network", "weights", "dead channels", "core", "runtime", "instructions", "per MAC", "to thumbnet"),
+    "cycles (predicted)",
     *("RAM: arena", "RAM: stack, worst case", "flash: image", "flash: network", "right answers"),
 )
 _TIMED = ("network", "runtime", "milliseconds, median", "from 25 % to 75 %", "to thumbnet", "right answers")
@@ -88,6 +89,7 @@ def _counted_row(result: Result) -> Sequence[object]:
     return (
         *(_network(result), result.weights, dead_channels, result.board.core, f"thumbnet{threads}"),
         *(cost, cost and result.macs and per_mac(cost, result.macs), None),
+        None if result.cycles is None or cost is None else round(result.cycles.cycles),
         *(result.arena_bytes, result.memory.stack_bytes),
         *(result.flash_bytes, None if linux else result.network_flash_bytes, result.right),
     )
@@ -99,7 +101,7 @@ def _counted_rival(result: Result, rival: dict[str, Any]) -> Sequence[object]:
     cost = rival["instructions"]
     return (
         *("", "", None, rival["core"], _runtime(rival)),
-        *(cost, result.macs and per_mac(cost, result.macs), _ratio(cost, result)),
+        *(cost, result.macs and per_mac(cost, result.macs), _ratio(cost, result), None),
         *(rival["ram_bytes"], None, rival["flash_bytes"], None, rival["equal_to_tflite"]),
     )
 

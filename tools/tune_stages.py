@@ -21,6 +21,7 @@ from thumbnet.compile.compile_model import quantize_input, quantize_network
 from thumbnet.compile.emit.export_library import find_compiler
 from thumbnet.compile.emit.run_tool import run_tool
 from thumbnet.compile.errors import TuningError
+from thumbnet.compile.kernels.cycle_prices import prices_of
 from thumbnet.compile.kernels.instruction_sets import kernels_of
 from thumbnet.compile.network.golden import make_golden
 from thumbnet.compile.network.integer_network import IntegerNetwork
@@ -104,7 +105,7 @@ def make_record(device: Device, stage: StagePlan, reading: StageReading) -> Stag
         kernels=kernels_digest(),
         stage=describe_stage(stage),
         layers=[layer.name for layer in stage.layers],
-        predicted_instructions=stage.instructions,
+        predicted=stage.cost,
         kind=reading.kind,
         right=bool(reading.samples),
         samples=list(reading.samples),
@@ -154,7 +155,15 @@ def tune_stages(
         As for `tune_plan`.
     """
     board = devices[0].board
-    search = PlanSearch(tuning.network, kernels_of(board), ram_limit=tuning.ram_limit, model=model, measured=measured)
+    search = PlanSearch(
+        tuning.network,
+        kernels_of(board),
+        prices=prices_of(board),
+        objective="instructions" if objective == "instructions" else "cycles",
+        ram_limit=tuning.ram_limit,
+        model=model,
+        measured=measured,
+    )
     copies = os.cpu_count() or 1 if len(devices) == 1 and devices[0].kind == "emulated" else 1
     with contextlib.ExitStack() as opened, show_steps(f"tuning on {devices[0].name}") as shown:
         shown.step("measuring the plan without tuning")

@@ -31,7 +31,7 @@ def draw_tuning(
     kind : str
         What costs are: a unit.
     readings : sequence of (float, float)
-        Of each stage measured: the kernels' own estimate of its instructions, and its cost.
+        Of each stage measured: the kernels' own estimate, and its cost.
     """
     figure = Figure(figsize=_SIZE, layout="constrained")
     figure.suptitle(title)
@@ -45,7 +45,7 @@ def draw_tuning(
         curve.secondary_xaxis("top", functions=_minutes_of(tuned)).set_xlabel("minutes")
     curve.legend(fontsize="small")
     scatter.loglog(*zip(*readings, strict=True), ".", markersize=3)
-    scatter.set(xlabel="predicted instructions of a stage", ylabel=f"{kind} measured")
+    scatter.set(xlabel="predicted by the kernels for a stage", ylabel=f"{kind} measured")
     names = [stage.name for stage in tuned.best.stages]
     stages.barh(names, tuned.best_costs, label="tuned")
     stages.barh(

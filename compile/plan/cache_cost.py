@@ -21,7 +21,7 @@ from thumbnet.targets.board import Caches
 FROM_SECOND_LEVEL, FROM_MEMORY = 1 / 16, 1 / 4
 LINE_BYTES = 64
 #: Part of the fastest plan's predicted instructions that may be spent on having bytes in the caches.
-SPENT_ON_CACHES = 0.01
+SPENT_ON_CACHES = 0.0075
 #: What prices are multiplied by, the first that keeps to it.
 _SHARES = tuple(tenths / 10 for tenths in range(10, -1, -1))
 
@@ -37,13 +37,14 @@ class CacheCost:
 
     def __init__(self, caches: Caches) -> None:
         self.caches, self.share = caches, 1.0
-        self._known: dict[int, float] = {}
+        # With the stages themselves: what is alive shares its id with no other.
+        self._known: dict[int, tuple[StagePlan, float]] = {}
 
     def __call__(self, stage: StagePlan) -> float:
-        """Return the cost of a stage; the graph of all stages keeps each that it is asked for."""
+        """Return the cost of a stage."""
         if id(stage) not in self._known:
-            self._known[id(stage)] = self.of_bytes(stage)
-        return stage.instructions + self.share * self._known[id(stage)]
+            self._known[id(stage)] = stage, self.of_bytes(stage)
+        return stage.instructions + self.share * self._known[id(stage)][1]
 
     def of_bytes(self, stage: StagePlan) -> float:
         """Return what a stage's bytes cost, in instructions."""

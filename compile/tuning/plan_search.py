@@ -12,10 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from thumbnet.compile.kernels.cycle_prices import CyclePrices
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.layers import Network
 from thumbnet.compile.plan.choose_plan import PlacedPlan, fastest_plan
 from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
+from thumbnet.compile.request import Objective
 from thumbnet.compile.tuning.stage_key import KeyedStages
 
 #: Part by which the kernels' own estimates may be wrong: what is further behind is never tried.
@@ -50,6 +52,8 @@ class PlanSearch:
         What to compute.
     kernels : type of RollingStage or None
         The core's fast kernels.
+    prices, objective
+        What the kernels predict of stages, see `StageGraph`.
     ram_limit : int or None
         Bytes the arena may take.
     model : StageCostModel
@@ -63,11 +67,13 @@ class PlanSearch:
         network: Network,
         kernels: type[RollingStage] | None,
         *,
+        prices: CyclePrices | None = None,
+        objective: Objective = "cycles",
         ram_limit: int | None,
         model: StageCostModel,
         measured: dict[str, float],
     ) -> None:
-        self._graph = StageGraph(network, kernels, cost_of=self._cost, slack=SLACK)
+        self._graph = StageGraph(network, kernels, prices=prices, objective=objective, cost_of=self._cost, slack=SLACK)
         self._ram_limit, self._model, self._measured = ram_limit, model, measured
         self._keyed = KeyedStages()
         self._estimates: dict[str, Estimate] = {}

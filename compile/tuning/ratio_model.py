@@ -33,11 +33,11 @@ class RatioModel:
 
     def estimate(self, stage: StagePlan) -> Estimate:
         """Return a stage's prediction times the quantiles of the ratios seen."""
-        return Estimate(*(ratio * stage.instructions for ratio in self._quantiles))
+        return Estimate(*(ratio * stage.cost for ratio in self._quantiles))
 
     def learn(self, stages: Sequence[StagePlan], costs: Sequence[float]) -> None:
         """Take further ratios into account."""
-        self._ratios += [cost / stage.instructions for stage, cost in zip(stages, costs, strict=True)]
+        self._ratios += [cost / stage.cost for stage, cost in zip(stages, costs, strict=True)]
         self._take_quantiles()
 
     def _take_quantiles(self) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from thumbnet.compile.errors import TuningError
+from thumbnet.compile.kernels.cycle_prices import prices_of
 from thumbnet.compile.kernels.instruction_sets import kernels_of
 from thumbnet.compile.network.layers import Network
 from thumbnet.compile.plan.choose_plan import PlacedPlan, fastest_plan
 from thumbnet.compile.plan.fit import arena_limit
 from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
+from thumbnet.compile.request import Objective
 from thumbnet.compile.tuning.plan_search import SLACK
 from thumbnet.compile.tuning.stage_key import KeyedStages, kernels_digest
 from thumbnet.compile.tuning.stage_record import EMULATED_KINDS, REAL_KINDS, CostKind, StageRecord
@@ -63,6 +65,7 @@ def plan_by_records(
     ram_limit: int | None,
     *,
     emulated: bool,
+    objective: Objective | None = None,
     streamed: bool = False,
 ) -> RecordedPlan:
     """Return the plan that costs least by records, under the limit on the arena that `limit_of` has.
@@ -85,6 +88,8 @@ def plan_by_records(
         Bytes the arena may take.
     emulated : bool
         Whether records of emulated boards may be used, where there are none of real ones.
+    objective : {"cycles", "instructions"}, optional
+        Records of it only; without it the best there are: measured time, predicted cycles, instructions.
     streamed : bool
         See `StageGraph`.
 
@@ -93,8 +98,9 @@ def plan_by_records(
     TuningError
         There are no records of such a board, or no plan does without stages that gave wrong bytes.
     """
-    kind, newest = _choose_records(read_stage_records(folder), board, folder, emulated=emulated)
-    ratios = sorted(record.cost / record.predicted_instructions for record in newest.values() if record.right)
+    kind, newest = _choose_records(read_stage_records(folder), board, folder, _kinds_of(objective, emulated=emulated))
+    few: Objective = "instructions" if kind == "instructions" else "cycles"
+    ratios = sorted(record.cost / record.predicted for record in newest.values() if record.right)
     ratio = ratios[int(0.9 * (len(ratios) - 1))]
     keyed = KeyedStages()
     limit = limit_of(untuned, board, ram_limit)
@@ -102,12 +108,23 @@ def plan_by_records(
 
     def cost_of(stage: StagePlan) -> float:
         record = newest.get(keyed.key(stage))
-        return unknown * stage.instructions if record is None else record.cost
+        if record is not None:
+            return record.cost
+        by_cycles = few == "cycles" and stage.cycles is not None
+        return unknown * (stage.cycles if by_cycles else stage.instructions)
 
     def rank(plan: PlacedPlan) -> tuple[bool, float]:
         return plan.arena_bytes > limit, sum(map(cost_of, plan.stages))
 
-    graph = StageGraph(network, kernels_of(board), streamed=streamed, slack=SLACK, cost_of=cost_of)
+    graph = StageGraph(
+        network,
+        kernels_of(board),
+        streamed=streamed,
+        prices=prices_of(board),
+        objective=few,
+        slack=SLACK,
+        cost_of=cost_of,
+    )
     searched = all(keyed.key(stage) in newest for stage in untuned.stages)
     plan = min(untuned, fastest_plan(graph, limit), key=rank) if searched else untuned
     if math.isinf(rank(plan)[1]):
@@ -122,11 +139,17 @@ def plan_by_records(
     return RecordedPlan(plan, kind, tuple(None if record is None else record.cost for record in records))
 
 
+def _kinds_of(objective: Objective | None, *, emulated: bool) -> list[CostKind]:
+    """Return which kinds of costs serve an objective, the best first."""
+    kinds = (*REAL_KINDS, *(EMULATED_KINDS if emulated else ()))
+    return [kind for kind in kinds if objective in (None, "instructions" if kind == "instructions" else "cycles")]
+
+
 def _choose_records(
-    records: Sequence[StageRecord], board: Board, folder: Path, *, emulated: bool
+    records: Sequence[StageRecord], board: Board, folder: Path, kinds: Sequence[CostKind]
 ) -> tuple[CostKind, dict[str, StageRecord]]:
-    """Return the best kind of costs there is, and the records that count, by key; at least one gave right bytes."""
-    for kind in (*REAL_KINDS, *(EMULATED_KINDS if emulated else ())):
+    """Return the first kind of which there are costs, and the records that count, by key; one at least is right."""
+    for kind in kinds:
         real = kind in REAL_KINDS
         newest = newest_records(
             records, core=board.core, kind=kind, emulated=not real, board=board.name if real else None
@@ -135,16 +158,16 @@ def _choose_records(
             return kind, newest
     current = kernels_digest()
     usable = [record for record in records if record.core == board.core and record.kernels == current and record.right]
-    if not emulated and any(record.emulated for record in usable):
+    if not set(kinds) & set(EMULATED_KINDS) and any(record.emulated for record in usable):
         raise TuningError(
             f"{folder}: has no records of a real {board.name}; --emulated-records takes those of emulated boards"
         )
     there = {
-        f"{record.board} ({'emulated' if record.emulated else 'real'}"
+        f"{record.board} ({'emulated' if record.emulated else 'real'}, {record.kind}"
         f"{'' if record.kernels == current else ', other kernels'})"
         for record in records
     }
     raise TuningError(
-        f"{folder}: has no records of a {board.name} with the kernels of this thumbnet, but of"
+        f"{folder}: has no {' or '.join(kinds)} of a {board.name} with the kernels of this thumbnet, but records of"
         f" {', '.join(sorted(there)) or 'nothing'}; tune again, or leave --tuning out"
     )

@@ -47,8 +47,8 @@ class StageRecord(BaseModel):
         `stage_key.describe_stage`, for people and models.
     layers : list of str
         PyTorch's names of its layers in the network it was measured in.
-    predicted_instructions : float
-        The kernels' own estimate.
+    predicted : float
+        The kernels' own estimate: instructions, or cycles where these are kept low and can be predicted.
     kind : str
         What `samples` are; what the search kept low follows from it.
     right : bool
@@ -81,7 +81,7 @@ class StageRecord(BaseModel):
     kernels: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
     stage: dict[Text, Any]
     layers: Annotated[list[Text], Field(min_length=1, max_length=64)]
-    predicted_instructions: Cost
+    predicted: Cost
     kind: CostKind
     right: bool
     samples: Annotated[list[Cost], Field(max_length=1000)]

@@ -51,7 +51,10 @@ def _with_weight(artifact, folder, change):
     largest = np.unravel_index(np.argmax(np.abs(weight)), weight.shape)
     weight[largest] = change(weight[largest])
     layers = (*network.layers[:at], replace(layer, weight=weight), *network.layers[at + 1 :])
-    lowered = lower_network(replace(network, layers=layers), kernels=float_kernels_of(DEVICE.board), spent_on_ram=0.0)
+    board = DEVICE.board
+    lowered = lower_network(
+        replace(network, layers=layers), kernels=float_kernels_of(board), spent_on_ram=0.0, caches=board.caches
+    )
     shutil.copytree(artifact.folder, folder)
     build_stage_library(lowered, artifact.name, DEVICE.board, folder, title="wrong", generator="thumbnet's tests")
     write_manifest(folder, {key: artifact.manifest[key] for key in artifact.manifest if key not in ("format", "files")})

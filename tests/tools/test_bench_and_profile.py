@@ -61,6 +61,9 @@ def test_bench_of_one_board_with_random_weights(thumbnet, tmp_path):
         assert sum(layer["macs"] for layer in row["layers"]) == row["macs"]
         assert all(layer["kernel"] and layer["name"] == layer["layers"][-1] for layer in row["layers"])
         assert set(row["kinds"]) <= set(row)
+        assert row["predicted_cycles"] > row["instructions"]
+        stages = sum(layer["predicted_cycles"] for layer in row["layers"])
+        assert stages == pytest.approx(row["predicted_cycles"], rel=0.01)
         elf = Path(row["elf"])
         assert elf.is_relative_to(tmp_path / "bench")
         assert " vww_96_run\n" in _output("arm-none-eabi-nm", elf)
@@ -68,7 +71,7 @@ def test_bench_of_one_board_with_random_weights(thumbnet, tmp_path):
         assert row["flash_bytes"] == int(text) + int(data)
     assert rows[0]["macs"] == 7_489_664
     assert "features.13.pointwise.0" in out
-    assert "TinyEngine, -O3" in out
+    assert "TinyEngine" in out
     assert "random weights" in out
     # Nothing was removed from random weights: no rival with channels removed did the same work.
     assert "12,180,000" not in out
@@ -110,7 +113,7 @@ def test_bench_of_a_board_with_linux(thumbnet, monkeypatch, tmp_path):
     assert [row["quantize"] for row in rows] == ["int8", "int8", "none"]
     assert (float32["equal_to_reference"], float32["rival"]) == (None, "ncnn")
     assert (float32["rival_version"], float32["rival_value"]) == ("20261020", 172_900_000)
-    assert 0 < float32["largest_relative_error"] < 1e-5
+    assert 0 < float32["largest_relative_error"] < 5e-5
     assert "mobilenet_v1_1.0_224, float32" in out and "ncnn (20261020)" in out
     for row in rows:
         assert (row["core"], row["kind"], row["threads"]) == ("cortex-a72", "instructions", 1)
@@ -287,6 +290,12 @@ def test_profile_of_a_microcontroller(thumbnet, compiled, tmp_path):
     assert f"{content['instructions']:,}" in out
     assert f"{sum(costs):,}" in out
     assert "instructions of one inference (exact)" in out
+    assert sum(stage["predicted_cycles"] for stage in stages) == pytest.approx(content["predicted_cycles"], rel=0.01)
+    assert content["instructions"] < content["predicted_cycles"] < 3 * content["instructions"]
+    assert content["predicted_cycles_band"] == [-0.06, 0.01]
+    assert content["predicted_cycles_basis"].startswith("as on nucleo_l4r5zi: Arm's table of the Cortex-M4")
+    assert f"{content['predicted_cycles']:,}" in out
+    assert "predicted cycles of cortex-m4, as on nucleo_l4r5zi: Arm's table" in out
 
 
 @pytest.mark.emulated

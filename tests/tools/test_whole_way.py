@@ -77,7 +77,7 @@ def test_the_image_can_come_row_by_row(thumbnet, refused, tmp_path):
     assert "_read_row(int32_t row, int8_t *pixels);" in next((tmp_path / "a").glob("*digits.h")).read_text()
     line = refused(*arguments, "--board", "raspberry_pi_4", "-o", tmp_path / "b")
     assert "--stream-input is for boards that take C sources" in line
-    for option in (("--pareto",), ("--ram-limit", 9000)):
+    for option in (("--pareto",), ("--ram-limit", 9000), ("--objective", "cycles")):
         line = refused("compile", DIGITS, *option, "--board", "host", "-o", tmp_path / "b")
         assert f"host: {option[0]}" in line and "our own kernels" in line
 
@@ -112,7 +112,13 @@ def test_test_reports_all_figures(thumbnet, compiled, tmp_path):
     )
     assert counted > 797_824 / 2
     # What plans are chosen by.
-    assert abs(predicted / counted - 1) < 0.1
+    assert abs(predicted / counted - 1) < 0.15
+    # What plans are chosen by, and what the executed blocks take.
+    planned = Artifact.load(compiled).manifest["predicted_cycles"]
+    assert abs(planned / report["predicted_cycles"] - 1) < 0.1
+    assert report["predicted_cycles"] > counted
+    assert report["predicted_cycles_band"] == [-0.06, 0.01]
+    assert f"{report['predicted_cycles']:,} cycles predicted (nucleo_l4r5zi, -6% to +1%)" in " ".join(out.split())
     assert report["measurement"]["error"] == 0
     assert report["ram_bytes"] > 32 * 32
     assert report["flash_bytes"] > 200_000

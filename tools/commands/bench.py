@@ -53,6 +53,13 @@ CHECK_FAILED = 1
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=Path("build/bench"), show_default=True
 )
+@click.option(
+    "--validate",
+    "validation_table",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Predict the cycles of the cases in this CSV table, print them beside the published ones, and run nothing"
+    " else. A row has published_cycles, core or board, and executed instructions by class or an ELF program.",
+)
 @json_option
 def bench(
     families: tuple[Family, ...],
@@ -62,18 +69,24 @@ def bench(
     threads: tuple[int, ...],
     layers: bool,
     output: Path,
+    validation_table: Path | None,
     json_file: Path | None,
 ) -> int:
     """Build the benchmark's networks, run them on emulated boards, and print what they cost beside other runtimes.
 
     Microcontrollers run each network with its dead channels kept and removed, boards with Linux (--family cortex-a)
     MobileNets of full size, in int8 and float32, some with the weights that cost most. What is counted is executed
-    instructions, exactly, which is neither cycles nor time. --family host takes the time on this computer instead, in
-    turns with ONNX Runtime where it is installed. The artifacts and what ran are left in the folder OUTPUT. Where the
-    answers are not the reference's a row has no cost, and the exit code is 1.
+    instructions, exactly, which is neither cycles nor time; cycles are predicted from them. --family host takes the
+    time on this computer instead, in turns with ONNX Runtime where it is installed. The artifacts and what ran are left
+    in the folder OUTPUT. Where the answers are not the reference's a row has no cost, and the exit code is 1.
     """
+    if validation_table is not None:
+        _validate(validation_table, json_file)
+        return 0
+
     from thumbnet.targets.registry import get_board
     from thumbnet.tools.benchmark import BOARDS, KINDS, benchmark_device, count_steps, run_benchmark
+    from thumbnet.tools.cycle_output import print_basis
 
     if not families and not board_names:
         families = ("cortex-m",)
@@ -103,6 +116,7 @@ def bench(
     if layers:
         _print_layers(results)
     rivals = print_results(results)
+    print_basis((result.board.core, result.cycles, result.unpredicted_because) for result in results)
     rows = [result.as_json(best) for result, best in zip(results, rivals, strict=True)]
     for name in dict.fromkeys(name for name in KINDS for row in rows if name in row):
         click.echo(f"{name}: {KINDS[name]}")
@@ -127,7 +141,14 @@ def _print_layers(results: Sequence[Result]) -> None:
     for result in results:
         what = f"{result.whole.kind} of one inference ({result.whole.certainty})"
         if result.right:
-            print_stages(f"{describe(result)}: {what}", result.stages, result.whole)
+            print_stages(f"{describe(result)}: {what}", result.stages, result.whole, result.cycles)
+
+
+def _validate(table: Path, json_file: Path | None) -> None:
+    from thumbnet.runtime_tests.mcu.cycle_validation import validate_cycles
+    from thumbnet.tools.cycle_output import print_validation
+
+    write_json(json_file, print_validation(table.name, list(validate_cycles(table))))
 
 
 def _choose_workloads(families: set[Family], networks: Sequence[str], weights_dir: Path | None) -> list[Workload]:

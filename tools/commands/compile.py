@@ -62,8 +62,10 @@ def compile(
             "arena, without the input (bytes)" if options.stream_input else "arena, input included (bytes)",
             manifest.get("arena_bytes"),
         ),
+        ("cycles an inference (predicted)", manifest.get("predicted_cycles")),
         ("instructions an inference (predicted)", manifest.get("predicted_instructions")),
         ("stages that were measured", _measured(manifest)),
+        ("planned for few", manifest.get("objective")),
         *_footprint(manifest),
         ("ranges", manifest["quantization"]["ranges"]),
         ("image to input", manifest["preprocessing"]["geometry"]),
@@ -74,22 +76,27 @@ def compile(
     print_skipped(manifest["quantization"]["calibration_skipped"])
     print_table("Compiled", ["what", "value"], [(key, _text(value)) for key, value in rows if value is not None])
     if pareto:
-        _print_choices(manifest.get("ram_choices", ()), manifest.get("arena_bytes"))
+        _print_choices(
+            manifest.get("ram_choices", ()), manifest.get("arena_bytes"), manifest.get("objective", "instructions")
+        )
     write_json(json_file, {**manifest, "folder": str(output)})
 
 
-def _print_choices(choices: Sequence[Mapping[str, int]], taken: int | None) -> None:
+def _print_choices(choices: Sequence[Mapping[str, Any]], taken: int | None, objective: str) -> None:
     """Print the Pareto front, of points less than a twentieth apart one; all are in the manifest."""
+    kinds = [kind for kind in ("cycles", "instructions") if choices and choices[0][f"predicted_{kind}"] is not None]
     rows: list[tuple[str, ...]] = []
     shown = 0.0
     for choice in choices:
-        arena, instructions = choice["arena_bytes"], choice["predicted_instructions"]
+        arena = choice["arena_bytes"]
         if rows and arena > 0.95 * shown and arena != taken and choice is not choices[-1]:
             continue
         shown = arena
-        more = instructions / choices[0]["predicted_instructions"] - 1
-        rows.append((f"{arena:,}", f"{instructions:,}", f"+{more:.1%}", "this one" if arena == taken else ""))
-    columns = ["--ram-limit (bytes)", "instructions (predicted)", "to the fastest", ""]
+        predicted = [choice[f"predicted_{kind}"] for kind in kinds]
+        more = choice[f"predicted_{objective}"] / choices[0][f"predicted_{objective}"] - 1
+        taken_one = "this one" if arena == taken else ""
+        rows.append((f"{arena:,}", *(f"{count:,}" for count in predicted), f"+{more:.1%}", taken_one))
+    columns = ["--ram-limit (bytes)", *(f"{kind} (predicted)" for kind in kinds), f"{objective} to the fewest", ""]
     print_table("What limits on the arena give", columns, rows)
 
 

@@ -44,8 +44,9 @@ def profile(
 ) -> None:
     """Show what each stage of the network in ARTIFACT costs on a device, the dearest first.
 
-    Instructions on emulated devices, cycles or seconds on real ones; multiply-accumulates; and which kernel computes
-    the stage. A stage is a layer, or layers that are computed together.
+    Instructions on emulated devices, with the cycles predicted from them where there is a model of the core; cycles or
+    seconds on real ones; multiply-accumulates; and which kernel computes the stage. A stage is a layer, or layers that
+    are computed together.
     """
     from thumbnet.compile.artifact import Artifact
     from thumbnet.targets.devices import get_device
@@ -56,6 +57,7 @@ def profile(
     with show_steps(f"{loaded.manifest['model']} on {target.name}") as shown:
         shown.step("loading PyTorch and TVM")
         from thumbnet.runtime_tests.open_session import open_session
+        from thumbnet.tools.cycle_output import cycle_fields, print_basis
         from thumbnet.tools.network import check_core
         from thumbnet.tools.stage_costs import cost_fields, median, print_stages, profile_stages
 
@@ -66,11 +68,13 @@ def profile(
             shown.step("loading the network")
             session.load(loaded)
             shown.step("measuring")
-            stages = profile_stages(loaded, session, image)
+            cycles, unpredicted_because = session.predict_cycles_or_say_why(image)
+            stages = profile_stages(loaded, session, image, cycles)
             whole = session.measure(image, 1 if target.kind == "emulated" and threads == 1 else TIMED_RUNS)
     model = loaded.manifest["model"]
     what = f"{whole.kind} of one inference ({whole.certainty})"
-    print_stages(f"{model} on {target.name} ({target.board.core}): {what}, {source}", stages, whole)
+    print_stages(f"{model} on {target.name} ({target.board.core}): {what}, {source}", stages, whole, cycles)
+    print_basis([(target.board.core, cycles, unpredicted_because)])
     if loaded.manifest["kind"] == "library":
         click.echo("What TVM's virtual machine does between kernels is in the whole inference and in no stage.")
     write_json(
@@ -86,6 +90,7 @@ def profile(
             "error": whole.error,
             "macs": loaded.manifest.get("macs"),
             **cost_fields(whole.kind, median(whole.samples)),
+            **cycle_fields(cycles, unpredicted_because),
             "layers": [stage.as_json() for stage in sorted(stages, key=lambda stage: -stage.cost)],
         },
     )

@@ -160,14 +160,12 @@ def _tune_stages(
         emulated = devices[0].kind == "emulated"
         known = [record for record in read_stage_records(folder) if (record.kind, record.board) == (kind, board.name)]
         measured = measured_costs(known, core=board.core, kind=kind, emulated=emulated)
-        ratios = [
-            record.cost / record.predicted_instructions for record in known if record.samples and record.key in measured
-        ]
+        ratios = [record.cost / record.predicted for record in known if record.samples and record.key in measured]
 
         def record(device: Device, stage: StagePlan, reading: StageReading) -> None:
             recorder.add(make_record(device, stage, reading))
             if reading.samples:
-                readings.append((stage.instructions, reading.cost))
+                readings.append((stage.cost, reading.cost))
 
         try:
             tuned = tune_stages(
@@ -187,7 +185,7 @@ def _tune_stages(
     title = f"{request.name} on {where}, arena of at most {tuning.ram_limit:,} bytes"
     print_tuned(title, kind, tuned)
     picture = folder / "tuning.png"
-    readings += [(record.predicted_instructions, record.cost) for record in known if record.samples]
+    readings += [(record.predicted, record.cost) for record in known if record.samples]
     draw_tuning(picture, tuned, title=title, kind=kind, readings=readings)
     click.echo(f"How it went is drawn in {picture}.")
     return {"kind": kind, **as_json(tuned)}

@@ -64,6 +64,6 @@ def _layer(  # noqa: PLR0917 - the last three are stage_cost's
             return depthwise(layer, blocks, rows)
         case Convolution():
             each = convolution(layer, max(round(width * rows / blocks), 1))
-            gather = 0 if layer.kernel == (1, 1) else height * width * layer.kernel[0] * 12
+            gather = 0 if layer.kernel == (1, 1) else height * width * (4 + 2 * layer.kernel[0])
             return blocks * each + gather
     raise AssertionError(layer)

@@ -16,18 +16,21 @@ from thumbnet.compile.kernels.neon.accumulation import (
     LANES,
     even_parts,
     fewest_parts,
-    run_lengths,
+    longest_runs,
 )
 from thumbnet.compile.kernels.neon.assembly import Epilogue, Function
 from thumbnet.compile.kernels.neon.depthwise_assembly import BLOCK, DepthwiseShape, depthwise_kernel
 from thumbnet.compile.kernels.neon.narrow_assembly import VECTOR, WIDTHS, fits_registers, narrow_kernel
 from thumbnet.compile.kernels.neon.pointwise_assembly import (
     CHANNELS,
+    JUMP,
+    REPEATS,
     TILE_PIXELS,
     pointwise_kernel,
     schedule,
     tile_instructions,
 )
+from thumbnet.compile.kernels.neon.runs import Runs, cheapest_runs
 from thumbnet.compile.network.fixed_point import Requantization
 from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution
 
@@ -81,7 +84,7 @@ class PointwisePlan:
     """A convolution's tiles: which output channels each has, and after which runs its sums are widened."""
 
     starts: tuple[int, ...]
-    runs: tuple[tuple[int, ...], ...]
+    runs: tuple[tuple[Runs, ...], ...]
     epilogue: Epilogue
 
     def instructions(self, pixels: int) -> float:
@@ -109,8 +112,14 @@ def plan_pointwise(layer: Convolution) -> PointwisePlan:
     weight = weight_matrix(layer)
     padded = np.pad(weight, ((0, 0), (0, -weight.shape[1] % LANES)))
     starts = block_starts(weight.shape[0], CHANNELS)
-    runs = tuple(tuple(run_lengths(padded[start : start + CHANNELS])) for start in starts)
-    return PointwisePlan(tuple(starts), runs, Epilogue.of_layer(layer))
+    tiles = np.stack([padded[_tile_channels(start, len(weight))] for start in starts])
+    runs = cheapest_runs(longest_runs(tiles), REPEATS, JUMP)
+    return PointwisePlan(tuple(starts), tuple(runs), Epilogue.of_layer(layer))
+
+
+def _tile_channels(start: int, outputs: int) -> NDArray[np.int64]:
+    """Return the output channels of a tile, those that are not there being the last."""
+    return np.minimum(np.arange(start, start + CHANNELS), outputs - 1)
 
 
 def pack_pointwise(layer: Convolution) -> dict[str, NDArray[Any]]:
@@ -128,7 +137,7 @@ def pack_pointwise(layer: Convolution) -> dict[str, NDArray[Any]]:
     r = layer.requantization
     records = []
     for start in plan.starts:
-        channels = np.minimum(np.arange(start, start + CHANNELS), outputs - 1)
+        channels = _tile_channels(start, outputs)
         records.append(layer.bias[channels].astype("<i4").tobytes() + r.multiplier[channels].astype("<i4").tobytes())
         records.append(vector_ends(r, LANES, epilogue=plan.epilogue))
         records.append(padded[channels].reshape(CHANNELS, -1, VECTOR).transpose(1, 0, 2).tobytes())

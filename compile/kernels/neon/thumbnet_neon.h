@@ -158,25 +158,30 @@ TN_INLINE int8_t tn_requantize(int32_t acc, int shift, int32_t multiplier, int32
     }
 #endif
 
-/* A row of the image's patches, KH x KW x C values a pixel, STRIDE bytes from one to the next. */
+/* A row of the image's patches, KH x KW x C values a pixel, STRIDE bytes from one to the next. Inside the image whole
+ * vectors are copied: what they bring too much is written over by what follows, or stands behind the last. */
 #define TN_DEF_NEON_IM2COL(NAME, H, W, C, KH, KW, SY, SX, TOP, LEFT, WIDTH, STRIDE, ZP)                                \
-    TN_LAYER void NAME(const int8_t *in, int8_t *act, int32_t row) {                                                   \
-        for (int32_t tap = 0; tap < (KH); ++tap) {                                                                     \
-            const int32_t y = row * (SY) - (TOP) + tap;                                                                \
-            int8_t *to = act + tap * (KW) * (C);                                                                       \
-            for (int32_t pixel = 0; pixel < (WIDTH); ++pixel, to += (STRIDE)) {                                        \
-                const int32_t x = pixel * (SX) - (LEFT);                                                               \
-                if (y >= 0 && y < (H) && x >= 0 && x + (KW) <= (W)) {                                                  \
-                    memcpy(to, in + (y * (W) + x) * (C), (KW) * (C));                                                  \
-                    continue;                                                                                          \
-                }                                                                                                      \
-                for (int32_t at = 0; at < (KW) * (C); ++at) {                                                          \
-                    const int32_t column = x + at / (C);                                                               \
-                    const int inside = y >= 0 && y < (H) && column >= 0 && column < (W);                               \
-                    to[at] = inside ? in[(y * (W) + x) * (C) + at] : (ZP);                                             \
-                }                                                                                                      \
-            }                                                                                                          \
+    TN_INLINE void NAME##_edge(const int8_t *in, int8_t *to, int32_t y, int32_t x) {                                   \
+        for (int32_t tap = 0; tap < (KH) * (KW); ++tap) {                                                              \
+            const int32_t row = y + tap / (KW), column = x + tap % (KW);                                               \
+            const int inside = row >= 0 && row < (H) && column >= 0 && column < (W);                                   \
+            for (int32_t c = 0; c < (C); ++c)                                                                          \
+                to[tap * (C) + c] = inside ? in[(row * (W) + column) * (C) + c] : (ZP);                                \
         }                                                                                                              \
+    }                                                                                                                  \
+    TN_LAYER void NAME(const int8_t *in, int8_t *act, int32_t row) {                                                   \
+        const int32_t y = row * (SY) - (TOP), begin = ((LEFT) + (SX) - 1) / (SX);                                      \
+        const int32_t fit = (W) + (LEFT) < (KW) ? 0 : ((W) + (LEFT) - (KW)) / (SX) + 1;                                \
+        const int32_t end = y < 0 || y + (KH) > (H) ? 0 : fit < (WIDTH) ? fit : (WIDTH);                               \
+        int32_t pixel = 0;                                                                                             \
+        for (; pixel < (WIDTH) && (pixel < begin || pixel >= end); ++pixel)                                            \
+            NAME##_edge(in, act + pixel * (STRIDE), y, pixel * (SX) - (LEFT));                                         \
+        const int8_t *from = in + (y * (W) + pixel * (SX) - (LEFT)) * (C);                                             \
+        for (; pixel < end; ++pixel, from += (SX) * (C))                                                               \
+            _Pragma("GCC unroll 8") for (int32_t tap = 0; tap < (KH); ++tap) memcpy(                                   \
+                act + pixel * (STRIDE) + tap * (KW) * (C), from + tap * (W) * (C), ((KW) * (C) + 15) / 16 * 16);       \
+        for (; pixel < (WIDTH); ++pixel)                                                                               \
+            NAME##_edge(in, act + pixel * (STRIDE), y, pixel * (SX) - (LEFT));                                         \
     }
 
 /* clamp((a * MA + b * MB + ADDED) >> SHIFT): a residual add. In place allowed. */

@@ -47,7 +47,8 @@ class TilePlan:
     def functions(self, channels: int) -> list[Function]:
         """Return the kernels of a width, for packed pixels and for the rest."""
         sizes = (PACKED_PIXELS, *REST_PIXELS)
-        return [tile_kernel(pixels, channels, self.inputs % STEP, self.clamp) for pixels in sizes]
+        steps, tail = divmod(self.inputs, STEP)
+        return [tile_kernel(pixels, channels, tail, self.clamp, steps=steps > 0) for pixels in sizes]
 
     @property
     def chunk(self) -> int:

@@ -168,6 +168,23 @@ typedef struct {
         tn_share(NAME##_part, &arguments, count, GRAIN);                                                               \
     }
 
+/* Copies vectors, four by one load and one store. */
+TN_INLINE void tn_f32_copy(float *to, const float *from, const int vectors) {
+#if TN_NEON
+    int i = 0;
+    for (; i + 4 <= vectors; i += 4)
+        vst1q_f32_x4(to + 4 * i, vld1q_f32_x4(from + 4 * i));
+    if (vectors - i == 3)
+        vst1q_f32_x3(to + 4 * i, vld1q_f32_x3(from + 4 * i));
+    if (vectors - i == 2)
+        vst1q_f32_x2(to + 4 * i, vld1q_f32_x2(from + 4 * i));
+    if (vectors - i == 1)
+        vst1q_f32(to + 4 * i, vld1q_f32(from + 4 * i));
+#else
+    memcpy(to, from, (size_t)vectors * 16);
+#endif
+}
+
 /* A row of the image's patches, KH x KW x C values a pixel, STRIDE floats from one to the next. Inside the image whole
  * vectors are copied: what they bring too much is written over by what follows, or stands behind the last. */
 #define TN_DEF_F32_IM2COL(NAME, H, W, C, KH, KW, SY, SX, TOP, LEFT, WIDTH, STRIDE)                                     \
@@ -189,7 +206,7 @@ typedef struct {
         const float *from = in + (y * (W) + pixel * (SX) - (LEFT)) * (C);                                              \
         for (; pixel < end; ++pixel, from += (SX) * (C))                                                               \
             _Pragma("GCC unroll 8") for (int32_t tap = 0; tap < (KH); ++tap)                                           \
-                memcpy(act + pixel * (STRIDE) + tap * (KW) * (C), from + tap * (W) * (C), ((KW) * (C) + 3) / 4 * 16);  \
+                tn_f32_copy(act + pixel * (STRIDE) + tap * (KW) * (C), from + tap * (W) * (C), ((KW) * (C) + 3) / 4);  \
         for (; pixel < (WIDTH); ++pixel)                                                                               \
             NAME##_edge(in, act + pixel * (STRIDE), y, pixel * (SX) - (LEFT));                                         \
     }

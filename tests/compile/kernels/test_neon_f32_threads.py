@@ -10,8 +10,10 @@ from thumbnet.compile.network.float_reference import run_float_layers
 from ..c_harness import emit_lowered
 from ..float_networks import float_network, make_float_image
 from ..networks import chain_network
-from .test_cortex_a_chains import GCC, THREADED
+from .test_cortex_a_chains import A64, THREADED
 from .test_neon_f32_chains import TOLERANCE, lower_whole
+
+GCC = A64[0]
 
 SOURCES = ("net.c", "net_layers.c", "net_weights.c", "threads.c")
 

@@ -71,6 +71,16 @@ def _bytes_cost(cost, plan):
     return sum(map(cost.of_bytes, plan.stages))
 
 
+def test_the_cost_is_that_of_the_stage_in_hand():
+    """Plans come and go, and so do their stages; a new one may lie where another was."""
+    board, network = get_board("raspberry_pi_4"), _network("mobilenet_v2_0.35_96")
+    kernels, caches = kernels_of(board), Caches(1 << 10, 4 << 10)
+    stages, cost = fastest_plan(StageGraph(network, kernels), None).stages, CacheCost(caches)
+    for _ in range(3):
+        for stage in stages:
+            assert cost(replace(stage)) == stage.instructions + CacheCost(caches).of_bytes(stage)
+
+
 def test_caches_that_hold_everything_change_nothing():
     network, kernels = _network("mobilenet_v1_0.25_32"), kernels_of(get_board("raspberry_pi_4"))
     fastest = fastest_plan(StageGraph(network, kernels), None)

@@ -13,14 +13,14 @@ from thumbnet.compile.tuning.stage_key import key_of
 def true_cost(stage):
     """Return a cost that the prediction is within 15 % of, by the stage's key: the same wherever it is asked for."""
     rng = np.random.default_rng(int(key_of(stage), 16))
-    return stage.instructions * rng.uniform(1.7, 2.3)
+    return stage.cost * rng.uniform(1.7, 2.3)
 
 
 class BlindModel:
     """Hopes for anything of any stage: all have to be measured."""
 
     def estimate(self, stage):
-        return Estimate(0.0, stage.instructions, 3 * stage.instructions)
+        return Estimate(0.0, stage.cost, 3 * stage.cost)
 
     def learn(self, stages, costs):
         pass

@@ -11,7 +11,7 @@ def make_record(number=0, **changes):
         "kernels": kernels_digest(),
         "stage": {"kernels": "dsp", "rows": number},
         "layers": ["features.0"],
-        "predicted_instructions": 100.0,
+        "predicted": 100.0,
         "kind": "predicted cycles",
         "right": True,
         "samples": [150.0 + number],

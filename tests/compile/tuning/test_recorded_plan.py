@@ -5,6 +5,7 @@ import math
 import pytest
 
 from thumbnet.compile.errors import TuningError
+from thumbnet.compile.kernels.cycle_prices import prices_of
 from thumbnet.compile.kernels.dsp.stage import DspStage
 from thumbnet.compile.plan.board_plan import plan_for_board
 from thumbnet.compile.plan.choose_plan import fastest_plan
@@ -30,7 +31,7 @@ def network():
 @pytest.fixture(scope="module")
 def stages(network):
     """All there could be, each once."""
-    graph = StageGraph(network, DspStage, slack=SLACK)
+    graph = StageGraph(network, DspStage, prices=prices_of(BOARD), slack=SLACK)
     graph.best_plan()
     return list({key_of(stage): stage for edges in graph._edges.values() for stage in edges}.values())
 
@@ -43,7 +44,7 @@ def untuned(network):
 def record_of(stage, cost=None, **changes):
     names = [layer.name for layer in stage.layers]
     samples = [true_cost(stage) if cost is None else cost]
-    said = {"layers": names, "predicted_instructions": float(stage.instructions), "samples": samples}
+    said = {"layers": names, "predicted": float(stage.cost), "samples": samples}
     return make_record(key=key_of(stage), stage=describe_stage(stage), **(said | changes))
 
 
@@ -57,8 +58,8 @@ def cost_of(plan):
     return sum(map(true_cost, plan.stages))
 
 
-def plan(network, folder, untuned, ram_limit=None, *, board=BOARD, emulated=True, streamed=False):
-    return plan_by_records(network, board, folder, untuned, ram_limit, emulated=emulated, streamed=streamed)
+def plan(network, folder, untuned, ram_limit=None, *, board=BOARD, emulated=True, **options):
+    return plan_by_records(network, board, folder, untuned, ram_limit, emulated=emulated, **options)
 
 
 def test_the_best_plan_is_taken_without_more_ram(network, stages, untuned, tmp_path):
@@ -67,7 +68,8 @@ def test_the_best_plan_is_taken_without_more_ram(network, stages, untuned, tmp_p
     assert found.kind == "predicted cycles"
     assert found.costs == tuple(map(true_cost, found.plan.stages))
     assert found.plan.arena_bytes <= untuned.arena_bytes
-    best = fastest_plan(StageGraph(network, DspStage, slack=SLACK, cost_of=true_cost), untuned.arena_bytes)
+    graph = StageGraph(network, DspStage, prices=prices_of(BOARD), slack=SLACK, cost_of=true_cost)
+    best = fastest_plan(graph, untuned.arena_bytes)
     assert cost_of(found.plan) == cost_of(best) < cost_of(untuned)
     as_json = found.as_json()
     assert as_json["measured_stages"] == len(found.plan.stages)
@@ -82,13 +84,14 @@ def test_stages_without_records_are_estimated_and_said_to_be(network, stages, un
     write(tmp_path, [record_of(stages[0])])
     found = plan(network, tmp_path, untuned)
     assert found.as_json()["measured_stages"] == sum(cost is not None for cost in found.costs) <= 1
-    assert found.plan.predicted_instructions <= untuned.predicted_instructions * 1.01
+    predicted = [sum(stage.cost for stage in each.stages) for each in (found.plan, untuned)]
+    assert predicted[0] <= predicted[1] * 1.01
 
 
 def test_after_a_search_only_measured_stages_are_taken(network, stages, untuned, tmp_path):
     """Others may be predicted to cost less and prove to cost more."""
-    records = [record_of(stage, stage.instructions) for stage in untuned.stages]
-    dear = [record_of(stage, 2 * stage.instructions) for stage in untuned.stages[:1]]
+    records = [record_of(stage, stage.cost) for stage in untuned.stages]
+    dear = [record_of(stage, 2 * stage.cost) for stage in untuned.stages[:1]]
     found = plan(network, write(tmp_path, [*records, *dear]), untuned)
     assert found.plan is untuned
     assert None not in found.costs
@@ -99,7 +102,7 @@ def test_after_a_search_only_measured_stages_are_taken(network, stages, untuned,
 
 def test_the_plan_without_tuning_is_kept_where_none_costs_less(network, stages, untuned, tmp_path):
     cheap = {key_of(stage) for stage in untuned.stages}
-    records = [record_of(stage, stage.instructions * (0.5 if key_of(stage) in cheap else 2)) for stage in stages]
+    records = [record_of(stage, stage.cost * (0.5 if key_of(stage) in cheap else 2)) for stage in stages]
     assert plan(network, write(tmp_path, records), untuned).plan is untuned
 
 
@@ -166,16 +169,29 @@ def test_records_of_emulated_boards_serve_only_where_asked_for(network, stages, 
         assert found.costs == tuple(3 * true_cost(stage) for stage in found.plan.stages)
     assert plan(network, emulated, untuned).kind == "predicted cycles"
     write(other, [record_of(stage, **real) for stage in stages])
-    with pytest.raises(TuningError, match=r"no records of a mps2_an386 .* but of nucleo_l4r5zi \(real\); tune again"):
+    with pytest.raises(TuningError, match=r"of a mps2_an386 .* of nucleo_l4r5zi \(real, cycles\); tune again"):
         plan(network, other, untuned)
+
+
+def test_an_objective_takes_records_of_its_own_kind_only(network, stages, untuned, tmp_path):
+    write(tmp_path, map(record_of, stages))
+    with pytest.raises(TuningError, match=r"has no instructions of a mps2_an386 .* \(emulated, predicted cycles\)"):
+        plan(network, tmp_path, untuned, objective="instructions")
+    write(tmp_path, [record_of(stage, kind="instructions") for stage in untuned.stages])
+    for objective, kind in (
+        ("instructions", "instructions"),
+        ("cycles", "predicted cycles"),
+        (None, "predicted cycles"),
+    ):
+        assert plan(network, tmp_path, untuned, objective=objective).kind == kind
 
 
 @pytest.mark.parametrize(
     "case",
     [
-        ({"kernels": "0" * 16}, r"but of mps2_an386 \(emulated, other kernels\)"),
-        ({"core": "cortex-m7", "board": "mps2_an500"}, r"but of mps2_an500 \(emulated\)"),
-        ({"samples": [], "right": False}, r"but of mps2_an386 \(emulated\)"),
+        ({"kernels": "0" * 16}, r"of mps2_an386 \(emulated, predicted cycles, other kernels\)"),
+        ({"core": "cortex-m7", "board": "mps2_an500"}, r"of mps2_an500 \(emulated, predicted cycles\)"),
+        ({"samples": [], "right": False}, r"of mps2_an386 \(emulated, predicted cycles\)"),
     ],
 )
 def test_records_of_something_else_are_named(network, stages, untuned, tmp_path, case):
@@ -189,5 +205,5 @@ def test_records_of_something_else_are_named(network, stages, untuned, tmp_path,
 
 def test_a_folder_without_any_record_says_so(network, untuned, tmp_path):
     write(tmp_path, [])
-    with pytest.raises(TuningError, match="but of nothing; tune again, or leave --tuning out"):
+    with pytest.raises(TuningError, match="but records of nothing; tune again, or leave --tuning out"):
         plan(network, tmp_path, untuned)

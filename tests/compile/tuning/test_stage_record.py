@@ -77,7 +77,7 @@ def test_json_of_something_else_is_refused(line):
         ({"board": "x" * 1001}, "board"),
         ({"emulated": 1}, "emulated"),
         ({"clock_hz": 0}, "clock_hz"),
-        ({"predicted_instructions": 0.0}, "predicted_instructions"),
+        ({"predicted": 0.0}, "predicted"),
         ({"date": "2026-13-01T00:00:00+00:00"}, "date"),
         ({"date": "2026-01-01T00:00:00+02:00"}, "date"),
         ({"date": "yesterday"}, "date"),

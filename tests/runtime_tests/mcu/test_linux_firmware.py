@@ -165,7 +165,7 @@ def test_says_what_to_install(stand_in, monkeypatch, tmp_path):
         with pytest.raises(ToolchainError, match="arm-linux-gnueabihf-gcc is not installed; `apt install gcc-arm-l"):
             build_firmware(tiny, BOARD)
 
-    def no_plugin():
+    def no_plugin(source):
         raise ToolchainError("gcc is not installed")
 
     monkeypatch.setattr(instruction_counter, "build_plugin", no_plugin)
