@@ -110,8 +110,7 @@ def plan_by_records(
         record = newest.get(keyed.key(stage))
         if record is not None:
             return record.cost
-        by_cycles = few == "cycles" and stage.cycles is not None
-        return unknown * (stage.cycles if by_cycles else stage.instructions)
+        return unknown * (stage.instructions if few == "instructions" or stage.cycles is None else stage.cycles)
 
     def rank(plan: PlacedPlan) -> tuple[bool, float]:
         return plan.arena_bytes > limit, sum(map(cost_of, plan.stages))
