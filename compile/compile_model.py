@@ -222,9 +222,10 @@ def _plan_stages(request: CompileRequest, network: IntegerNetwork) -> tuple[Lowe
         network,
         board,
         options.tuning,
-        # Without a limit: what the network takes without tuning.
-        options.ram_limit or plan.arena_bytes,
+        plan,
+        options.ram_limit,
         emulated=options.emulated_records,
+        objective=options.objective,
         streamed=options.stream_input,
     )
     return build_stages(network, tuned.plan, choices), tuned
@@ -238,6 +239,7 @@ def _stages_manifest(lowered: LoweredNetwork, tuned: RecordedPlan | None = None)
         "predicted_instructions": round(lowered.predicted_instructions),
         "predicted_cycles": _rounded(lowered.predicted_cycles),
         "ram_choices": [asdict(choice) for choice in lowered.choices],
+        **({} if tuned is None else {"tuning": tuned.as_json()}),
         "layers": [
             {
                 "name": stage.name,

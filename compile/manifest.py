@@ -105,6 +105,14 @@ class LayerLayout(Part):
         return self
 
 
+class Tuning(Part):
+    """What a plan was chosen by: how many of its stages were measured, and what these cost together."""
+
+    kind: Text
+    measured_stages: Count
+    measured_cost: Annotated[float, Field(ge=0)]
+
+
 class ManifestLayer(Part):
     """A stage of C sources, or a layer of a library."""
 
@@ -204,6 +212,7 @@ class Manifest(Part):
     golden: Golden = ABSENT
     layers_library: FileName = ABSENT
     tuned: bool = False
+    tuning: Tuning = ABSENT
     macs: Count = 0
     arena_bytes: Count = 0
     constant_bytes: Count = 0

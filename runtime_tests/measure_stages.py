@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.network.layers import NETWORK_INPUT, Network
 from thumbnet.compile.plan.stage_graph import StagePlan
-from thumbnet.compile.tuning.stage_records import CostKind
+from thumbnet.compile.tuning.stage_record import CostKind
 from thumbnet.compile.tuning.trial_artifact import write_trials
 from thumbnet.compile.tuning.trial_network import trial_name
 from thumbnet.runtime_tests.errors import SessionError

@@ -33,8 +33,9 @@ from thumbnet.compile.plan.choose_plan import PlacedPlan
 from thumbnet.compile.plan.stage_graph import StagePlan
 from thumbnet.compile.request import CompileRequest
 from thumbnet.compile.tuning.plan_search import PlanSearch, StageCostModel
+from thumbnet.compile.tuning.recorded_plan import limit_of
 from thumbnet.compile.tuning.stage_key import describe_stage, kernels_digest, key_of
-from thumbnet.compile.tuning.stage_records import CostKind, StageRecord
+from thumbnet.compile.tuning.stage_record import CostKind, StageRecord
 from thumbnet.compile.tuning.tune_plan import Progress as SearchProgress
 from thumbnet.compile.tuning.tune_plan import TunedPlan, tune_plan
 from thumbnet.runtime_tests.cycles.predict import model_of
@@ -78,8 +79,8 @@ def prepare_stages(request: CompileRequest) -> StageTuning:
     image = make_golden(network, images)[0][0]
     values = {NETWORK_INPUT: image, **run_reference_layers(network, image)}
     untuned = plan_for_board(network, request.board, request.options.ram_limit)[0]
-    # What tuning gains is time: it gets no more RAM for it, where no limit is named.
-    return StageTuning(network, values, untuned, request.options.ram_limit or untuned.arena_bytes)
+    ram_limit = limit_of(untuned, request.board, request.options.ram_limit)
+    return StageTuning(network, values, untuned, ram_limit)
 
 
 def default_objective(device: Device) -> Objective:
@@ -106,11 +107,13 @@ def make_record(device: Device, stage: StagePlan, reading: StageReading) -> Stag
         layers=[layer.name for layer in stage.layers],
         predicted=stage.cost,
         kind=reading.kind,
+        right=bool(reading.samples),
         samples=list(reading.samples),
         board=board.name,
         core=board.core,
         device=device.name,
         emulated=device.kind == "emulated",
+        identity=" ".join(filter(None, (device.address, device.key))) or None,
         clock_hz=board.clock_hz,
         compiler=_compiler_version(board.cross_compiler),
         thumbnet=version("thumbnet"),

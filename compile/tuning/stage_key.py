@@ -34,6 +34,8 @@ def describe_stage(stage: StagePlan) -> dict[str, Any]:
             "window_bytes": chain.window_bytes,
             "border": chain.border,
         }
+        if chain.streamed:
+            described["streamed"] = True
         if chain.weights_choose_code:
             described["weights"] = _digest_weights(stage)
     return described

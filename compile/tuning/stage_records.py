@@ -1,4 +1,4 @@
-"""What stages cost on devices, kept: a line of JSON a measurement, with a checksum, in one file of a folder.
+"""What stages cost on devices, kept: a line of JSON a measurement, in one file of a folder.
 
 Lines are appended and reach the disk one by one, so that whatever ends a search costs at most the line in flight: a
 last line that was cut off is dropped. A line that is damaged is left out and named.
@@ -7,153 +7,114 @@ last line that was cut off is dropped. A line that is damaged is left out and na
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
+import io
 import logging
 import os
 import threading
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
-
-from thumbnet.compile.aside import aside_folder
 from thumbnet.compile.errors import ArtifactError, TuningError, explain_os_error
-from thumbnet.compile.file_access import read_file
-from thumbnet.compile.manifest import Part, Text, first_fault
+from thumbnet.compile.file_access import open_to_append, read_file
+from thumbnet.compile.tuning.record_folder import STAGES, STAGES_LOCK, locked_for_search, make_folder
 from thumbnet.compile.tuning.stage_key import kernels_digest
+from thumbnet.compile.tuning.stage_record import (
+    CostKind,
+    StageRecord,
+    begins_record,
+    decode_record,
+    encode_record,
+)
 
-STAGES = "stages.jsonl"
-#: Locked by the search at work in the folder; empty.
-_LOCK = "stages.lock"
+#: About 150,000 records: a hundred times what a search makes.
+MOST_BYTES = 128 << 20
+#: Damaged lines that are named one by one.
+_NAMED = 5
 _log = logging.getLogger(__name__)
 
-Cost = Annotated[float, Field(gt=0, le=1e15)]
-Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{16,24}$")]
-CostKind = Literal["instructions", "predicted cycles", "cycles", "seconds on the board"]
 
+@dataclass(frozen=True)
+class Fault:
+    """A line that is no whole record: its number, from 1, what is wrong with it, and whether it was cut off."""
 
-class StageRecord(Part):
-    """One measurement of one stage.
+    line: int
+    reason: str
+    cut_off: bool = False
 
-    Parameters
-    ----------
-    key, kernels : str
-        `stage_key.key_of` and `stage_key.kernels_digest`: of what was measured.
-    stage : dict
-        `stage_key.describe_stage`, for people and models.
-    layers : list of str
-        PyTorch's names of its layers in the network it was measured in.
-    predicted : float
-        The kernels' own estimate: instructions, or cycles where these are kept low and can be predicted.
-    kind : str
-        What `samples` are.
-    samples : list of float
-        Raw, in the order taken; empty where the stage gave wrong bytes.
-    board, core, device : str
-        Where.
-    emulated : bool
-        Whether the device was no real board.
-    clock_hz : int or None
-        The board's, where it is fixed.
-    compiler, thumbnet : str
-        Versions.
-    date : str
-        ISO 8601, UTC.
-    """
-
-    key: Hex
-    kernels: Hex
-    stage: dict[str, Any]
-    layers: Annotated[list[Text], Field(min_length=1, max_length=64)]
-    predicted: Cost
-    kind: CostKind
-    samples: Annotated[list[Cost], Field(max_length=10_000)]
-    board: Text
-    core: Text
-    device: Text
-    emulated: bool
-    clock_hz: Annotated[int, Field(gt=0)] | None
-    compiler: Text
-    thumbnet: Text
-    date: Text
-
-    @property
-    def cost(self) -> float:
-        """The median of the samples, infinite where there are none."""
-        ordered = sorted(self.samples)
-        return ordered[len(ordered) // 2] if ordered else float("inf")
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"line {self.line} {self.reason}"
 
 
 class StageRecorder:
     """A folder of records opened to add to; made by `opened_stage_records`. Threads may share it."""
 
-    def __init__(self, folder: Path, file: int) -> None:
-        self._path, self._file = folder / STAGES, file
+    def __init__(self, path: Path, file: int) -> None:
+        self._path, self._file = path, file
         self._lock = threading.Lock()
 
-    def add(self, record: StageRecord) -> None:
-        """Append a record; it is on the disk when this returns.
+    def add(self, *records: StageRecord) -> None:
+        """Append records, all or none; they are on the disk when this returns.
 
         Raises
         ------
         TuningError
-            It can't be written.
+            They can't be written: the disk is full, the file is, or it was deleted meanwhile.
         """
-        line = encode_record(record)
+        lines = b"".join(map(encode_record, records))
         with self._lock:
-            end = os.fstat(self._file).st_size
             try:
-                written = os.write(self._file, line)
-                if written != len(line):
-                    raise OSError(28, "No space left on device")
-                os.fsync(self._file)
+                self._append(lines)
             except OSError as error:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._file, end)
                 raise TuningError(explain_os_error(error, self._path)) from error
 
-
-def encode_record(record: StageRecord) -> bytes:
-    """Return a record's line: its checksum, and it."""
-    text = json.dumps(record.model_dump(), sort_keys=True, separators=(",", ":"))
-    return f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
+    def _append(self, lines: bytes) -> None:
+        found = os.fstat(self._file)
+        if not found.st_nlink:
+            raise TuningError(f"{self._path}: was deleted meanwhile; tune again")
+        if found.st_size + len(lines) > MOST_BYTES:
+            raise TuningError(
+                f"{self._path}: has {found.st_size:,} bytes, {MOST_BYTES:,} at most are read; name another folder"
+            )
+        try:
+            rest = memoryview(lines)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            os.fsync(self._file)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, found.st_size)
+            raise
 
 
 @contextlib.contextmanager
 def opened_stage_records(folder: Path) -> Iterator[StageRecorder]:
     """Open a folder of records to add to, or make it; nobody else adds to it until the block ends.
 
+    A last line that was cut off, by a run that was killed or a full disk, is dropped from the file and said so.
+
     Raises
     ------
     TuningError
         The folder can't be used: another search is at work in it, or it holds something else.
     """
-    try:
-        _check_folder(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / _LOCK).open("wb") as lock:
+    make_folder(folder)
+    path = folder / STAGES
+    with locked_for_search(folder, STAGES_LOCK):
+        try:
+            file = open_to_append(path)
+        except ArtifactError as error:
+            raise TuningError(str(error)) from error
+        try:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise TuningError(
-                    f"{folder}: another `thumbnet tune` is at work in it; wait for its end, or name another folder"
-                ) from error
-            except OSError:
-                pass  # a file system without locks
-            _mend(folder / STAGES)
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            file = os.open(folder / STAGES, flags, 0o644)
-            try:
-                yield StageRecorder(folder, file)
-            finally:
-                os.close(file)
-    except OSError as error:
-        if error.filename is None or not str(error.filename).startswith(str(folder)):
-            raise
-        raise TuningError(explain_os_error(error, folder)) from error
+                _mend(path, file)
+                _sync_folder(folder)
+            except OSError as error:
+                raise TuningError(explain_os_error(error, path)) from error
+            yield StageRecorder(path, file)
+        finally:
+            os.close(file)
 
 
 def has_stage_records(folder: Path) -> bool:
@@ -167,37 +128,35 @@ def read_stage_records(folder: Path) -> list[StageRecord]:
     Raises
     ------
     TuningError
-        There is no such file, or it can't be read.
+        There is no such file, it can't be read, or it is another's.
     """
     records, faults = check_stage_records(folder)
-    for fault in faults:
-        _log.warning("%s; it is left out", fault)
+    for fault in faults[:_NAMED]:
+        _log.warning("%s: %s; it is left out", folder / STAGES, fault)
+    if len(faults) > _NAMED:
+        rest = len(faults) - _NAMED
+        _log.warning("%s: %d more lines are left out; `thumbnet records check` names them", folder / STAGES, rest)
     return records
 
 
-def check_stage_records(folder: Path) -> tuple[list[StageRecord], list[str]]:
-    """Return the whole records of a folder, and a line for each one that isn't; raises as `read_stage_records`."""
+def check_stage_records(folder: Path) -> tuple[list[StageRecord], list[Fault]]:
+    """Return the whole records of a folder, and what is wrong with all other lines; raises as `read_stage_records`."""
     path = folder / STAGES
     if not os.path.lexists(path):
         raise TuningError(f"{folder}: no records of stages there; `thumbnet tune ... -o {folder}` makes them")
-    try:
-        lines = read_file(path).split(b"\n")
-    except ArtifactError as error:
-        raise TuningError(str(error)) from error
+    content = _read(path)
     records, faults = [], []
-    for number, line in enumerate(lines, 1):
-        if not line and number == len(lines):
-            break
+    for number, line in enumerate(io.BytesIO(content), 1):
         try:
-            records.append(_decode(line))
+            records.append(decode_record(line))
         except ValueError as error:
-            reason = "was cut off" if number == len(lines) else f"is damaged ({error})"
-            faults.append(f"{path}: line {number} {reason}")
+            cut = not line.endswith(b"\n") and begins_record(line.rstrip(b"\0"))
+            faults.append(Fault(number, "was cut off" if cut else f"is damaged ({error})", cut))
     return records, faults
 
 
-def write_stage_records(folder: Path, records: Iterable[StageRecord]) -> int:
-    """Add records to a folder, those that are there already left out; return how many were added.
+def add_missing_records(folder: Path, records: Sequence[StageRecord]) -> int:
+    """Add records to a folder in the order they were made, but for those that are there; return how many were added.
 
     Raises
     ------
@@ -205,22 +164,24 @@ def write_stage_records(folder: Path, records: Iterable[StageRecord]) -> int:
         As `opened_stage_records`.
     """
     with opened_stage_records(folder) as recorder:
-        there = {encode_record(record) for record in check_stage_records(folder)[0]}
-        new = [record for record in records if encode_record(record) not in there]
-        for record in new:
-            recorder.add(record)
-    return len(new)
+        there = set(map(encode_record, check_stage_records(folder)[0]))
+        new = {encode_record(record): record for record in records}
+        added = [record for line, record in new.items() if line not in there]
+        recorder.add(*sorted(added, key=lambda record: record.date))
+    return len(added)
 
 
-def measured_costs(
-    records: Iterable[StageRecord], *, core: str, kind: str, emulated: bool, board: str | None = None
-) -> dict[str, float]:
-    """Return costs by key, of the kernels that are there now; the newest counts.
+def newest_records(
+    records: Iterable[StageRecord], *, core: str, kind: CostKind, emulated: bool, board: str | None = None
+) -> dict[str, StageRecord]:
+    """Return by key the newest record of each stage that counts, of the kernels that are there now.
+
+    Wrong bytes count whatever kind was measured then, until the stage gives the right ones again.
 
     Parameters
     ----------
     records : iterable of StageRecord
-        In the order they were made.
+        In any order; of one date the later counts.
     core : str
         Of the board.
     kind : str
@@ -230,47 +191,62 @@ def measured_costs(
     board : str, optional
         One type of board only: real ones of one core have other memories.
     """
-    kernels = kernels_digest()
-    return {
-        record.key: record.cost
-        for record in records
-        if (record.core, record.kind, record.emulated, record.kernels) == (core, kind, emulated, kernels)
-        and board in (None, record.board)
-    }
+    wanted = (core, emulated, kernels_digest())
+    right: dict[str, StageRecord] = {}
+    wrong: dict[str, StageRecord] = {}
+    for record in sorted(records, key=lambda record: record.date):
+        if (record.core, record.emulated, record.kernels) != wanted or board not in (None, record.board):
+            continue
+        if not record.right:
+            wrong[record.key] = record
+            continue
+        wrong.pop(record.key, None)
+        if record.kind == kind:
+            right[record.key] = record
+    return right | wrong
 
 
-def _decode(line: bytes) -> StageRecord:
-    """Return a line's record; a ValueError says what is wrong with it."""
-    checksum, _, text = line.partition(b" ")
-    if checksum != f"{zlib.crc32(text):08x}".encode():
-        raise ValueError("its checksum is another's")
+def measured_costs(
+    records: Iterable[StageRecord], *, core: str, kind: CostKind, emulated: bool, board: str | None = None
+) -> dict[str, float]:
+    """Return costs by key, infinite where a stage gave wrong bytes; for arguments see `newest_records`."""
+    newest = newest_records(records, core=core, kind=kind, emulated=emulated, board=board)
+    return {key: record.cost for key, record in newest.items()}
+
+
+def _read(path: Path) -> bytes:
     try:
-        return StageRecord.model_validate_json(text)
-    except ValidationError as error:
-        raise ValueError(first_fault(error)) from error
-
-
-def _check_folder(folder: Path) -> None:
-    if not os.path.lexists(folder):
-        return
-    if not folder.is_dir():
-        raise TuningError(f"{folder}: is a file; records need a folder")
-    names = {path.name for path in folder.iterdir()}
-    if names and not {name for name in names if name.startswith(("stages.", "database_"))}:
-        raise TuningError(f"{folder}: has no tuning records and is not empty; name another folder")
-
-
-def _mend(path: Path) -> None:
-    """Drop a last line that was cut off."""
-    if not os.path.lexists(path):
-        return
-    try:
-        content = read_file(path)
+        content = read_file(path, MOST_BYTES)
     except ArtifactError as error:
         raise TuningError(str(error)) from error
-    if content and not content.endswith(b"\n"):
-        _log.warning("%s: the last line was cut off and is dropped", path)
-        with aside_folder(path.parent) as aside:
-            whole = aside / path.name
-            whole.write_bytes(content[: content.rfind(b"\n") + 1])
-            whole.replace(path)
+    if content and not any(begins_record(line.rstrip(b"\0")) for line in io.BytesIO(content)):
+        raise TuningError(f"{path}: holds no records of stages; name another folder")
+    return content
+
+
+def _mend(path: Path, file: int) -> None:
+    """Drop a last line that was cut off; one that only lacks its end, or is none of a record's, gets it."""
+    content = _read(path)
+    end = content.rfind(b"\n") + 1
+    last = content[end:]
+    if not last:
+        return
+    try:
+        decode_record(last)
+    except ValueError:
+        if begins_record(last.rstrip(b"\0")):
+            _log.warning("%s: the last line, %d, was cut off and is dropped", path, content.count(b"\n") + 1)
+            os.ftruncate(file, end)
+            os.fsync(file)
+            return
+    os.write(file, b"\n")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a new file's name to the disk, beside its content."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # not every file system can
+            os.fsync(handle)
+    finally:
+        os.close(handle)

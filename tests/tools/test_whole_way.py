@@ -317,6 +317,24 @@ def test_tuning_a_microcontroller(thumbnet, tmp_path):
     assert "40 stages measured" in out
     assert "the same command with more goes on from here" in out
     assert (tmp_path / "db" / "tuning.png").read_bytes()[:4] == b"\x89PNG"
+    # Then its records choose the plan, where those of emulated boards may.
+    arguments = ("compile", DIGITS, "--board", "mps2_an386", "--tuning", tmp_path / "db", "-o", tmp_path / "out")
+    assert "--emulated-records takes those of emulated boards" in thumbnet(*arguments)[2]
+    code, out, err = thumbnet(*arguments, "--emulated-records")
+    assert code == 0, err
+    manifest = Artifact.load(tmp_path / "out").manifest
+    costs = [stage["measured"]["predicted cycles"] for stage in manifest["layers"] if "measured" in stage]
+    assert manifest["tuned"]
+    assert manifest["tuning"] == {
+        "kind": "predicted cycles",
+        "measured_stages": len(costs),
+        "measured_cost": pytest.approx(sum(costs)),
+    }
+    assert 0 < len(costs) <= len(manifest["layers"])
+    assert f"{len(costs)} of {len(manifest['layers'])}, which cost {sum(costs):,.0f} predicted cycles" in out
+    code, out, _ = thumbnet("records", "check", tmp_path / "db")
+    assert code == 0
+    assert "0 of 40 lines are damaged" in out
 
 
 def test_tuning_takes_devices_of_one_board(refused, tmp_path):

@@ -37,10 +37,11 @@ def compile(
 
     target = get_board(board)
     check_options(options, target)
-    if pareto and (target.instruction_set is None or options.tuning is not None):
+    if pareto and options.tuning is not None:
+        raise CompileError(f"{board}: --pareto shows plans without tuning; leave it or --tuning out")
+    if pareto and target.instruction_set is None:
         raise CompileError(
-            f"{board}: --pareto is about plans of our own kernels, which this board or request does without;"
-            " leave it out"
+            f"{board}: --pareto is about plans of our own kernels, which this board does without; leave it out"
         )
 
     with show_steps(f"compiling {files.model} for {board}") as shown:
@@ -63,7 +64,7 @@ def compile(
         ),
         ("cycles an inference (predicted)", manifest.get("predicted_cycles")),
         ("instructions an inference (predicted)", manifest.get("predicted_instructions")),
-        ("stages taken by their measurements", _measured(manifest)),
+        ("stages that were measured", _measured(manifest)),
         ("planned for few", manifest.get("objective")),
         *_footprint(manifest),
         ("ranges", manifest["quantization"]["ranges"]),
@@ -127,12 +128,13 @@ def _dead_channels(entry: Any) -> str | None:  # noqa: ANN401 - as in the manife
 
 def _measured(manifest: dict[str, Any]) -> str | None:
     """Return how much of a tuned plan was measured, and what that costs."""
-    costs = [layer["measured"] for layer in manifest["layers"] if "measured" in layer]
-    if not costs:
+    tuning = manifest.get("tuning")
+    if tuning is None:
         return None
-    [kind] = {kind for cost in costs for kind in cost}
-    whole = sum(cost[kind] for cost in costs)
-    return f"{len(costs)} of {len(manifest['layers'])}: {whole:,.6g} {kind}"
+    measured, cost = tuning["measured_stages"], tuning["measured_cost"]
+    number = f"{cost:,.0f}" if cost >= 1000 else f"{cost:.6g}"
+    costs = f", which cost {number} {tuning['kind']}" if measured else ""
+    return f"{measured} of {len(manifest['layers'])}{costs}"
 
 
 def _text(value: object) -> str:
