@@ -196,7 +196,7 @@ def fill_from_checkpoint(checkpoint: Checkpoint, spec: ModelSpec, file: Path) ->
         )
     check_shapes(checkpoint.weights, spec, file)
     names = checkpoint.weights.file_names
-    state = {name: _read_values(file, names[name], tensor) for name, tensor in checkpoint.weights.tensors.items()}
+    state = {name: _read_values(file, name, names[name], tensor) for name, tensor in checkpoint.weights.tensors.items()}
     bias = f"{CLASSIFIER[spec.version]}.bias"
     state.setdefault(bias, torch.zeros(spec.classes))
     network = build_model(spec)
@@ -236,15 +236,16 @@ def _find_problem(tensor: torch.Tensor) -> str | None:
     return "is empty" if not tensor.numel() else None
 
 
-def _read_values(file: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
+def _read_values(file: Path, name: str, stored: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor as float32, checked; `stored` is what the file calls it."""
     values = tensor.detach().to(torch.float32)
     if not bool(torch.isfinite(values).all()):
         raise WeightsFileError(
-            f"{file}: {shorten(name)} holds values that are no finite numbers in float32; get the file again"
+            f"{file}: {shorten(stored)} holds values that are no finite numbers in float32; get the file again"
         )
     if name.endswith("running_var") and bool((values < 0).any()):
         raise WeightsFileError(
-            f"{file}: {shorten(name)} holds a variance of {float(values.min()):g}, below 0; get the file again"
+            f"{file}: {shorten(stored)} holds a variance of {float(values.min()):g}, below 0; get the file again"
         )
     return values
 
