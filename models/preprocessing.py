@@ -25,6 +25,8 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 #: ImageNet's classes and TensorFlow's class 0 for the background.
 BACKGROUND_CLASSES = 1001
+#: Part of a range by which that of calibration images may miss it.
+_RANGE_TOLERANCE = 0.1
 _IMAGENET_CLASSES = (1000, BACKGROUND_CLASSES)
 
 
@@ -169,6 +171,29 @@ def input_quant(preprocessing: Preprocessing) -> tuple[float, int] | None:
     if len({*preprocessing.mean}) > 1 or len({*preprocessing.std}) > 1 or not 0 <= mean <= 255:
         return None
     return 1.0 / std, math.ceil(mean - 0.5) - 128
+
+
+def has_quant(preprocessing: Preprocessing, quant: tuple[float, int]) -> bool:
+    """Say whether a pixel less 128 is its int8 value under a scale and zero point."""
+    expected = input_quant(preprocessing)
+    return expected is not None and bool(np.isclose(expected[0], quant[0], rtol=1e-5)) and expected[1] == quant[1]
+
+
+def nearest_preprocessing(known: Sequence[Preprocessing], quant: tuple[float, int]) -> Preprocessing:
+    """Return the preprocessing that an input's int8 scale and zero point belong to.
+
+    That is a known one whose pixels less 128 they give, or the first of those whose range they nearly have: ranges are
+    those of the images that somebody calibrated with. Otherwise it is that under which the int8 value is the pixel less
+    128, as the first of the known ones brings an image to pixels.
+    """
+    scale, zero_point = quant
+    ends = scale * (np.array([-128, 127]) - zero_point)
+    for preprocessing in [one for one in known if has_quant(one, quant)] or known:
+        mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
+        reached = np.array([(-mean / std).min(), ((255 - mean) / std).max()])
+        if np.abs(ends - reached).max() <= _RANGE_TOLERANCE * np.ptp(reached):
+            return preprocessing
+    return scaled_preprocessing(known[0], np.array([scale]), np.array([-scale * (zero_point + 128)]))
 
 
 def hosted_preprocessing(resolution: int, classes: int, channels: int = 3) -> Preprocessing:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from thumbnet.models.errors import ModelError, WeightsFileError, WrongVariantError
+from thumbnet.models.fake_quant import FakeQuants, has_fake_quants, is_observer, take_fake_quants
 from thumbnet.models.key_names import CLASSIFIER, NamedWeights, name_weights
 from thumbnet.models.nearest_variant import check_shapes
 from thumbnet.models.preprocessing import Preprocessing
@@ -51,12 +52,15 @@ class Checkpoint:
         What its input expects, None in a plain state dict.
     assumptions : tuple of str
         What was assumed in reading it, a line each.
+    quants : FakeQuants or None
+        The ranges of quantization-aware training.
     """
 
     weights: NamedWeights
     spec: ModelSpec | None = None
     preprocessing: Preprocessing | None = None
     assumptions: tuple[str, ...] = ()
+    quants: FakeQuants | None = None
 
     @property
     def classes(self) -> int:
@@ -118,7 +122,10 @@ def read_safetensors(file: Path, data: bytes, weights_key: str | None = None) ->
 
 def _read_set(file: Path, weights: WeightSet, assumptions: tuple[str, ...]) -> Checkpoint:
     _check_tensors(file, weights.tensors)
-    return Checkpoint(name_weights(file, weights), assumptions=assumptions)
+    quants = None
+    if has_fake_quants(weights.tensors):
+        weights, quants = take_fake_quants(file, weights)
+    return Checkpoint(name_weights(file, weights), assumptions=assumptions, quants=quants)
 
 
 def write_checkpoint(
@@ -207,33 +214,28 @@ def fill_from_checkpoint(checkpoint: Checkpoint, spec: ModelSpec, file: Path) ->
 
 def _check_tensors(file: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Refuse what is no plain tensor of floats, before anything is computed with it."""
-    if names := [name for name in tensors if "fake_quant" in name or "activation_post_process" in name]:
-        raise WeightsFileError(
-            f"{file}: weights in quantization-aware training with torch.ao (observers such as {shorten(names[0])}),"
-            " whose ranges are not read; save the state dict of the float model, and compile it with --calibration"
-        )
     if any(tensor.is_quantized for tensor in tensors.values()) or any("_packed_params" in name for name in tensors):
         raise WeightsFileError(
             f"{file}: a network that torch.ao quantized and converted, which is not read; save the state dict of the"
             " float model, and compile it with --calibration"
         )
     for name, tensor in tensors.items():
-        if problem := _find_problem(tensor):
+        if problem := _find_problem(tensor, integer=is_observer(name)):
             raise WeightsFileError(f"{file}: {shorten(name)} {problem}; save the model's float weights on the CPU")
 
 
-def _find_problem(tensor: torch.Tensor) -> str | None:
+def _find_problem(tensor: torch.Tensor, *, integer: bool) -> str | None:
     if tensor.is_nested or tensor.layout != torch.strided:
         return "is a sparse or nested tensor"
     if tensor.device.type != "cpu":
         return f"has no values (device {tensor.device.type})"
-    if not tensor.is_floating_point() and tensor.ndim:
+    if not tensor.is_floating_point() and tensor.ndim and not integer:
         return f"holds {str(tensor.dtype).removeprefix('torch.')}, not floats"
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         return (
             f"is {'x'.join(map(str, tensor.shape))} of {tensor.untyped_storage().nbytes():,} bytes (an expanded view)"
         )
-    return "is empty" if not tensor.numel() else None
+    return "is empty" if not tensor.numel() and not integer else None
 
 
 def _read_values(file: Path, name: str, stored: str, tensor: torch.Tensor) -> torch.Tensor:

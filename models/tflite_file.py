@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,10 @@ from thumbnet.models.layer_chain import Feature, LayerChain
 from thumbnet.models.layers import Activation
 from thumbnet.models.preprocessing import (
     Preprocessing,
+    has_quant,
     hosted_preprocessing,
-    input_quant,
     keras_preprocessing,
+    nearest_preprocessing,
     raw_preprocessing,
     scaled_preprocessing,
     unit_preprocessing,
@@ -41,8 +42,6 @@ _ANSWERS = ("SOFTMAX", "LOGISTIC", "QUANTIZE", "DEQUANTIZE")
 _SCALING = frozenset({"mean", "std"})
 #: A symmetric int8 weight reaches to plus and minus 127.
 _LARGEST_INT8 = 127
-#: Part of a range by which that of the images it was calibrated on may miss what all images have.
-_RANGE_TOLERANCE = 0.1
 _READ = "of TFLite, MobileNet V1 and V2 classifiers of int8, uint8 and float are read"
 
 # What the flatbuffer accessors raise on a file that ends early or points outside itself.
@@ -255,15 +254,16 @@ class _Reader:
         `quant` is that of the image, None where it is float.
         """
         size, channels, classes = chain.image.size, chain.image.channels, chain.classes
+        # Keras' range and the hosted files' differ by less than those of images do: the first is today's.
         known = (
             keras_preprocessing(size, classes, channels),
             hosted_preprocessing(size, classes, channels),
             unit_preprocessing(size, channels),
             raw_preprocessing(size, channels),
         )
-        stated = quant is None or any(_has_quant(preprocessing, quant) for preprocessing in known)
+        stated = quant is None or any(has_quant(preprocessing, quant) for preprocessing in known)
         if quant is not None:
-            usual = _nearest_preprocessing(known, quant)
+            usual = nearest_preprocessing(known, quant)
         else:
             usual = known[-1] if chain.scaling is not None else known[0]
         if chain.scaling is None:
@@ -273,25 +273,6 @@ class _Reader:
         # float32 numbers: 1 / 127.5 of them is 127.499996.
         own = scaled_preprocessing(known[0], scale / std, offset - mean * scale / std, decimals=3)
         return own, _SCALING if stated else frozenset()
-
-
-def _has_quant(preprocessing: Preprocessing, quant: Quant) -> bool:
-    """Say whether a pixel less 128 is its int8 value under a quantization."""
-    expected = input_quant(preprocessing)
-    return expected is not None and bool(np.isclose(expected[0], quant[0], rtol=1e-5)) and expected[1] == quant[1]
-
-
-def _nearest_preprocessing(known: Sequence[Preprocessing], quant: Quant) -> Preprocessing:
-    """Return the preprocessing that gives the range of an image's quantization, one of the known ones if it is near."""
-    scale, zero_point = quant
-    ends = scale * (np.array([-128, 127]) - zero_point)
-    found = [preprocessing for preprocessing in known if _has_quant(preprocessing, quant)]
-    # Keras' and TensorFlow's differ by less than a range does: the first is today's.
-    for preprocessing in found or known:
-        reached = (np.array([0, 255]) - preprocessing.mean[0]) / preprocessing.std[0]
-        if np.abs(ends - reached).max() <= _RANGE_TOLERANCE * np.ptp(reached):
-            return preprocessing
-    return scaled_preprocessing(known[-1], np.array([scale]), np.array([-scale * (zero_point + 128)]))
 
 
 def _choose_scales(shifted: NDArray[np.int32], file_scales: NDArray[np.float32]) -> NDArray[np.float32]:

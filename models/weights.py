@@ -19,6 +19,7 @@ from thumbnet.models.preprocessing import (
     Preprocessing,
     hosted_preprocessing,
     keras_preprocessing,
+    nearest_preprocessing,
     timm_preprocessing,
     torchvision_preprocessing,
 )
@@ -41,6 +42,8 @@ BUNDLED_IMAGES = BUNDLED_FOLDER / "digits"
 BUNDLED_CALIBRATION = BUNDLED_FOLDER / "calibration"
 
 _TFLITE_MAGIC = b"TFL3"
+#: Of pixels scaled to 0..1 and to -1..1.
+_USUAL_MEANS = (0.0, 127.5)
 #: Gray and RGB: what an image file becomes.
 IMAGE_CHANNELS = (1, 3)
 
@@ -189,7 +192,20 @@ def _load_checkpoint(spec: ModelSpec, file: Path, checkpoint: Checkpoint, said: 
     else:
         make = timm_preprocessing if checkpoint.weights.origin == "timm" else torchvision_preprocessing
         preprocessing = make(spec.resolution, spec.input_channels)
-    return TrainedModel(spec, network.eval(), preprocessing, assumptions=assumptions)
+    quants = checkpoint.quants
+    if quants is not None:
+        # The range of the input tells which of the usual scalings it was trained with.
+        scalings = ((mean,) * spec.input_channels for mean in _USUAL_MEANS)
+        others = (replace(preprocessing, mean=mean, std=(255 - mean[0],) * len(mean)) for mean in scalings)
+        preprocessing = nearest_preprocessing((preprocessing, *others), quants.activation_quant["input"])
+    return TrainedModel(
+        spec,
+        network.eval(),
+        preprocessing,
+        None if quants is None else quants.activation_quant,
+        None if quants is None else quants.weight_scales,
+        assumptions,
+    )
 
 
 def _load_stored(spec: ModelSpec, file: Path, stored: StoredNetwork, said: Conventions) -> TrainedModel:
