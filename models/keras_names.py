@@ -37,9 +37,10 @@ _INVERTED_BLOCKS = range(1, 17)
 #: V1 has 15 ordinary convolutions at most, V2 has 35.
 _MOST_OF_V1 = 15
 _NO_NETWORK = (
-    "Keras weights without their network, and not those of keras.applications' MobileNet V1 or V2 with one classifier;"
-    " give what model.save wrote"
+    "Keras weights without their network, and not those of keras.applications' MobileNet V1 or V2; give what model.save"
+    " wrote"
 )
+_OTHER_HEAD = "of a MobileNet with {} dense layers after it, where one belongs; give those of a whole classifier"
 
 
 def name_keras_weights(file: Path, archive: h5py.File, reader: DatasetReader) -> Checkpoint:
@@ -57,8 +58,10 @@ def name_keras_weights(file: Path, archive: h5py.File, reader: DatasetReader) ->
     version, layers = _name_by_order(numbered) if numbered else _name_by_names(paths)
     modules = {name: module for name, _, module in _list_layers(version)}
     heads = [name for name, parameters in layers.items() if name not in modules and "kernel" in parameters]
-    if len(heads) != 1 or not modules.keys() <= layers.keys():
+    if not modules.keys() <= layers.keys():
         raise WeightsFileError(f"{file}: {_NO_NETWORK}")
+    if len(heads) != 1:
+        raise WeightsFileError(f"{file}: Keras weights {_OTHER_HEAD.format(len(heads) or 'no')}")
     modules[heads[0]] = CLASSIFIER[version]
     tensors: dict[str, torch.Tensor] = {}
     names: dict[str, str] = {}

@@ -341,11 +341,16 @@ def test_weights_alone_of_other_networks(tmp_path):
         archive.attrs["layer_names"] = ["a"]
     assert "Keras weights without their network" in assert_refused(path, V1)
     layers = _whole(_make(V1), dense=True)
-    for part in (layers[:-1], layers[3:], [*layers, keras.layer("Dense", "more", np.ones((4, 2), np.float32))]):
+    more = keras.layer("Dense", "more", np.ones((4, 2), np.float32))
+    for part, says in (
+        (layers[:-1], "with no dense layers"),
+        ([*layers, more], "with 2 dense layers"),
+        (layers[3:], "weights"),
+    ):
         for layout in ("3", "numbered"):
             path.unlink()
             _write_weights(path, part, layout, None)
-            assert "Keras weights without their network" in assert_refused(path, V1)
+            assert says in assert_refused(path, V1)
 
 
 def test_archives_of_other_contents(tmp_path):
