@@ -56,7 +56,8 @@ def is_keras_archive(data: bytes) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return {_CONFIG, _WEIGHTS} <= set(archive.namelist())
-    except _DAMAGE:
+    # ValueError: a name that is no text.
+    except (*_DAMAGE, ValueError):
         return False
 
 

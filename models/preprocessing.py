@@ -218,7 +218,8 @@ def scaled_preprocessing(
     """
 
     def spread(values: NDArray[np.float64]) -> tuple[float, ...]:
-        return tuple(map(float, np.broadcast_to(np.round(values, decimals), usual.channels)))
+        # Plus 0 makes -0 a 0.
+        return tuple(map(float, np.broadcast_to(np.round(values, decimals) + 0.0, usual.channels)))
 
     return replace(usual, mean=spread(-offset / scale), std=spread(1 / scale))
 
