@@ -10,7 +10,7 @@ import torch
 
 from thumbnet.models.conventions import Conventions
 from thumbnet.models.image_folder import list_images
-from thumbnet.models.preprocessing import keras_preprocessing, unit_preprocessing
+from thumbnet.models.preprocessing import keras_preprocessing
 from thumbnet.models.variants import ModelSpec
 from thumbnet.models.weights import load_model
 
@@ -139,18 +139,13 @@ def test_tensorflow_operators_of_keras_2(tmp_path):
     network = _make(V1)
     layers = _whole(network)
     model = keras.functional(layers, SHAPE, 2)
-    entries = model["config"]["layers"]
-    for name, function, number in (("divide", "math.truediv", 127.5), ("subtract", "math.subtract", 1)):
-        before = entries[1]["inbound_nodes"][0][0][0] if name == "subtract" else "image"
+    before = "image"
+    for place, (name, function, number) in enumerate((("a", "math.truediv", 127.5), ("b", "math.subtract", 1)), 1):
         operator = {"class_name": "TFOpLambda", "config": {"name": name, "function": function}, "name": name}
         operator["inbound_nodes"] = [[before, 0, 0, {"y": number, "name": None}]]
-        entries.insert(-len(layers), operator)
-        entries[-len(layers)]["inbound_nodes"] = [[[name, 0, 0, {}]]]
-        if name == "divide":
-            entries[1], entries[-len(layers)] = operator, entries[-len(layers)]
-            entries[1]["inbound_nodes"] = [["image", 0, 0, {"y": number, "name": None}]]
-        else:
-            operator["inbound_nodes"] = [["divide", 0, 0, {"y": number, "name": None}]]
+        model["config"]["layers"].insert(place, operator)
+        before = name
+    model["config"]["layers"][3]["inbound_nodes"] = [[[before, 0, 0, {}]]]
     loaded = load_model(V1, keras.write_h5(tmp_path / "x.h5", model, layers, keras=2))
     assert loaded.preprocessing.mean == loaded.preprocessing.std == (127.5,) * 3
     assert_same(network, loaded)
@@ -399,9 +394,3 @@ def test_networks_of_keras(shared_data, file, name):
     with np.load((shared_data / "field" / file).with_suffix(".npz")) as answers, torch.no_grad():
         image = torch.from_numpy(answers["x"]).permute(0, 3, 1, 2)
         np.testing.assert_allclose(model.module(image).softmax(1), answers["y"], atol=1e-6)
-
-
-def test_visual_wake_words(shared_data):
-    model = load_model("vww_96", shared_data / "models" / "vww_96.h5")
-    assert model.preprocessing == unit_preprocessing(96, 3)
-    assert (model.spec.activation, model.spec.classes) == ("relu", 2)
