@@ -91,6 +91,6 @@ def _on_kernels(layer: AnyLayer, one_pixel_kinds: frozenset[str]) -> bool:
             pixels = layer.output_shape[:2] != (1, 1) or layer.kind in one_pixel_kinds
             return (plain and pixels) if pointwise else True
         case DepthwiseLayer():
-            return layer.kernel == (3, 3) and layer.stride in ((1, 1), (2, 2))
+            return layer.kernel == (3, 3) and layer.stride in ((1, 1), (2, 2)) and layer.multiplier == 1
         case _:
             return False

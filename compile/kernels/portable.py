@@ -13,14 +13,23 @@ from tvm import s_tir, te, tirx
 
 from thumbnet.compile.kernels.kernel import Kernel
 from thumbnet.compile.kernels.portable_float import build_portable_float
+from thumbnet.compile.kernels.portable_pool import build_max_pool
 from thumbnet.compile.network.fixed_point import Requantization
 from thumbnet.compile.network.float_network import (
     FloatAdd,
     FloatAveragePool,
     FloatConvolution,
     FloatDepthwiseConvolution,
+    FloatMaxPool,
 )
-from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution, Layer
+from thumbnet.compile.network.integer_network import (
+    Add,
+    AveragePool,
+    Convolution,
+    DepthwiseConvolution,
+    Layer,
+    MaxPool,
+)
 from thumbnet.compile.network.layers import AnyLayer
 
 #: What the code of every kernel includes.
@@ -32,12 +41,14 @@ MULTIPLY_HIGH = "thumbnet_multiply_high_round_half_up"
 def build_portable(layer: AnyLayer) -> Kernel:
     """Return the plain kernel of a layer; inputs are called ``input0``, ``input1``, the output ``output``."""
     match layer:
-        case FloatConvolution() | FloatDepthwiseConvolution() | FloatAveragePool() | FloatAdd():
+        case FloatConvolution() | FloatDepthwiseConvolution() | FloatAveragePool() | FloatMaxPool() | FloatAdd():
             return build_portable_float(layer)
         case Convolution() | DepthwiseConvolution():
             return _convolution(layer)
         case AveragePool():
             return _average_pool(layer)
+        case MaxPool():
+            return build_max_pool(layer, "int8", lambda value: value)
         case Add():
             return _add(layer)
     raise TypeError(layer)
@@ -57,7 +68,7 @@ def _convolution(layer: Convolution | DepthwiseConvolution) -> Kernel:
     def product(y: tirx.Expr, x: tirx.Expr, n: tirx.Expr) -> tirx.Expr:
         from_row, from_column = y * stride_y + row, x * stride_x + column
         if depthwise:
-            value, factor = padded[from_row, from_column, n], weight[row, column, n]
+            value, factor = padded[from_row, from_column, n // layer.multiplier], weight[row, column, n]
         else:
             value, factor = padded[from_row, from_column, channel], weight[n, row, column, channel]
         axes = [row, column] if depthwise else [row, column, channel]

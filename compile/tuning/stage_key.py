@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thumbnet.compile.kernels.layouts import Layout
-from thumbnet.compile.network.layers import AnyLayer, AveragePoolLayer, ConvolutionLayer, DepthwiseLayer
+from thumbnet.compile.network.layers import AnyLayer, AveragePoolLayer, ConvolutionLayer, DepthwiseLayer, MaxPoolLayer
 from thumbnet.compile.plan.stage_graph import StagePlan
 
 _KERNELS = Path(__file__).parent.parent / "kernels"
@@ -74,7 +74,7 @@ def kernels_digest() -> str:
 
 def _describe_layer(layer: AnyLayer) -> dict[str, Any]:
     described: dict[str, Any] = {"kind": layer.kind, "input": layer.input_shape, "output": layer.output_shape}
-    if isinstance(layer, ConvolutionLayer | DepthwiseLayer):
+    if isinstance(layer, ConvolutionLayer | DepthwiseLayer | MaxPoolLayer):
         described |= {"kernel": layer.kernel, "stride": layer.stride, "padding": layer.padding}
     if isinstance(layer, AveragePoolLayer):
         return described

@@ -13,6 +13,7 @@ from thumbnet.compile.network.integer_network import (
     Convolution,
     DepthwiseConvolution,
     IntegerNetwork,
+    MaxPool,
 )
 from thumbnet.compile.network.quantization import TensorQuant
 
@@ -36,6 +37,7 @@ def make_convolution(
     shape,
     *,
     outputs=None,
+    multiplier=1,
     kernel=(1, 1),
     stride=(1, 1),
     padding=(0, 0, 0, 0),
@@ -44,14 +46,14 @@ def make_convolution(
     large_scale=False,
     clamp=(-128, 127),
 ):
-    """Make a depthwise convolution where `outputs` is None, else one over all channels."""
+    """Make a depthwise convolution where `outputs` is None, of `multiplier` kernels a channel, else one over all channels."""
     height, width, channels = shape
     top, left, bottom, right = padding
     rows = (height + top + bottom - kernel[0]) // stride[0] + 1
     columns = (width + left + right - kernel[1]) // stride[1] + 1
     depthwise = outputs is None
-    out_channels = channels if depthwise else outputs
-    weight_shape = (*kernel, channels) if depthwise else (outputs, *kernel, channels)
+    out_channels = channels * multiplier if depthwise else outputs
+    weight_shape = (*kernel, out_channels) if depthwise else (outputs, *kernel, channels)
     # Few and small weights where the scale is large, or everything would end at the clamp.
     limit = 3 if large_scale else 127
     weight = rng.integers(-limit, limit + 1, weight_shape).astype(np.int8)
@@ -87,6 +89,14 @@ def make_pool(rng, shape, *, name="pool", source=NETWORK_INPUT):
         requantization=Requantization(*quantize_scale(scale), 5, -128, 127),
         output_quant=TensorQuant(0.05, 5),
     )
+
+
+def make_max_pool(shape, *, kernel, stride, padding=(0, 0, 0, 0), name="pool", source=NETWORK_INPUT):
+    height, width, channels = shape
+    top, left, bottom, right = padding
+    rows = (height + top + bottom - kernel[0]) // stride[0] + 1
+    columns = (width + left + right - kernel[1]) // stride[1] + 1
+    return MaxPool(name, source, tuple(shape), (rows, columns, channels), kernel, stride, padding, TensorQuant(0.05, 5))
 
 
 def make_add(rng, shape, *, name="add", sources=(NETWORK_INPUT, NETWORK_INPUT)):
@@ -171,7 +181,7 @@ def chain_network(size, channels, padding, seed=5):
 
 
 @st.composite
-def layers(draw, kinds=("conv", "depthwise", "pointwise", "pool", "add")):
+def layers(draw, kinds=("conv", "depthwise", "multiplied", "pointwise", "pool", "max_pool", "add")):
     """One layer of the given kinds on a tiny image; odd sizes, one pixel, both paddings and strides among them."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 6), st.sampled_from([1, 2, 3, 4, 5, 7])))
@@ -183,10 +193,17 @@ def _draw_layer(draw, rng, shape, kind, *, name="layer", source=NETWORK_INPUT):
         return make_pool(rng, shape, name=name, source=source)
     if kind == "add":
         return make_add(rng, shape, name=name, sources=(source, source))
+    if kind == "max_pool":
+        kernel = draw(st.sampled_from([(1, 1), (2, 2), (3, 3), (3, 1)]))
+        padding = (kernel[0] // 2, kernel[1] // 2) * 2
+        stride = draw(st.sampled_from([(1, 1), (2, 2), (2, 1)]))
+        return make_max_pool(shape, kernel=kernel, stride=stride, padding=padding, name=name, source=source)
     clamp = draw(st.sampled_from([(-128, 127), (-128, 100), (-7, 9), (3, 4)]))
     options = {"name": name, "source": source, "clamp": clamp, "large_scale": draw(st.booleans())}
     options["stride"] = draw(st.sampled_from([(1, 1), (2, 2), (2, 1)]))
-    if kind != "depthwise":
+    if kind == "multiplied":
+        options["multiplier"] = draw(st.integers(2, 4))
+    elif kind != "depthwise":
         options["outputs"] = draw(st.integers(1, 6))
     if kind != "pointwise":
         kernel = draw(st.sampled_from([(3, 3), (1, 3), (5, 5)]))
@@ -204,7 +221,7 @@ def networks(draw, longest=4):
     made = []
     source, now = NETWORK_INPUT, shape
     for index in range(draw(st.integers(2, longest))):
-        kind = draw(st.sampled_from(["conv", "depthwise", "pointwise", "add"]))
+        kind = draw(st.sampled_from(["conv", "depthwise", "multiplied", "pointwise", "max_pool", "add"]))
         layer = _draw_layer(draw, rng, now, kind, name=f"layer.{index}", source=source)
         if kind == "add" and made and made[-1].input_shape == now:
             layer = replace(layer, source_a=made[-1].sources[0])
