@@ -60,6 +60,11 @@ class ModelSpec:
     bn_epsilon: float = 1e-3
     published_top1: float | None = None
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of one image."""
+        return self.input_channels, self.resolution, self.resolution
+
     def __post_init__(self) -> None:
         """Refuse what no network can be made of."""
         if not isinstance(self.version, str) or self.version not in BUILDERS:
@@ -155,6 +160,8 @@ BUNDLED: tuple[ModelSpec, ...] = (
 #: Other networks with a name: the person detector of MLPerf Tiny.
 NAMED: tuple[ModelSpec, ...] = (ModelSpec("vww_96", "v1", 0.25, 96, classes=2, activation="relu"),)
 
+#: Between a person's own module and what it has, ``package.module:factory``.
+SEPARATOR = ":"
 _PATTERN = re.compile(r"mobilenet_(v[12])_(\d+(?:\.\d+)?)_(\d+)")
 
 
@@ -179,6 +186,8 @@ def get_spec(name: str) -> ModelSpec:
     if match := _PATTERN.fullmatch(name):
         version: Version = "v1" if match[1] == "v1" else "v2"
         return _make_spec(version, float(match[2]), int(match[3]))
+    if SEPARATOR in name:
+        raise UnknownModelError(f"{name}: a module of your own; `thumbnet compile` takes it, here networks have a name")
     near = difflib.get_close_matches(name, specs, n=3, cutoff=0.5)
     hint = f"near: {', '.join(near)}" if near else "names are like mobilenet_v1_0.25_128"
     raise UnknownModelError(f"no model {name!r}; {hint}; `thumbnet models` lists them")

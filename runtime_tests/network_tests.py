@@ -127,8 +127,7 @@ class _Inputs:
         return rows
 
     def float_network(self) -> FloatNetwork:
-        spec = self.trained.spec
-        example = torch.zeros(1, spec.input_channels, spec.resolution, spec.resolution)
+        example = torch.zeros(1, *self.trained.spec.input_shape)
         return match_float_layers(import_float(self.trained.module, example))
 
     def pytorch(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

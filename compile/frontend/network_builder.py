@@ -123,7 +123,7 @@ class NetworkBuilder:
                 f"{name}: a convolution in {groups} groups of {weight.shape[1]} channels has no form here; take 1"
                 f" group, or one for each of the {inputs[2]} channels"
             )
-        padding = _sum(padding, source.padding)
+        padding = sum_padding(padding, source.padding)
         layer_type: type[FloatConvolution | FloatDepthwiseConvolution]
         layer_type = FloatDepthwiseConvolution if depthwise else FloatConvolution
         layer = layer_type(
@@ -279,7 +279,8 @@ def _extents(shape: Shape, kernel: tuple[int, ...], stride: Pair, padding: Paddi
     return (height - kernel[0]) // stride[0] + 1, (width - kernel[1]) // stride[1] + 1
 
 
-def _sum(first: Padding, second: Padding) -> Padding:
+def sum_padding(first: Padding, second: Padding) -> Padding:
+    """Return what is around a tensor that is padded twice."""
     top, left, bottom, right = (a + b for a, b in zip(first, second, strict=True))
     return top, left, bottom, right
 

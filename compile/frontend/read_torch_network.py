@@ -18,7 +18,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from thumbnet.compile.errors import UnsupportedOperatorError
-from thumbnet.compile.frontend.network_builder import Activation, NetworkBuilder, Padding, Pair
+from thumbnet.compile.frontend.network_builder import Activation, NetworkBuilder, Padding, Pair, sum_padding
 from thumbnet.compile.frontend.refused_operators import what_it_would_take
 from thumbnet.compile.network.float_network import FloatNetwork
 from thumbnet.compile.network.layers import NETWORK_INPUT
@@ -278,14 +278,12 @@ class _Reader:
         return activation
 
     def _pad(self, node: Node, values: list[Value]) -> Activation:
-        source, widths, *rest = values
-        left, right, top, bottom, *others = [*widths, 0, 0][: max(4, len(widths))]
-        *mode, value = rest if rest and not isinstance(rest[0], str) else (rest or ["constant"]) + [0]
-        if any(others) or min(widths) < 0 or (mode and mode[0] != "constant") or value not in (0, None):
+        source, (left, right, *others) = self._activation(node, values[0]), values[1]
+        top, bottom, *more = [*others, 0, 0][: max(2, len(others))]
+        with_zeros = all(value in (0, None, "constant") for value in values[2:])
+        if not with_zeros or source.flat or any(more) or min(left, right, top, bottom) < 0:
             raise self._refused(node, "only with zeros, around rows and columns")
-        before = self._activation(node, source).padding
-        summed = [a + b for a, b in zip(before, (top, left, bottom, right), strict=True)]
-        return replace(source, padding=(summed[0], summed[1], summed[2], summed[3]))
+        return replace(source, padding=sum_padding(source.padding, (top, left, bottom, right)))
 
     def _reshape(self, node: Node, values: list[Value]) -> Activation:
         source = self.builder.unpadded(self._activation(node, values[0]))
@@ -403,10 +401,9 @@ def _flattened(values: Sequence[Value]) -> list[Value]:
     return [item for value in values for item in (_flattened(value) if isinstance(value, list | tuple) else [value])]
 
 
-def _pair(value: Any) -> Pair:  # noqa: ANN401 - a number or two
-    numbers = [value] if isinstance(value, int) or value is None else list(value)
-    first, second = numbers * 2 if len(numbers) == 1 else numbers
-    return first, second
+def _pair(value: Any) -> Any:  # noqa: ANN401 - a number or two
+    first, *rest = [value] if isinstance(value, int) or value is None else list(value)
+    return first, rest[0] if rest else first
 
 
 def _as_tensor(value: Value) -> torch.Tensor:

@@ -55,7 +55,6 @@ def build_portable(layer: AnyLayer) -> Kernel:
 
 
 def _convolution(layer: Convolution | DepthwiseConvolution) -> Kernel:
-    depthwise = isinstance(layer, DepthwiseConvolution)
     data = te.placeholder(layer.input_shape, "int8", "input0")
     weight = te.placeholder(layer.weight.shape, "int8", "weight")
     bias = te.placeholder(layer.bias.shape, "int32", "bias")
@@ -67,11 +66,11 @@ def _convolution(layer: Convolution | DepthwiseConvolution) -> Kernel:
 
     def product(y: tirx.Expr, x: tirx.Expr, n: tirx.Expr) -> tirx.Expr:
         from_row, from_column = y * stride_y + row, x * stride_x + column
-        if depthwise:
+        if isinstance(layer, DepthwiseConvolution):
             value, factor = padded[from_row, from_column, n // layer.multiplier], weight[row, column, n]
         else:
             value, factor = padded[from_row, from_column, channel], weight[n, row, column, channel]
-        axes = [row, column] if depthwise else [row, column, channel]
+        axes = [row, column] if isinstance(layer, DepthwiseConvolution) else [row, column, channel]
         return te.sum(value.astype("int32") * factor.astype("int32"), axis=axes)
 
     acc = te.compute(layer.output_shape, product, name="acc")

@@ -46,7 +46,7 @@ def _convolution(layer: FloatConvolution | FloatDepthwiseConvolution) -> Kernel:
 
     def product(y: tirx.Expr, x: tirx.Expr, n: tirx.Expr) -> tirx.Expr:
         at = y * layer.stride[0] + row - top, x * layer.stride[1] + column - left
-        value = data[(*at, n // layer.multiplier if depthwise else channel)]
+        value = data[(*at, n // layer.multiplier if isinstance(layer, FloatDepthwiseConvolution) else channel)]
         if any(layer.padding):
             inside = tirx.all(at[0] >= 0, at[0] < height, at[1] >= 0, at[1] < width)
             value = tirx.if_then_else(inside, value, tirx.const(0, "float32"))

@@ -46,7 +46,7 @@ def make_convolution(
     large_scale=False,
     clamp=(-128, 127),
 ):
-    """Make a depthwise convolution where `outputs` is None, of `multiplier` kernels a channel, else one over all channels."""
+    """Make a convolution over all channels, or where `outputs` is None a depthwise one of `multiplier` kernels each."""
     height, width, channels = shape
     top, left, bottom, right = padding
     rows = (height + top + bottom - kernel[0]) // stride[0] + 1
