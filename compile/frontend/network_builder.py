@@ -269,6 +269,7 @@ class NetworkBuilder:
             raise UnsupportedOperatorError(
                 f"{layer.name}: of {_spell(layer.input_shape)} nothing is left; take a larger input"
             )
+        assert layer.name not in self._layers, layer.name
         self._layers[layer.name] = layer
         return Activation(layer.name)
 

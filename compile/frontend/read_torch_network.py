@@ -70,6 +70,7 @@ class _Reader:
             "batch_norm": self._batch_norm,
             "add": self._add,
             "sub": self._subtract,
+            "rsub": lambda node, values: self._subtract(node, [values[1], values[0]]),
             "mul": self._multiply,
             "div": self._divide,
             "relu": lambda node, values: self._clamp(node, values[0], 0.0, math.inf),
@@ -81,7 +82,9 @@ class _Reader:
             "max_pool2d": self._max_pool,
             "avg_pool2d": self._average_window,
             "adaptive_avg_pool2d": self._adaptive_average,
-            "adaptive_max_pool2d": self._adaptive_maximum,
+            # Two values, of which the places of the largest have no form here.
+            "adaptive_max_pool2d": lambda node, values: (self._adaptive_maximum(node, values), None),
+            "getitem": lambda _, values: values[0][values[1]],
             "mean": self._mean,
             "amax": self._largest,
             "constant_pad_nd": self._pad,
@@ -203,7 +206,8 @@ class _Reader:
     def _subtract(self, node: Node, values: list[Value]) -> Activation:
         a, b = values[:2]
         if isinstance(a, Activation) and isinstance(b, Activation):
-            return self.builder.add(self._name(node), a, self._scaled(node, b, -1.0))
+            opposite = self._scaled(node, b, -1.0)
+            return self.builder.add(self._name(node), a, opposite)
         if isinstance(a, Activation):
             return self._affine(node, a, 1.0, -_as_tensor(b))
         return self._affine(node, b, -1.0, a)
