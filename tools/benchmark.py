@@ -210,7 +210,7 @@ def run_benchmark(
     """
     for workload in workloads:
         trained = workload.trained_weights(weights_dir)
-        for device in (benchmark_device(board) for board in boards if board.family == workload.family):
+        for device in (benchmark_device(board) for board in boards if workload.runs_on(board)):
             whole: dict[Weights, Artifact] = {}
             for weights, dead_channels in workload.runs(weights_dir):
                 which = dead_channels if workload.family == "cortex-m" else weights.replace(" ", "-")
@@ -246,7 +246,7 @@ def count_results(
 ) -> int:
     """Return how many results `run_benchmark` yields."""
     return len(threads) * sum(
-        len(workload.runs(weights_dir)) for workload in workloads for board in boards if board.family == workload.family
+        len(workload.runs(weights_dir)) for workload in workloads for board in boards if workload.runs_on(board)
     )
 
 

@@ -11,7 +11,9 @@ import pytest
 from thumbnet.compile.compile_model import quantize_network
 from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution
 from thumbnet.compile.network.integer_relax import read_relax
+from thumbnet.compile.request import CompileOptions, check_options
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
+from thumbnet.runtime_tests.errors import SessionError
 from thumbnet.runtime_tests.mcu import microcontroller_session
 from thumbnet.runtime_tests.session import Measurement
 from thumbnet.targets.errors import BoardError
@@ -161,6 +163,35 @@ def test_runs_of_each_family(tmp_path):
     assert hosted.runs(tmp_path) == [("trained", "kept")]
     boards = [get_board("raspberry_pi_4"), get_board("mps2_an386")]
     assert benchmark.count_results(boards, [small, hosted], tmp_path) == 3
+
+
+def test_every_board_takes_the_networks_it_is_given():
+    for workload in workloads.WORKLOADS:
+        boards = [get_board(name) for name in benchmark.BOARDS[workload.family]]
+        taken = [board for board in boards if workload.runs_on(board)]
+        assert taken
+        for board in taken:
+            check_options(CompileOptions(quantize=workload.quantize), board)
+    assert not workloads.WORKLOADS[0].runs_on(get_board("raspberry_pi_4"))
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
+def test_what_was_measured_before_a_failure_is_told(thumbnet, monkeypatch, tmp_path):
+    run = benchmark._run
+
+    def run_once(case, *arguments):
+        if case.dead_channels == "removed":
+            raise SessionError("the board is gone")
+        return run(case, *arguments)
+
+    monkeypatch.setattr(benchmark, "_run", run_once)
+    arguments = ("bench", "--board", "mps2_an386", "--network", "vww", "--no-layers", "-o", tmp_path / "bench")
+    code, out, err = thumbnet(*arguments, "--json", tmp_path / "rows.json")
+    assert code == 2
+    assert "the board is gone" in err
+    assert [row["dead_channels"] for row in json.loads((tmp_path / "rows.json").read_text())] == ["kept"]
+    assert "TinyEngine" in out
 
 
 class _WrongSession(microcontroller_session.MicrocontrollerSession):

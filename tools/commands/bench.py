@@ -84,8 +84,7 @@ def bench(
         return 0
 
     from thumbnet.targets.registry import get_board
-    from thumbnet.tools.benchmark import BOARDS, KINDS, benchmark_device, count_results, run_benchmark
-    from thumbnet.tools.cycle_output import print_basis
+    from thumbnet.tools.benchmark import BOARDS, benchmark_device, count_results, run_benchmark
 
     if not families and not board_names:
         families = ("cortex-m",)
@@ -102,12 +101,24 @@ def bench(
         raise click.ClickException(explain_os_error(error, output)) from error
     results: list[Result] = []
     total = count_results(boards, workloads, weights_dir, threads)
-    with show_steps("benchmark", total) as display:
-        for result in run_benchmark(
-            boards, output, weights_dir=weights_dir, workloads=workloads, threads=threads, progress=display.step
-        ):
-            results.append(result)
-            display.advance()
+    try:
+        with show_steps("benchmark", total) as display:
+            for result in run_benchmark(
+                boards, output, weights_dir=weights_dir, workloads=workloads, threads=threads, progress=display.step
+            ):
+                results.append(result)
+                display.advance()
+    finally:
+        # What was measured before a device failed, or Ctrl-C, took minutes.
+        if results:
+            _report(results, output, json_file, layers=layers)
+    return 0 if all(result.right for result in results) else CHECK_FAILED
+
+
+def _report(results: Sequence[Result], output: Path, json_file: Path | None, *, layers: bool) -> None:
+    from thumbnet.tools.benchmark import KINDS
+    from thumbnet.tools.cycle_output import print_basis
+
     if layers:
         _print_layers(results)
     rivals = print_results(results)
@@ -117,7 +128,6 @@ def bench(
         click.echo(f"{name}: {KINDS[name]}")
     click.echo(f"The networks, and what ran, are in {output}.")
     write_json(json_file, rows)
-    return 0 if all(result.right for result in results) else CHECK_FAILED
 
 
 def _check_threads(families: set[Family], threads: Sequence[int]) -> None:
