@@ -45,6 +45,7 @@ LEVELS = {
                 "pixel_stage",
                 "portable",
                 "portable_float",
+                "portable_pool",
                 "rolling_rows",
             ),
             *("rolling_stage", "stage_code", "stage_cost"),

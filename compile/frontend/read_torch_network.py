@@ -7,9 +7,9 @@ the layer before them, and what has no form is refused by PyTorch's name and pla
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +20,21 @@ from torch.fx import GraphModule, Node
 from thumbnet.compile.errors import UnsupportedOperatorError
 from thumbnet.compile.frontend.network_builder import Activation, NetworkBuilder, Padding, Pair, sum_padding
 from thumbnet.compile.frontend.refused_operators import what_it_would_take
+from thumbnet.compile.frontend.torch_node import (
+    Value,
+    as_tensor,
+    attribute_of,
+    filled,
+    flattened,
+    is_only_read_by_output,
+    operator_of,
+    pair_of,
+    path_of,
+    same,
+)
 from thumbnet.compile.network.float_network import FloatNetwork
 from thumbnet.compile.network.layers import NETWORK_INPUT
 
-#: What stands for a node: a tensor that depends on the image, or a constant of Python's or PyTorch's.
-Value: TypeAlias = Any
 #: Row and column of a tensor ``[1, C, H, W]``.
 _PIXEL_AXES = {2, 3}
 
@@ -75,8 +85,8 @@ class _Reader:
             "div": self._divide,
             "relu": lambda node, values: self._clamp(node, values[0], 0.0, math.inf),
             "relu6": lambda node, values: self._clamp(node, values[0], 0.0, 6.0),
-            "hardtanh": lambda node, values: self._clamp(node, *_filled(values, (None, -1.0, 1.0))),
-            "clamp": lambda node, values: self._clamp(node, *_filled(values, (None, None, None))),
+            "hardtanh": lambda node, values: self._clamp(node, *filled(values, (None, -1.0, 1.0))),
+            "clamp": lambda node, values: self._clamp(node, *filled(values, (None, None, None))),
             "clamp_min": lambda node, values: self._clamp(node, values[0], values[1], None),
             "clamp_max": lambda node, values: self._clamp(node, values[0], None, values[1]),
             "max_pool2d": self._max_pool,
@@ -90,8 +100,8 @@ class _Reader:
             "constant_pad_nd": self._pad,
             "pad": self._pad,
             **dict.fromkeys(("flatten", "view", "reshape", "squeeze", "unsqueeze"), self._reshape),
-            **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), _same),
-            **dict.fromkeys(("contiguous", "clone", "detach", "alias", "lift_fresh_copy", "to", "_to_copy"), _same),
+            **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), same),
+            **dict.fromkeys(("contiguous", "clone", "detach", "alias", "lift_fresh_copy", "to", "_to_copy"), same),
         }
 
     def network(self) -> FloatNetwork:
@@ -102,7 +112,7 @@ class _Reader:
                     images += 1
                     self.values[node] = Activation(NETWORK_INPUT)
                 case "get_attr":
-                    self.values[node] = _attribute(self.graph, str(node.target))
+                    self.values[node] = attribute_of(self.graph, str(node.target))
                 case "call_function":
                     self.values[node] = self._call(node)
                 case "output":
@@ -120,7 +130,7 @@ class _Reader:
                 f"the network returns {1 + len(others)} values; one row of classes is wanted"
             )
         # The classes keep their order.
-        while _operator(found) in ("softmax", "log_softmax", "_softmax", "_log_softmax"):
+        while operator_of(found) in ("softmax", "log_softmax", "_softmax", "_log_softmax"):
             source = found.args[0]
             assert isinstance(source, Node)
             found = source
@@ -132,11 +142,11 @@ class _Reader:
     def _call(self, node: Node) -> Value:
         arguments = [self._value(argument) for argument in node.args]
         keywords = {name: self._value(argument) for name, argument in node.kwargs.items()}
-        if not any(isinstance(value, Activation) for value in _flattened([*arguments, *keywords.values()])):
+        if not any(isinstance(value, Activation) for value in flattened([*arguments, *keywords.values()])):
             with torch.no_grad():
                 return node.target(*arguments, **keywords)  # type: ignore[operator]
-        name = _operator(node)
-        if name in ("softmax", "log_softmax", "_softmax", "_log_softmax") and _only_read_by_output(node):
+        name = operator_of(node)
+        if name in ("softmax", "log_softmax", "_softmax", "_log_softmax") and is_only_read_by_output(node):
             return None
         if name == "sym_size" or str(node.target).startswith("aten._assert"):
             return None
@@ -154,9 +164,9 @@ class _Reader:
     # ---- operators -----------------------------------------------------------------------------------------------
 
     def _convolution(self, node: Node, values: list[Value]) -> Activation:
-        source, weight, bias, stride, padding, dilation, groups = _filled(values, (None,) * 3 + (1, 0, 1, 1))
+        source, weight, bias, stride, padding, dilation, groups = filled(values, (None,) * 3 + (1, 0, 1, 1))
         kernel = self._array(node, weight)
-        steps = _pair(dilation)
+        steps = pair_of(dilation)
         if steps != (1, 1):
             # The same sums: the taps between are zeros.
             spread = [(extent - 1) * step + 1 for extent, step in zip(kernel.shape[2:], steps, strict=True)]
@@ -168,14 +178,14 @@ class _Reader:
             top, left = (border // 2 for border in borders)
             around: Padding = (top, left, borders[0] - top, borders[1] - left)
         else:
-            around = _pair(padding) * 2
+            around = pair_of(padding) * 2
         if self.builder.shape(self._activation(node, source))[2] == 1:
             groups = 1  # of one channel each
-        options = {"stride": _pair(stride), "padding": around, "groups": groups}
+        options = {"stride": pair_of(stride), "padding": around, "groups": groups}
         return self.builder.convolution(self._name(node), source, kernel, self._bias(node, bias), **options)
 
     def _linear(self, node: Node, values: list[Value]) -> Activation:
-        source, weight, bias = _filled(values, (None,) * 3)
+        source, weight, bias = filled(values, (None,) * 3)
         matrix = self._array(node, weight)
         size = math.prod(self.builder.shape(self._activation(node, source)))
         if size != matrix.shape[1] or (not source.flat and self.builder.shape(source)[:2] != (1, 1)):
@@ -209,7 +219,7 @@ class _Reader:
             opposite = self._scaled(node, b, -1.0)
             return self.builder.add(self._name(node), a, opposite)
         if isinstance(a, Activation):
-            return self._affine(node, a, 1.0, -_as_tensor(b))
+            return self._affine(node, a, 1.0, -as_tensor(b))
         return self._affine(node, b, -1.0, a)
 
     def _multiply(self, node: Node, values: list[Value]) -> Activation:
@@ -223,27 +233,27 @@ class _Reader:
         a, b = values[:2]
         if not isinstance(a, Activation) or isinstance(b, Activation):
             raise self._refused(node, "only constants divide")
-        return self._affine(node, a, 1 / _as_tensor(b).double(), 0.0)
+        return self._affine(node, a, 1 / as_tensor(b).double(), 0.0)
 
     def _max_pool(self, node: Node, values: list[Value]) -> Activation:
-        source, kernel, stride, padding, dilation, ceil = _filled(values, (None, None, None, 0, 1, False))
-        if _pair(dilation) != (1, 1) or ceil:
+        source, kernel, stride, padding, dilation, ceil = filled(values, (None, None, None, 0, 1, False))
+        if pair_of(dilation) != (1, 1) or ceil:
             raise self._refused(node, "dilated windows, or beyond the image (ceil_mode), are not read")
-        size = _pair(kernel)
-        return self.builder.max_pool(self._name(node), source, size, _pair(stride or size), _pair(padding) * 2)
+        size = pair_of(kernel)
+        return self.builder.max_pool(self._name(node), source, size, pair_of(stride or size), pair_of(padding) * 2)
 
     def _average_window(self, node: Node, values: list[Value]) -> Activation:
-        source, kernel, stride, padding, ceil, counted, divisor = _filled(
+        source, kernel, stride, padding, ceil, counted, divisor = filled(
             values, (None, None, None, 0, False, True, None)
         )
-        size, around = _pair(kernel), _pair(padding) * 2
+        size, around = pair_of(kernel), pair_of(padding) * 2
         if ceil or divisor is not None or (any(around) and not counted):
             raise self._refused(
                 node, "zeros around the image must count (count_include_pad), and no ceil_mode or divisor"
             )
         if size == self.builder.shape(self._activation(node, source))[:2] and not any(around):
             return self.builder.average_pool(self._name(node), source)
-        return self.builder.window_average(self._name(node), source, size, _pair(stride or size), around)
+        return self.builder.window_average(self._name(node), source, size, pair_of(stride or size), around)
 
     def _adaptive_average(self, node: Node, values: list[Value]) -> Activation:
         source, size = values
@@ -260,7 +270,7 @@ class _Reader:
     def _window_of(self, node: Node, source: Activation, size: Any) -> Pair:  # noqa: ANN401 - a number or two
         """Return the window that gives so many rows and columns."""
         extents = self.builder.shape(self._activation(node, source))[:2]
-        wanted = [extent if want is None else want for want, extent in zip(_pair(size), extents, strict=True)]
+        wanted = [extent if want is None else want for want, extent in zip(pair_of(size), extents, strict=True)]
         if any(extent % want for want, extent in zip(wanted, extents, strict=True)):
             raise self._refused(node, f"{extents[0]} x {extents[1]} pixels are not parted evenly by {wanted}")
         return extents[0] // wanted[0], extents[1] // wanted[1]
@@ -274,7 +284,7 @@ class _Reader:
         return self.builder.max_pool(self._name(node), source, size, size)
 
     def _over_pixels(self, node: Node, values: list[Value]) -> Activation:
-        source, axes = _filled(values, (None, ()))[:2]
+        source, axes = filled(values, (None, ()))[:2]
         activation = self._activation(node, source)
         wanted = {axis % 4 for axis in ([axes] if isinstance(axes, int) else axes or ())}
         if activation.flat or wanted != _PIXEL_AXES:
@@ -323,13 +333,13 @@ class _Reader:
     def _of_channels(self, node: Node, source: Activation, value: Value) -> NDArray[np.float64]:
         """Return a constant as one number a channel ``[C]``."""
         height, width, channels = self.builder.shape(source)
-        array = _as_tensor(value).detach().double().numpy()
+        array = as_tensor(value).detach().double().numpy()
         if not np.isfinite(array).all():
             raise self._refused(node, "its constants are no finite numbers")
         whole = array.size in (1, channels)
         flat = (source.flat or node.meta["val"].ndim == 2) and (height, width) == (1, 1)
         # In [1, C, H, W] a channel's number stands before two axes; in [1, C], and in a norm's vector, alone.
-        norm = _operator(node) == "batch_norm"
+        norm = operator_of(node) == "batch_norm"
         if not whole or (array.size > 1 and not norm and (array.ndim < 3) != flat):
             raise self._refused(
                 node, f"a constant of shape {list(array.shape)} is no number for each of {channels} channels"
@@ -363,52 +373,10 @@ class _Reader:
         return None if value is None else self._array(node, value)
 
     def _name(self, node: Node) -> str:
-        return self.builder.free_name(_path(node), _operator(node))
+        return self.builder.free_name(path_of(node), operator_of(node))
 
     def _refused(self, node: Node, why: str | None = None) -> UnsupportedOperatorError:
-        place, name = _path(node) or "the network", _operator(node)
+        place, name = path_of(node) or "the network", operator_of(node)
         return UnsupportedOperatorError(
-            f"{place}: PyTorch's {name} has no form here; {why or what_it_would_take(name, _path(node))}"
+            f"{place}: PyTorch's {name} has no form here; {why or what_it_would_take(name, path_of(node))}"
         )
-
-
-def _operator(node: Node) -> str:
-    """Return an operator's name in PyTorch, in place or not: ``relu`` of ``aten.relu_.default``."""
-    name = getattr(node.target, "_opname", None) or getattr(node.target, "__name__", str(node.target))
-    return str(name).removesuffix("_")
-
-
-def _path(node: Node) -> str:
-    stack = node.meta.get("nn_module_stack")
-    return str(list(stack.values())[-1][0]) if stack else ""
-
-
-def _only_read_by_output(node: Node) -> bool:
-    return all(user.op == "output" or _only_read_by_output(user) for user in node.users)
-
-
-def _same(_: Node, values: list[Value]) -> Value:
-    return values[0]
-
-
-def _attribute(module: nn.Module, path: str) -> Value:
-    for part in path.split("."):
-        module = getattr(module, part)
-    return module
-
-
-def _filled(values: Sequence[Value], defaults: Sequence[Value]) -> list[Value]:
-    return [*values, *defaults[len(values) :]]
-
-
-def _flattened(values: Sequence[Value]) -> list[Value]:
-    return [item for value in values for item in (_flattened(value) if isinstance(value, list | tuple) else [value])]
-
-
-def _pair(value: Any) -> Any:  # noqa: ANN401 - a number or two
-    first, *rest = [value] if isinstance(value, int) or value is None else list(value)
-    return first, rest[0] if rest else first
-
-
-def _as_tensor(value: Value) -> torch.Tensor:
-    return value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=torch.float64)
