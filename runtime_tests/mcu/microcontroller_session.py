@@ -6,10 +6,8 @@ A microcontroller's line is a serial port; on boards that run Linux the firmware
 from __future__ import annotations
 
 import contextlib
-import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +17,6 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.errors import ToolchainError
-from thumbnet.compile.kernels.layouts import Layout, nhwc_layout, read_layout
 from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.errors import (
     ArenaOverrunError,
@@ -34,7 +31,8 @@ from thumbnet.runtime_tests.mcu.debug_port import DebugPort
 from thumbnet.runtime_tests.mcu.device_line import line_of, longest_call_s
 from thumbnet.runtime_tests.mcu.emulator import Emulator, find_qemu, start_emulator
 from thumbnet.runtime_tests.mcu.firmware_build import FirmwareImage, build_firmware
-from thumbnet.runtime_tests.mcu.identity_check import check_identity, way_onto_board
+from thumbnet.runtime_tests.mcu.identity_check import check_identity, explain_setup, way_onto_board
+from thumbnet.runtime_tests.mcu.manifest_stages import explain_overrun, layout_of
 from thumbnet.runtime_tests.mcu.protocol import Identity, ProtocolClient, Run, SelfTest
 from thumbnet.runtime_tests.mcu.transport import Transport
 from thumbnet.runtime_tests.session import DeviceSession, LayerCost, Measurement, MeasurementKind, MemoryUse
@@ -195,7 +193,7 @@ class MicrocontrollerSession(DeviceSession):
         self._write(image)
         outputs = {}
         for index, layer in enumerate(self._loaded.manifest["layers"]):
-            layout = _layout_of(layer)
+            layout = layout_of(layer)
             run = self._ask(partial(ProtocolClient.run_layer, layer=index, output_bytes=layout.size))
             data = self._ask(partial(self._read_layer, run=run))
             outputs[layer["name"]] = layout.unpack(data).reshape(layer["shape"])
@@ -276,6 +274,11 @@ class MicrocontrollerSession(DeviceSession):
     # ------------------------------------------------------------------ parts
 
     @property
+    def setup_fault(self) -> str | None:
+        """See `DeviceSession.setup_fault`."""
+        return explain_setup(self.device, self.identity)
+
+    @property
     def elf(self) -> Path | None:
         """The firmware's ELF file, None before `load`."""
         return self.image.elf if self.image else None
@@ -322,7 +325,7 @@ class MicrocontrollerSession(DeviceSession):
         try:
             return question(self._client)
         except ArenaOverrunError as error:
-            raise self._explain_overrun(error) from error
+            raise explain_overrun(error, self.device, self._loaded) from error
         except DeviceFaultError as error:
             raise DeviceFaultError(f"{self.device.name}: {error}") from error
         except DeviceUnreachableError as error:
@@ -349,19 +352,6 @@ class MicrocontrollerSession(DeviceSession):
 
         self._ask(write)
 
-    def _explain_overrun(self, error: ArenaOverrunError) -> ArenaOverrunError:
-        manifest, side = self._loaded.manifest, "behind the end" if error.behind else "before the start"
-        seen = "the whole inference"
-        if error.stage is not None and error.stage < len(manifest["layers"]):
-            seen = f"stage {manifest['layers'][error.stage]['name']}"
-        return ArenaOverrunError(
-            f"{self.device.name}: {self._loaded.name} wrote up to {error.reach_bytes} bytes {side} of its arena of "
-            f"{self._identified.arena_bytes} bytes, seen after {seen}; its generated code is wrong",
-            behind=error.behind,
-            reach_bytes=error.reach_bytes,
-            stage=error.stage,
-        )
-
     def _run_once(self, image: NDArray[Any]) -> tuple[Run, float]:
         """Run one inference; return it, and how many seconds the call took here."""
         self._write(image)
@@ -386,11 +376,3 @@ class MicrocontrollerSession(DeviceSession):
         counter = self._counter
         assert counter is not None
         return [float(count) for count in self._ask(lambda _: counter.read(calls))]
-
-
-def _layout_of(layer: Mapping[str, Any]) -> Layout:
-    """Return how a layer's output lies in the arena; rows, pixels, channels where the manifest doesn't say."""
-    if "layout" not in layer:
-        shape = (*(1,) * (3 - len(layer["shape"])), *layer["shape"])
-        return replace(nhwc_layout(shape), size=math.prod(shape))
-    return read_layout(layer["layout"])
