@@ -50,8 +50,8 @@ def explain_setup(device: Device, identity: Identity | None) -> str | None:
     if identity is None or not identity.missing or device.kind == "emulated":
         return None
     return (
-        f"{identity.missing} did not come: the core runs as after a reset, at {identity.tick_hz:,} Hz, not at "
-        f"{device.board.clock_hz or 0:,}; check the board's supply, crystal and file"
+        f"{identity.missing} did not come, the core does not run at {device.board.clock_hz or 0:,} Hz; "
+        "check the board's supply and crystal, and its file"
     )
 
 

@@ -132,7 +132,10 @@ uint32_t port_ticks(void) { return REGISTER(MICROSECONDS); }
 
 uint8_t port_tick_kind(void) { return TICKS_TIMER; }
 #else
-static void start_timer(void) { timer_hz = cortex_start_cycle_counter() ? core_hz : 1u; }
+static void start_timer(void) {
+    cortex_start_cycle_counter();
+    timer_hz = core_hz;
+}
 
 uint32_t port_ticks(void) { return cortex_cycles(); }
 
