@@ -28,6 +28,7 @@ from thumbnet.runtime_tests.errors import (
 from thumbnet.runtime_tests.mcu.board_timer import BoardTimer
 from thumbnet.runtime_tests.mcu.counted_calls import CountedCalls
 from thumbnet.runtime_tests.mcu.debug_port import DebugPort
+from thumbnet.runtime_tests.mcu.deploy import deploy
 from thumbnet.runtime_tests.mcu.device_line import line_of, longest_call_s
 from thumbnet.runtime_tests.mcu.emulator import Emulator, find_qemu, start_emulator
 from thumbnet.runtime_tests.mcu.firmware_build import FirmwareImage, build_firmware
@@ -96,7 +97,7 @@ class MicrocontrollerSession(DeviceSession):
     # ------------------------------------------------------------------ loading
 
     def load(self, artifact: Artifact) -> None:
-        """Build the firmware and start it (emulated), or check that the board runs it (serial, tcp).
+        """Build the firmware and start it (emulated), flash it where the device says how, or check that it is there.
 
         Raises
         ------
@@ -106,6 +107,8 @@ class MicrocontrollerSession(DeviceSession):
             QEMU is not installed.
         DeviceUnreachableError
             Nothing answers.
+        FlashError
+            The board can't be flashed.
         ProtocolError
             What answers is another firmware or network; the message says how to flash this one.
         """
@@ -119,6 +122,8 @@ class MicrocontrollerSession(DeviceSession):
             transport = self._start_emulator(self.image) if self.device.kind == "emulated" else line_of(self.device)
             self._transport = self._wrap(transport)
             self._open(self._transport, self.image)
+            if self.device.flash is not None:
+                deploy(self.device, self.image, self._transport)
             self._client = ProtocolClient(
                 self._transport, run_timeout_s=self._run_timeout_s, resend_s=0.25 + longest_call_s(self.device)
             )
