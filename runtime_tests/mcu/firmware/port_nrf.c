@@ -11,7 +11,7 @@
 #else
 #define CLOCK 0x50005000u
 #define PINS 0x50842500u
-#define INSTRUCTION_CACHE 0x50001404u /* of the cache beside the flash */
+#define INSTRUCTION_CACHE 0x50001500u /* of the cache beside the flash */
 #define CORE_DIVIDER REGISTER(CLOCK + 0x558u)
 #endif
 

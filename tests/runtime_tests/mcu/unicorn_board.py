@@ -7,7 +7,9 @@ a crystal is ready only where all that it needs was switched on before.
 import struct
 from collections import deque
 
+from chip import Registers
 from elftools.elf.elffile import ELFFile
+from stm32_chips import MEGABYTES, SERIES, UART_CLOCKS
 from unicorn import UC_ARCH_ARM, UC_MODE_MCLASS, UC_MODE_THUMB, Uc, UcError
 from unicorn.arm_const import (
     UC_ARM_REG_PC,
@@ -21,7 +23,8 @@ from unicorn.arm_const import (
 from thumbnet.runtime_tests.errors import DeviceUnreachableError
 from thumbnet.runtime_tests.mcu.transport import Transport, TransportTimeoutError
 
-SLICE = 2_000_000
+#: Instructions that are executed at once, and how often while nothing is said.
+SLICE, LONGEST_SILENCE = 2_000_000, 100
 CORES = {
     "cortex-m0plus": UC_CPU_ARM_CORTEX_M0,
     "cortex-m4": UC_CPU_ARM_CORTEX_M4,
@@ -31,33 +34,12 @@ CORES = {
 WFI = b"\x30\xbf"
 
 
-class Registers:
-    """Registers of a megabyte that keep what is written to them; chips change what some of them say and do."""
-
-    def __init__(self, board, base):
-        self.board, self.base, self.values = board, base, {}
-
-    def get(self, address):
-        return self.values.get(address, 0)
-
-    def read(self, _uc, offset, _size, _data):
-        return self.on_read(self.base + offset) & 0xFFFF_FFFF
-
-    def write(self, _uc, offset, _size, value, _data):
-        self.on_write(self.base + offset, value)
-
-    def on_read(self, address):
-        return self.get(address)
-
-    def on_write(self, address, value):
-        self.values[address] = value
-
-
 class Nrf52(Registers):
     """The crystal, and a UARTE that moves bytes by itself."""
 
     CLOCK, UART = 0x4000_0000, 0x4000_2000
     RECEIVED, SENT = UART + 0x110, UART + 0x120
+    PINS = (6, 8)
     listening = False
 
     def on_read(self, address):
@@ -70,7 +52,9 @@ class Nrf52(Registers):
 
     @property
     def on(self):
-        return self.get(self.UART + 0x500) == 8 and (self.get(self.UART + 0x50C), self.get(self.UART + 0x514)) == (6, 8)
+        return (
+            self.get(self.UART + 0x500) == 8 and (self.get(self.UART + 0x50C), self.get(self.UART + 0x514)) == self.PINS
+        )
 
     def on_write(self, address, value):
         if address == self.UART and value:
@@ -78,7 +62,7 @@ class Nrf52(Registers):
             self.listening = True
         elif address == self.UART + 0x8 and value and self.on:
             place = self.get(self.UART + 0x544)
-            assert 0x2000_0000 <= place < 0x2004_0000, "DMA reads no flash"
+            assert place >= 0x2000_0000, "DMA reads no flash"
             self.board.outbox += self.board.core.mem_read(place, self.get(self.UART + 0x548))
             self.values[self.SENT] = 1
         else:
@@ -92,8 +76,8 @@ class Rp2(Registers):
     RESET_BITS = 0
     microseconds = 0
 
-    def __init__(self, board, base):
-        super().__init__(board, base)
+    def __init__(self, board):
+        super().__init__(board)
         self.values = {self.RESETS: 0xFFFF_FFFF, self.PLL + 4: 0x2D}
 
     def on_read(self, address):
@@ -157,11 +141,24 @@ class Rp2350(Rp2):
     RESET_BITS = 1 << 6 | 1 << 9 | 1 << 14 | 1 << 26
 
 
-#: By board: the peripherals that answer, and the first addresses of further megabytes that keep what is written.
+class Nrf53(Nrf52):
+    CLOCK, UART = 0x5000_5000, 0x5000_8000
+    RECEIVED, SENT = UART + 0x110, UART + 0x120
+    PINS = (20, 22)
+
+    @property
+    def on(self):
+        fast = self.get(self.CLOCK + 0x558) == 0 and self.CLOCK + 0x558 in self.values
+        return super().on and fast and self.get(0x5000_1500) == 1
+
+
+#: By board: the peripherals that answer, and the first addresses of the megabytes that are theirs.
 CHIPS = {
-    "nrf52840dk": (Nrf52, 0x4000_0000, (0x5000_0000,)),
-    "rpi_pico": (Rp2040, 0x4000_0000, ()),
-    "rpi_pico2": (Rp2350, 0x4000_0000, ()),
+    "nrf52840dk": (Nrf52, (0x4000_0000, 0x5000_0000)),
+    "nrf5340dk": (Nrf53, (0x5000_0000, 0x5080_0000)),
+    "rpi_pico": (Rp2040, (0x4000_0000,)),
+    "rpi_pico2": (Rp2350, (0x4000_0000,)),
+    **{name: (None, ()) for name in UART_CLOCKS},
 }
 
 
@@ -175,10 +172,12 @@ class UnicornBoard(Transport):
         for bank in (*board.flash_banks, *board.ram_banks):
             self.core.mem_map(bank.origin, bank.size)
         self.core.mem_map(0xE000_0000, 1 << 20)
-        kind, base, others = CHIPS[board.name]
-        self.chip = kind(self, base)
-        for registers in (self.chip, *(Registers(self, other) for other in others)):
-            self.core.mmio_map(registers.base, 1 << 20, registers.read, None, registers.write, None)
+        kind, megabytes = CHIPS[board.name]
+        if board.firmware == "stm32":
+            kind, megabytes = SERIES[board.series], MEGABYTES[board.series]
+        self.chip = kind(self)
+        for base in megabytes:
+            self.chip.map(self.core, base)
         with elf.open("rb") as file:
             for segment in ELFFile(file).iter_segments("PT_LOAD"):
                 if segment["p_filesz"]:
@@ -197,7 +196,9 @@ class UnicornBoard(Transport):
         self.inbox.extend(data)
 
     def read(self, n, timeout_s):
-        while not self.outbox:
+        for _ in range(LONGEST_SILENCE):
+            if self.outbox:
+                break
             try:
                 self.core.emu_start(self.at | 1, 0xFFFF_FFFE, count=SLICE)
             except UcError as error:
@@ -205,5 +206,7 @@ class UnicornBoard(Transport):
             self.at = self.core.reg_read(UC_ARM_REG_PC)
             if self.core.mem_read(self.at - 2, 2) == WFI and not self.inbox and not self.outbox:
                 raise TransportTimeoutError("it waits for a byte")
+        else:
+            raise DeviceUnreachableError(f"nothing was said in {LONGEST_SILENCE * SLICE:,} instructions")
         data, self.outbox = bytes(self.outbox[:n]), self.outbox[n:]
         return data
