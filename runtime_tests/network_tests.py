@@ -85,6 +85,8 @@ def run_tests(
     )
     progress("loading the network")
     session.load(artifact)
+    if session.setup_fault is not None:
+        report.add("set-up of the board", Status.FAILED, session.setup_fault)
     progress("running images")
     inputs = _Inputs(artifact, trained)
     answers = _collect(session, inputs, trained, images, advance)

@@ -138,6 +138,11 @@ class DeviceSession(ABC):
     device: Device
     threads: int = 1
 
+    @property
+    def setup_fault(self) -> str | None:
+        """What of the board's own set-up failed, such as its clock, None where nothing is known to have."""
+        return None
+
     @abstractmethod
     def load(self, artifact: Artifact) -> None:
         """Put a network on the device (build and flash firmware, or upload a library)."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from thumbnet.targets.board import Board
+from thumbnet.targets.flash_way import FlashWay
 
 Kind = Literal["emulated", "local", "serial", "rpc", "tcp"]
 
@@ -29,6 +30,8 @@ class Device:
         Serial: symbols a second.
     key : str
         rpc: the key under which the device is registered on the tracker.
+    flash : FlashWay or None
+        Serial: how a firmware gets onto the board, None where somebody else puts it there.
     """
 
     name: str
@@ -37,3 +40,4 @@ class Device:
     address: str = ""
     baud: int = 115200
     key: str = ""
+    flash: FlashWay | None = None

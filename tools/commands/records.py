@@ -65,7 +65,8 @@ def _known_board(_: click.Context, __: click.Parameter, name: str | None) -> str
 
 
 def _known_core(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-    from thumbnet.targets.registry import list_boards, suggest
+    from thumbnet.targets.registry import list_boards
+    from thumbnet.targets.suggest import suggest
 
     known = sorted({board.core for board in list_boards()})
     if name is not None and name not in known:

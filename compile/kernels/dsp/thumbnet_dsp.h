@@ -22,6 +22,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "thumbnet_arithmetic.h"
+
 #if defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(TN_PORTABLE)
 #define TN_DSP 1
 #else
@@ -40,7 +42,8 @@ TN_INLINE int32_t tn_requant(int32_t acc, int32_t M, int32_t zo) {
 /* Kernels are whole functions in top-level assembly, each in a section of its own (the linker drops those not called):
  * the compiler sees only a declaration, so it assumes the full calling convention, at any optimization level. */
 #define TN_FN(NAME, BODY)                                                                                              \
-    __asm(".pushsection .text." #NAME ", \"ax\", %progbits\n .syntax unified\n .thumb\n .p2align 2\n .thumb_func\n"    \
+    __asm(".pushsection " TN_SECTION #NAME                                                                             \
+          ", \"ax\", %progbits\n .syntax unified\n .thumb\n .p2align 2\n .thumb_func\n"                                \
           ".type " #NAME ", %function\n" #NAME ":\n" BODY ".size " #NAME ", . - " #NAME "\n .popsection\n");
 /* A macro's parameter as the assembly's constant .Lk_NAME, until the next kernel sets it. */
 #define TN_LET(NAME, VALUE) ".set .Lk_" NAME ", " TN_STR(VALUE) "\n"

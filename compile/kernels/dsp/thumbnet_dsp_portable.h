@@ -3,7 +3,7 @@
  */
 #ifndef TN_KERNELS_PORTABLE_H
 #define TN_KERNELS_PORTABLE_H
-#define TN_PORT static __attribute__((noinline, unused))
+#define TN_PORT static TN_CODE __attribute__((noinline, unused))
 #define TN_K8_PLANAR_FITS 2
 #define TN_K8_PLANAR_ANY 2
 #define TN_K8_PLANAR8 1

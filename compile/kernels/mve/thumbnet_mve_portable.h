@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define TN_PORT static __attribute__((noinline, unused))
+#define TN_PORT static TN_CODE __attribute__((noinline, unused))
 
 static inline int8_t tn_mve_requantize(int32_t acc, int shift, int32_t multiplier, int32_t zero_point, int32_t lowest,
                                        int32_t highest) {

@@ -40,7 +40,8 @@ pytestmark = [
 
 def _output(folder, *flags, include=INCLUDE, source=DEPTHWISE):
     program = folder / "program"
-    command = ["arm-none-eabi-gcc", *FLAGS, *flags, "-I", str(include), str(source), "-o", str(program)]
+    folders = ("-I", str(include), "-I", str(INCLUDE.parent))
+    command = ["arm-none-eabi-gcc", *FLAGS, *flags, *folders, str(source), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     done = Programs().run(["qemu-arm", "-cpu", "max", program])
