@@ -16,7 +16,7 @@ from thumbnet.models.variants import Version
 from thumbnet.models.weight_sets import FIRST_WEIGHTS, WeightSet
 from thumbnet.models.weights_file import shorten
 
-Origin = Literal["thumbnet", "torchvision", "timm"]
+Origin = Literal["thumbnet", "torchvision", "timm", "keras"]
 
 #: What the programs compute whose names the weights have, and how a line for the person calls them. timm's numbers are
 #: those of its `_gen_mobilenet_v1` and `_gen_mobilenet_v2`.
@@ -24,6 +24,7 @@ IMPLIED: dict[Origin, tuple[str, Conventions]] = {
     "thumbnet": ("TensorFlow's MobileNet V1", Conventions("same", 1e-3, "relu6")),
     "torchvision": ("torchvision's mobilenet_v2, whose names they have", Conventions("symmetric", 1e-5, "relu6")),
     "timm": ("timm, whose names they have", Conventions("symmetric", 1e-5, "relu6")),
+    "keras": ("keras.applications, whose layers they have", Conventions("same", 1e-3, "relu6")),
 }
 #: What training and profilers (thop) keep beside the weights: no part of the network.
 _COUNTERS = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")
@@ -47,7 +48,7 @@ class NamedWeights:
     ----------
     version : {"v1", "v2"}
         As the names tell.
-    origin : {"thumbnet", "torchvision", "timm"}
+    origin : {"thumbnet", "torchvision", "timm", "keras"}
         Whose names they were.
     tensors : dict
         By our name, as stored.

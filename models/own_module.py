@@ -152,7 +152,9 @@ def fill_own(network: nn.Module, file: Path, weights_key: str | None = None) -> 
             raise WrongVariantError(
                 f"{file}: {name} is {list(weights.tensors[name].shape)}, the module's is {list(tensor.shape)}"
             )
-    network.load_state_dict({name: read_values(file, name, weights.tensors[name]) for name in wanted}, strict=False)
+    network.load_state_dict(
+        {name: read_values(file, name, name, weights.tensors[name]) for name in wanted}, strict=False
+    )
     return assumptions
 
 

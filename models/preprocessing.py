@@ -23,6 +23,11 @@ IMAGENET_CROP = 0.875
 #: ImageNet's mean and standard deviation in units of a pixel: torchvision's 0.485, ... and 0.229, ..., times 255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+#: ImageNet's classes and TensorFlow's class 0 for the background.
+BACKGROUND_CLASSES = 1001
+#: Part of a range by which that of calibration images may miss it.
+_RANGE_TOLERANCE = 0.1
+_IMAGENET_CLASSES = (1000, BACKGROUND_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -186,11 +191,55 @@ def input_quant(preprocessing: Preprocessing) -> tuple[float, int] | None:
     return 1.0 / std, math.ceil(mean - 0.5) - 128
 
 
+def has_quant(preprocessing: Preprocessing, quant: tuple[float, int]) -> bool:
+    """Say whether a pixel less 128 is its int8 value under a scale and zero point."""
+    expected = input_quant(preprocessing)
+    return expected is not None and bool(np.isclose(expected[0], quant[0], rtol=1e-5)) and expected[1] == quant[1]
+
+
+def nearest_preprocessing(known: Sequence[Preprocessing], quant: tuple[float, int]) -> Preprocessing:
+    """Return the preprocessing that an input's int8 scale and zero point belong to.
+
+    That is a known one whose pixels less 128 they give, or the first of those whose range they nearly have: ranges are
+    those of the images that somebody calibrated with. Otherwise it is that under which the int8 value is the pixel less
+    128, as the first of the known ones brings an image to pixels.
+    """
+    scale, zero_point = quant
+    ends = scale * (np.array([-128, 127]) - zero_point)
+    for preprocessing in [one for one in known if has_quant(one, quant)] or known:
+        mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
+        reached = np.array([(-mean / std).min(), ((255 - mean) / std).max()])
+        if np.abs(ends - reached).max() <= _RANGE_TOLERANCE * np.ptp(reached):
+            return preprocessing
+    return scaled_preprocessing(known[0], np.array([scale]), np.array([-scale * (zero_point + 128)]))
+
+
 def hosted_preprocessing(resolution: int, classes: int, channels: int = 3) -> Preprocessing:
     """Return the preprocessing of TensorFlow's ImageNet networks: ``(p - 128) / 128``, class 0 is the background."""
-    return Preprocessing(
-        resolution, channels, IMAGENET_CROP, (128.0,) * channels, (128.0,) * channels, 1 if classes == 1001 else 0
-    )
+    offset = 1 if classes == BACKGROUND_CLASSES else 0
+    return Preprocessing(resolution, channels, IMAGENET_CROP, (128.0,) * channels, (128.0,) * channels, offset)
+
+
+def keras_preprocessing(resolution: int, classes: int, channels: int = 3) -> Preprocessing:
+    """Return the preprocessing of Keras' MobileNets: ``p / 127.5 - 1``; ImageNet's crop for its classes, else none."""
+    crop = IMAGENET_CROP if classes in _IMAGENET_CLASSES else 1.0
+    offset = 1 if classes == BACKGROUND_CLASSES else 0
+    return Preprocessing(resolution, channels, crop, (127.5,) * channels, (127.5,) * channels, offset)
+
+
+def scaled_preprocessing(
+    usual: Preprocessing, scale: NDArray[np.float64], offset: NDArray[np.float64], decimals: int = 6
+) -> Preprocessing:
+    """Return a preprocessing whose input is ``p * scale + offset``, with one number or one a channel each.
+
+    Mean and std are rounded to `decimals` of a pixel value: ``1 / (1 / 127.5)`` is meant to be 127.5.
+    """
+
+    def spread(values: NDArray[np.float64]) -> tuple[float, ...]:
+        # Plus 0 makes -0 a 0.
+        return tuple(map(float, np.broadcast_to(np.round(values, decimals) + 0.0, usual.channels)))
+
+    return replace(usual, mean=spread(-offset / scale), std=spread(1 / scale))
 
 
 def torchvision_preprocessing(resolution: int, channels: int = 3) -> Preprocessing:
@@ -208,6 +257,11 @@ def timm_preprocessing(resolution: int, channels: int = 3) -> Preprocessing:
 def unit_preprocessing(resolution: int, channels: int) -> Preprocessing:
     """Return the preprocessing of networks that take the whole image scaled to 0..1 (visual wake words, digits)."""
     return Preprocessing(resolution, channels, 1.0, (0.0,) * channels, (255.0,) * channels)
+
+
+def raw_preprocessing(resolution: int, channels: int) -> Preprocessing:
+    """Return the preprocessing of networks that take the whole image's pixel values, 0..255, as they are."""
+    return Preprocessing(resolution, channels, 1.0, (0.0,) * channels, (1.0,) * channels)
 
 
 def _crop_part(image: Image.Image, fraction: float) -> Image.Image:

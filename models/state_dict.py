@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from thumbnet.models.errors import ModelError, WeightsFileError, WrongVariantError
+from thumbnet.models.fake_quant import FakeQuants, has_fake_quants, is_observer, take_fake_quants
 from thumbnet.models.key_names import CLASSIFIER, NamedWeights, name_weights
 from thumbnet.models.nearest_variant import check_shapes
 from thumbnet.models.preprocessing import Preprocessing
@@ -51,12 +52,15 @@ class Checkpoint:
         What its input expects, None in a plain state dict.
     assumptions : tuple of str
         What was assumed in reading it, a line each.
+    quants : FakeQuants or None
+        The ranges of quantization-aware training.
     """
 
     weights: NamedWeights
     spec: ModelSpec | None = None
     preprocessing: Preprocessing | None = None
     assumptions: tuple[str, ...] = ()
+    quants: FakeQuants | None = None
 
     @property
     def classes(self) -> int:
@@ -129,7 +133,10 @@ def load_safetensors(file: Path, data: bytes) -> dict[str, torch.Tensor]:
 
 def _read_set(file: Path, weights: WeightSet, assumptions: tuple[str, ...]) -> Checkpoint:
     check_tensors(file, weights.tensors)
-    return Checkpoint(name_weights(file, weights), assumptions=assumptions)
+    quants = None
+    if has_fake_quants(weights.tensors):
+        weights, quants = take_fake_quants(file, weights)
+    return Checkpoint(name_weights(file, weights), assumptions=assumptions, quants=quants)
 
 
 def write_checkpoint(
@@ -207,7 +214,7 @@ def fill_from_checkpoint(checkpoint: Checkpoint, spec: ModelSpec, file: Path) ->
         )
     check_shapes(checkpoint.weights, spec, file)
     names = checkpoint.weights.file_names
-    state = {name: read_values(file, names[name], tensor) for name, tensor in checkpoint.weights.tensors.items()}
+    state = {name: read_values(file, name, names[name], tensor) for name, tensor in checkpoint.weights.tensors.items()}
     bias = f"{CLASSIFIER[spec.version]}.bias"
     state.setdefault(bias, torch.zeros(spec.classes))
     network = build_model(spec)
@@ -224,37 +231,32 @@ def check_tensors(file: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     WeightsFileError
         Naming the tensor.
     """
-    if names := [name for name in tensors if "fake_quant" in name or "activation_post_process" in name]:
-        raise WeightsFileError(
-            f"{file}: weights in quantization-aware training with torch.ao (observers such as {shorten(names[0])}),"
-            " whose ranges are not read; save the state dict of the float model, and compile it with --calibration"
-        )
     if any(tensor.is_quantized for tensor in tensors.values()) or any("_packed_params" in name for name in tensors):
         raise WeightsFileError(
             f"{file}: a network that torch.ao quantized and converted, which is not read; save the state dict of the"
             " float model, and compile it with --calibration"
         )
     for name, tensor in tensors.items():
-        if problem := _find_problem(tensor):
+        if problem := _find_problem(tensor, integer=is_observer(name)):
             raise WeightsFileError(f"{file}: {shorten(name)} {problem}; save the model's float weights on the CPU")
 
 
-def _find_problem(tensor: torch.Tensor) -> str | None:
+def _find_problem(tensor: torch.Tensor, *, integer: bool) -> str | None:
     if tensor.is_nested or tensor.layout != torch.strided:
         return "is a sparse or nested tensor"
     if tensor.device.type != "cpu":
         return f"has no values (device {tensor.device.type})"
-    if not tensor.is_floating_point() and tensor.ndim:
+    if not tensor.is_floating_point() and tensor.ndim and not integer:
         return f"holds {str(tensor.dtype).removeprefix('torch.')}, not floats"
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         return (
             f"is {'x'.join(map(str, tensor.shape))} of {tensor.untyped_storage().nbytes():,} bytes (an expanded view)"
         )
-    return "is empty" if not tensor.numel() else None
+    return "is empty" if not tensor.numel() and not integer else None
 
 
-def read_values(file: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Return a weight as finite float32, and a variance that is not negative.
+def read_values(file: Path, name: str, stored: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a weight as finite float32, and a variance that is not negative; `stored` is what the file calls it.
 
     Raises
     ------
@@ -264,11 +266,11 @@ def read_values(file: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
     values = tensor.detach().to(torch.float32)
     if not bool(torch.isfinite(values).all()):
         raise WeightsFileError(
-            f"{file}: {shorten(name)} holds values that are no finite numbers in float32; get the file again"
+            f"{file}: {shorten(stored)} holds values that are no finite numbers in float32; get the file again"
         )
     if name.endswith("running_var") and bool((values < 0).any()):
         raise WeightsFileError(
-            f"{file}: {shorten(name)} holds a variance of {float(values.min()):g}, below 0; get the file again"
+            f"{file}: {shorten(stored)} holds a variance of {float(values.min()):g}, below 0; get the file again"
         )
     return values
 

@@ -66,7 +66,7 @@ def make_request(files: NetworkFiles, board: Board, options: CompileOptions = DE
     spec, preprocessing = trained.spec, trained.preprocessing
     calibration = _load_calibration(files, options, trained)
     ranges = {} if calibration.images else dict(trained.activation_quant or {})
-    if files.preprocessing.mean is not None:
+    if files.preprocessing.mean is not None and "mean" in trained.stated:
         # The file's range of the input is that of another scaling.
         ranges.pop("input", None)
     known_input = input_quant(preprocessing)
