@@ -90,8 +90,8 @@ class PixelStage(RollingStage):
     @classmethod
     def takes(cls, layer: AnyLayer) -> bool:
         """Tell whether there is a kernel: depthwise layers with at most one column of padding on either side."""
-        if not isinstance(layer, DepthwiseLayer):
-            return True
+        if not isinstance(layer, DepthwiseLayer) or not super().takes(layer):
+            return super().takes(layer)
         _, left, _, _ = layer.padding
         beyond = (layer.output_shape[1] - 1) * layer.stride[1] - left + 3 - layer.input_shape[1]
         return left <= 1 and beyond <= 1
