@@ -76,6 +76,7 @@
 #define TN_MVE_KERNEL(MACROS, CALL) __asm(TN_MVE_COMMON_MACROS MACROS CALL "\n");
 
 #include "thumbnet_mve_depthwise.h"
+#include "thumbnet_mve_large_depthwise.h"
 #include "thumbnet_mve_pointwise.h"
 
 /* clang-format off */

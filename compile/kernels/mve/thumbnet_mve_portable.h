@@ -59,6 +59,20 @@ static inline int8_t tn_mve_requantize(int32_t acc, int shift, int32_t multiplie
             }                                                                                                          \
     }
 
+#define TN_DEF_MVE_DEPTHWISE_PAIRS(NAME, K, S, WIDTH, ROWB, CHB, OSTRIDE, SHIFT, ZP, LO, HI)                           \
+    TN_PORT void NAME(const int8_t *in, int8_t *out, const int32_t *params, int32_t channels, int32_t rows) {          \
+        const int32_t words = ((K) * ((K) + 1) + 3) / 4;                                                               \
+        for (; channels > 0; --channels, params += words + 2, in += (CHB), ++out)                                      \
+            for (int32_t p = 0; p < rows * (WIDTH); ++p) {                                                             \
+                const int8_t *w = (const int8_t *)params;                                                              \
+                const int8_t *corner = in + p / (WIDTH) * ((S) * (ROWB)) + p % (WIDTH) * (S);                          \
+                int32_t acc = params[words];                                                                           \
+                for (int t = 0; t < (K) * (K); ++t)                                                                    \
+                    acc += w[(t / (K) / 2 * (K) + t % (K)) * 2 + t / (K) % 2] * corner[t / (K) * (ROWB) + t % (K)];    \
+                out[p * (OSTRIDE)] = tn_mve_requantize(acc, SHIFT, params[words + 1], ZP, LO, HI);                     \
+            }                                                                                                          \
+    }
+
 #define TN_DEF_MVE_ADD(NAME, MA, MB, CONSTANT, SHIFT, LO, HI)                                                          \
     TN_PORT void NAME(int8_t *out, const int8_t *a, const int8_t *b, int32_t values) {                                 \
         for (int32_t i = 0; i < values; ++i) {                                                                         \
