@@ -1,0 +1,213 @@
+"""What stages cost on a core, learned from stages that were measured there: the analytical estimate put right.
+
+What is predicted is the logarithm of measured cost over estimate. A ridge regression finds what each kind of work costs
+beside what the estimate takes it for: that ranks the ways to compute the same layers. Gradient-boosted trees (XGBoost)
+with a quantile loss find what is left, and how sure it is, from what the layers are alone: with some hundred stages,
+trees that see how rows are tiled rank by noise. How far such quantiles are off on stages not seen yet is measured, and
+they are moved by as much (conformalized quantile regression: Romano, Patterson, Candès 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xgboost
+from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
+
+from thumbnet.compile.plan.stage_graph import StagePlan
+from thumbnet.compile.tuning.plan_search import Estimate
+from thumbnet.compile.tuning.stage_features import FEATURES, LAYER_FEATURES, PORTABLE, WORK_FEATURES, stage_features
+from thumbnet.compile.tuning.stage_samples import StageSamples
+
+#: What `Estimate.low`, `typical` and `high` are.
+QUANTILES = (0.1, 0.5, 0.9)
+#: Measured stages below which there is nothing to train on, and the band around their median ratio until then, as
+#: factors: wide enough for what any core here was found to take.
+FEWEST_SAMPLES = 24
+UNTRAINED_BAND = (0.75, 1.0, 1.5)
+#: What a stage of the network at hand counts in training beside one shipped with the package.
+OWN_WEIGHT = 4.0
+#: Training anew waits for so many new stages, and for so large a part of those known.
+_LEAST_NEW, _LEAST_NEW_PART = 16, 0.25
+#: The last predictions that were put to the test, by which quantiles are moved, and how many of them the errors on
+#: networks left out in training weigh as much as.
+_RECENT_ERRORS, _PRIOR_ERRORS = 96, 24
+_TREES = 200
+_PARAMETERS = {
+    "objective": "reg:quantileerror",
+    "quantile_alpha": list(QUANTILES),
+    "tree_method": "hist",
+    "max_depth": 4,
+    "eta": 0.04,
+    "subsample": 0.8,
+    "colsample_bytree": 0.6,
+    "min_child_weight": 10,
+    "nthread": 1,
+    "seed": 0,
+}
+_RIDGE_PENALTY = 1.0
+_FOLDS = 4
+
+
+@dataclass(frozen=True)
+class RatioModel:
+    """Quantiles of the logarithm of cost over estimate, given a stage's features.
+
+    Parameters
+    ----------
+    weights : ndarray
+        float64, of the columns of `_work` in the ridge regression.
+    offset : float
+        Its constant.
+    trees : xgboost.Booster
+        Quantiles of what it leaves.
+    """
+
+    weights: NDArray[np.float64]
+    offset: float
+    trees: xgboost.Booster
+
+    @classmethod
+    def fit(
+        cls, features: NDArray[np.float32], log_ratios: NDArray[np.float64], sample_weights: NDArray[np.float64]
+    ) -> RatioModel:
+        """Train on features ``[n, F]``, logarithms ``[n]`` and weights ``[n]``; equal data give an equal model."""
+        work = _work(features)
+        scale = np.maximum(work.std(axis=0), 1e-9)
+        ridge = Ridge(_RIDGE_PENALTY).fit(work / scale, log_ratios, sample_weights)
+        weights, offset = ridge.coef_ / scale, float(ridge.intercept_)
+        rest = log_ratios - (work @ weights + offset)
+        data = xgboost.DMatrix(features[:, LAYER_FEATURES], rest, weight=sample_weights)
+        return cls(weights, offset, xgboost.train(_PARAMETERS, data, _TREES))
+
+    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the quantiles ``[n, 3]`` of `QUANTILES` for features ``[n, F]``, ascending."""
+        base = _work(features) @ self.weights + self.offset
+        rest = self.trees.inplace_predict(features[:, LAYER_FEATURES])
+        quantiles: NDArray[np.float64] = np.sort(rest + base[:, None], axis=1)
+        return quantiles
+
+
+def _work(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the counts of work, and whether a stage is on portable kernels, whose work costs something else."""
+    portable = features[:, PORTABLE] > 0
+    work = features[:, WORK_FEATURES].astype(np.float64)
+    work[portable] = 0.0
+    return np.column_stack([work, portable])
+
+
+def left_out_errors(
+    features: NDArray[np.float32], log_ratios: NDArray[np.float64], parts: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """Return ``[n, 3]``: true logarithm less each quantile, predicted without samples of the same part ``[n]``."""
+    errors = np.empty((len(parts), len(QUANTILES)))
+    for part in np.unique(parts):
+        out = parts == part
+        model = RatioModel.fit(features[~out], log_ratios[~out], np.ones(np.count_nonzero(~out)))
+        errors[out] = log_ratios[out, None] - model.predict(features[out])
+    return errors
+
+
+def calibrating_shift(errors: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Return by how much each quantile is to be moved ``[3]`` so that the right part of errors ``[n, 3]`` is below."""
+    shifts = [
+        np.quantile(errors[:, index], quantile, weights=weights, method="inverted_cdf")
+        for index, quantile in enumerate(QUANTILES)
+    ]
+    return np.array(shifts)
+
+
+class LearnedCostModel:
+    """A `plan_search.StageCostModel` of one network on one core, for one kind of cost.
+
+    Parameters
+    ----------
+    seeds : StageSamples or None
+        Stages of other networks measured on the same core: what is known before anything is measured. Never taken as
+        measurements of the network's own stages.
+    """
+
+    def __init__(self, seeds: StageSamples | None = None) -> None:
+        self._seeds = seeds
+        self._model: RatioModel | None = None
+        self._trained_on = 0
+        self._own_features: list[NDArray[np.float32]] = []
+        self._own_log_ratios: list[float] = []
+        # Rows of features of all stages ever asked for, and what is predicted of the first of them.
+        self._rows: dict[object, int] = {}
+        self._features: list[NDArray[np.float32]] = []
+        self._predicted: list[NDArray[np.float64]] = []
+        self._prior_errors: NDArray[np.float64] = np.empty((0, len(QUANTILES)))
+        self._own_errors: list[NDArray[np.float64]] = []
+        self._shift: NDArray[np.float64] = np.zeros(len(QUANTILES))
+        self._train()
+
+    def estimate(self, stage: StagePlan) -> Estimate:
+        """Return what a stage is likely to cost, in the unit of what was learned; in instructions before that."""
+        if self._model is None:
+            ratio = float(np.exp(np.median(self._own_log_ratios))) if self._own_log_ratios else 1.0
+            return Estimate(*(ratio * factor * stage.instructions for factor in UNTRAINED_BAND))
+        low, typical, high = np.exp(np.sort(self._predict(stage) + self._shift)) * stage.instructions
+        return Estimate(float(low), float(typical), float(high))
+
+    def learn(self, stages: Sequence[StagePlan], costs: Sequence[float]) -> None:
+        """Take measured stages into account: finite costs above 0."""
+        for stage, cost in zip(stages, costs, strict=True):
+            log_ratio = float(np.log(cost / stage.instructions))
+            if self._model is not None:
+                self._own_errors.append(log_ratio - self._predict(stage))
+            self._own_features.append(self._features[self._row(stage)])
+            self._own_log_ratios.append(log_ratio)
+        new = len(self._own_log_ratios) - self._trained_on
+        if new >= max(_LEAST_NEW, _LEAST_NEW_PART * self._trained_on):
+            self._train()
+        self._calibrate()
+
+    def _train(self) -> None:
+        features = np.array(self._own_features, np.float32).reshape(-1, len(FEATURES))
+        log_ratios = np.array(self._own_log_ratios)
+        weights = np.full(len(log_ratios), OWN_WEIGHT)
+        # Stages of one network are parted at random.
+        parts = np.random.default_rng(0).permutation(len(log_ratios)).astype(np.int32) % _FOLDS
+        if self._seeds is not None:
+            features = np.concatenate([self._seeds.features, features])
+            log_ratios = np.concatenate([self._seeds.log_ratios, log_ratios])
+            weights = np.concatenate([np.ones(len(self._seeds.costs)), weights])
+            parts = np.concatenate([self._seeds.networks, parts + len(self._seeds.names)])
+        if len(log_ratios) < FEWEST_SAMPLES:
+            return
+        if self._model is None:
+            self._prior_errors = left_out_errors(features, log_ratios, parts)
+        self._model = RatioModel.fit(features, log_ratios, weights)
+        self._trained_on = len(self._own_log_ratios)
+        self._predicted.clear()
+        self._calibrate()
+
+    def _calibrate(self) -> None:
+        """Move each quantile so that the right part of errors lies below it."""
+        own = np.array(self._own_errors[-_RECENT_ERRORS:]).reshape(-1, len(QUANTILES))
+        errors = np.concatenate([self._prior_errors, own])
+        if not len(errors):
+            return
+        prior = np.full(len(self._prior_errors), _PRIOR_ERRORS / max(len(self._prior_errors), 1))
+        self._shift = calibrating_shift(errors, np.concatenate([prior, np.ones(len(own))]))
+
+    def _row(self, stage: StagePlan) -> int:
+        # The graph makes each chain once, stages from it again and again.
+        identity: object = stage.chain or stage.name
+        row = self._rows.get(identity)
+        if row is None:
+            row = self._rows[identity] = len(self._features)
+            self._features.append(stage_features(stage))
+        return row
+
+    def _predict(self, stage: StagePlan) -> NDArray[np.float64]:
+        """Return a stage's quantiles before they are moved; those of all stages without any are predicted at once."""
+        assert self._model is not None
+        row = self._row(stage)
+        if row >= len(self._predicted):
+            self._predicted.extend(self._model.predict(np.stack(self._features[len(self._predicted) :])))
+        return self._predicted[row]

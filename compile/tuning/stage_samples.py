@@ -1,0 +1,113 @@
+"""Measured stages as arrays: what cost models are trained on and tested with, and those shipped with the package."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thumbnet.compile.errors import TuningError
+from thumbnet.compile.file_access import read_arrays
+from thumbnet.compile.tuning.stage_features import FEATURES
+
+#: What is shipped: made by `python -m thumbnet.tools.seed_records`.
+SEEDS = Path(__file__).parent / "seeds"
+_ARRAYS = ("features", "estimates", "costs", "networks", "node_pairs")
+
+
+@dataclass(frozen=True)
+class StageSamples:
+    """Stages that were measured on one core, all for the same kind of cost.
+
+    Parameters
+    ----------
+    core, kind : str
+        Where, and of what cost, as `measure_stages.StageReading` has it.
+    features : ndarray
+        float32 ``[n, len(FEATURES)]``.
+    estimates : ndarray
+        float64 ``[n]``, predicted instructions.
+    costs : ndarray
+        float64 ``[n]``, measured, in the unit of the kind.
+    networks : ndarray
+        int32 ``[n]``: the place in `names` of the network a stage is of.
+    node_pairs : ndarray
+        int32 ``[n]``: equal for stages that compete, which compute the same layers from and to the same layouts.
+    names : tuple of str
+        The networks.
+    kernels_digest : str
+        Of the kernels' sources, see `stage_key.kernels_digest`.
+    """
+
+    core: str
+    kind: str
+    features: NDArray[np.float32]
+    estimates: NDArray[np.float64]
+    costs: NDArray[np.float64]
+    networks: NDArray[np.int32]
+    node_pairs: NDArray[np.int32]
+    names: tuple[str, ...]
+    kernels_digest: str
+
+    @property
+    def log_ratios(self) -> NDArray[np.float64]:
+        """The logarithm of cost over estimate, float64 ``[n]``."""
+        ratios: NDArray[np.float64] = np.log(self.costs / self.estimates)
+        return ratios
+
+    def of(self, names: Sequence[str]) -> StageSamples:
+        """Return those of some of the networks."""
+        kept = np.isin(self.networks, [self.names.index(name) for name in names])
+        return replace(self, **{name: getattr(self, name)[kept] for name in _ARRAYS})
+
+
+def samples_file(core: str, kind: str) -> str:
+    """Return the name of the file of a core's samples of a kind, as `measure_stages.StageReading` has it."""
+    return f"{core}-{kind.replace(' ', '-')}.npz"
+
+
+def encode_samples(samples: StageSamples) -> bytes:
+    """Return the content of a file that `load_samples` reads: an .npz of the fields and the features' names."""
+    fields = {field.name: np.array(getattr(samples, field.name)) for field in dataclasses.fields(samples)}
+    fields["features"] = samples.features.astype(np.float16)  # half the size, and far more exact than any model
+    file = io.BytesIO()
+    np.savez_compressed(file, feature_names=np.array(FEATURES), **fields)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def load_samples(path: Path) -> StageSamples:
+    """Read what `encode_samples` made.
+
+    Raises
+    ------
+    ArtifactError
+        The file can't be read.
+    TuningError
+        It is none of measured stages, or has other features than this version's.
+    """
+    arrays = read_arrays(path)
+    names = {field.name for field in dataclasses.fields(StageSamples)}
+    if set(arrays) != names | {"feature_names"}:
+        raise TuningError(f"{path}: holds no measured stages; `python -m thumbnet.tools.seed_records` makes them")
+    if tuple(arrays["feature_names"]) != FEATURES:
+        raise TuningError(
+            f"{path}: has features of another version; `python -m thumbnet.tools.seed_records` makes it again"
+        )
+    return StageSamples(
+        core=str(arrays["core"]),
+        kind=str(arrays["kind"]),
+        names=tuple(map(str, arrays["names"])),
+        kernels_digest=str(arrays["kernels_digest"]),
+        **{name: arrays[name] for name in _ARRAYS} | {"features": arrays["features"].astype(np.float32)},
+    )
+
+
+def load_seeds(core: str, kind: str) -> StageSamples | None:
+    """Return the samples shipped for a core and a kind of cost, see `samples_file`; None where there are none."""
+    path = SEEDS / samples_file(core, kind)
+    return load_samples(path) if path.exists() else None
