@@ -1,0 +1,310 @@
+"""Show what the cost model of searches is worth, on networks that it was not trained on.
+
+`python -m thumbnet.tools.evaluate_cost_model ranks` prints how well it ranks stages that compete, beside the analytical
+estimate; `... search ARTIFACT --device D` how many trials a search takes with it and without.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from thumbnet.compile.artifact import Artifact
+from thumbnet.compile.errors import CompileError
+from thumbnet.compile.kernels.instruction_sets import kernels_of
+from thumbnet.compile.network.integer_network import IntegerNetwork
+from thumbnet.compile.network.network_file import load_reference
+from thumbnet.compile.plan.choose_plan import SPENT_ON_RAM, choose_plan
+from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
+from thumbnet.compile.tuning.cost_model import (
+    QUANTILES,
+    LearnedCostModel,
+    RatioModel,
+    calibrating_shift,
+    left_out_errors,
+)
+from thumbnet.compile.tuning.plan_search import Estimate, PlanSearch, StageCostModel
+from thumbnet.compile.tuning.stage_samples import StageSamples, load_samples, load_seeds
+from thumbnet.runtime_tests.measure_stages import Objective
+from thumbnet.targets.board import Board
+from thumbnet.targets.devices import get_device
+from thumbnet.tools.output import print_table
+from thumbnet.tools.stage_sampling import BOARDS, Measurements
+
+#: Differences of cost below this part are taken for none: searches gain nothing by them.
+_EQUAL = 0.003
+_NEAR = (0.01, 0.002, 0.0)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well predicted costs rank stages that compete: same layers, from and to the same layouts.
+
+    Parameters
+    ----------
+    groups : int
+        Sets of at least two stages that compete.
+    spearman : float
+        Rank correlation, the mean over those of at least three.
+    right_pairs : float
+        Part of their pairs, of costs that differ, that are in the right order.
+    regret : float
+        By what part the stage predicted to be the cheapest costs more than the cheapest, the mean.
+    """
+
+    groups: int
+    spearman: float
+    right_pairs: float
+    regret: float
+
+
+def rank(predicted: NDArray[np.float64], costs: NDArray[np.float64], node_pairs: NDArray[np.int32]) -> Ranking:
+    """Compare predicted costs ``[n]`` with measured ones ``[n]``, among stages ``[n]`` of the same node pair."""
+    correlations, regrets, right, pairs = [], [], 0, 0
+    for node_pair in np.unique(node_pairs):
+        (of_pair,) = np.nonzero(node_pairs == node_pair)
+        if len(of_pair) < 2:
+            continue
+        guess, cost = predicted[of_pair], costs[of_pair]
+        regrets.append(cost[guess.argmin()] / cost.min() - 1)
+        first, second = np.triu_indices(len(cost), 1)
+        differs = np.abs(np.log(cost[first] / cost[second])) > _EQUAL
+        pairs += int(np.count_nonzero(differs))
+        right += int(np.count_nonzero(((cost[first] < cost[second]) == (guess[first] < guess[second]))[differs]))
+        if len(of_pair) > 2 and np.ptp(guess) > 0 and np.ptp(cost) > 0:
+            correlations.append(spearmanr(guess, cost).statistic)
+    return Ranking(len(regrets), float(np.mean(correlations)), right / pairs, float(np.mean(regrets)))
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A model trained on seeds alone, on a network it was not trained on.
+
+    Parameters
+    ----------
+    network : str
+        Its name.
+    stages : int
+        How many were measured.
+    estimate, model : Ranking
+        By the analytical estimate, and by the model's median.
+    below, above : float
+        Parts of the stages that cost less than its low and more than its high quantile.
+    band : float
+        High over low quantile, the median.
+    """
+
+    network: str
+    stages: int
+    estimate: Ranking
+    model: Ranking
+    below: float
+    above: float
+    band: float
+
+
+def evaluate_held_out(seeds: StageSamples, held_out: StageSamples) -> list[HeldOut]:
+    """Return for each network held out how a model trained on `seeds` does on it."""
+    model = RatioModel.fit(seeds.features, seeds.log_ratios, np.ones(len(seeds.costs)))
+    shift = calibrating_shift(left_out_errors(seeds.features, seeds.log_ratios, seeds.networks))
+    results = []
+    for name in held_out.names:
+        samples = held_out.of([name])
+        low, typical, high = np.sort(model.predict(samples.features) + shift, axis=1).T
+        results.append(
+            HeldOut(
+                network=name,
+                stages=len(samples.costs),
+                estimate=rank(samples.estimates, samples.costs, samples.node_pairs),
+                model=rank(samples.estimates * np.exp(typical), samples.costs, samples.node_pairs),
+                below=float(np.mean(samples.log_ratios < low)),
+                above=float(np.mean(samples.log_ratios > high)),
+                band=float(np.median(np.exp(high - low))),
+            )
+        )
+    return results
+
+
+class RunningQuantiles:
+    """The simplest `StageCostModel`: what part of its estimate any stage so far has cost."""
+
+    def __init__(self) -> None:
+        self._ratios: list[float] = []
+
+    def estimate(self, stage: StagePlan) -> Estimate:
+        """Return quantiles of the ratios so far; wide ones before there are any."""
+        ratios = np.quantile(self._ratios, QUANTILES) if len(self._ratios) >= 8 else np.array([0.75, 1.0, 1.5])
+        low, typical, high = ratios * stage.instructions
+        return Estimate(float(low), float(typical), float(high))
+
+    def learn(self, stages: Sequence[StagePlan], costs: Sequence[float]) -> None:
+        """Take the stages' ratios into account."""
+        self._ratios += [cost / stage.instructions for stage, cost in zip(stages, costs, strict=True)]
+
+
+@dataclass(frozen=True)
+class SearchRun:
+    """One search to its end.
+
+    Parameters
+    ----------
+    history : list of (int, float)
+        After each batch, the stages measured so far and the cost of the best plan measured whole.
+    thinking_s : float
+        Seconds that weren't spent on measuring.
+    """
+
+    history: list[tuple[int, float]]
+    thinking_s: float
+
+    @property
+    def cost(self) -> float:
+        """Of the best plan."""
+        return self.history[-1][1]
+
+    def trials_to(self, cost: float) -> int | None:
+        """Return how many stages were measured when a plan of no more than `cost` was known; None if there was none."""
+        return next((trials for trials, best in self.history if best <= cost), None)
+
+
+def run_search(
+    network: IntegerNetwork,
+    board: Board,
+    model: StageCostModel,
+    measure: Callable[[dict[str, StagePlan]], Sequence[float]],
+    *,
+    batch: int,
+) -> SearchRun:
+    """Search with one model until it proposes nothing more, under the arena of the plan without tuning.
+
+    Parameters
+    ----------
+    network, board
+        What is searched for, and where.
+    model : StageCostModel
+        Nothing learned yet but from seeds.
+    measure : callable
+        Given stages by key, returns their costs in order.
+    batch : int
+        Stages measured at a time.
+    """
+    spent_on_ram = SPENT_ON_RAM if board.family == "cortex-m" else 0.0
+    untuned, _ = choose_plan(StageGraph(network, kernels_of(board)), spent_on_ram=spent_on_ram)
+    search = PlanSearch(network, kernels_of(board), ram_limit=untuned.arena_bytes, model=model, measured={})
+    history: list[tuple[int, float]] = []
+    trials, thinking_s = 0, 0.0
+    stages = search.await_unknown(untuned.stages)
+    while stages:
+        costs = measure({search.key(stage): stage for stage in stages})
+        trials += len(stages)
+        started = time.monotonic()
+        search.learn(stages, costs)
+        best = search.best_known_plan()
+        history.append((trials, math.inf if best is None else sum(search.costs_of(best))))
+        stages = search.propose(batch)
+        thinking_s += time.monotonic() - started
+    return SearchRun(history, thinking_s)
+
+
+@click.group()
+def evaluate() -> None:
+    """Show what the cost model of searches is worth."""
+
+
+@evaluate.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def ranks(folder: Path) -> None:
+    """Print how well a model trained on the package's seeds ranks the stages in FOLDER, of networks it has not seen.
+
+    `python -m thumbnet.tools.seed_records --held-out -o FOLDER` measures them.
+    """
+    rows = []
+    for file in sorted(folder.glob("*.npz")):
+        held_out = load_samples(file)
+        seeds = load_seeds(held_out.core, held_out.kind)
+        if seeds is None:
+            raise click.ClickException(f"{file}: there are no seeds of the {held_out.core} in {held_out.kind}")
+        for result in evaluate_held_out(seeds, held_out):
+            pairs = [(getattr(result.estimate, name), getattr(result.model, name)) for name in _RANKINGS]
+            numbers = [
+                format(value, _RANKINGS[name]) for name, pair in zip(_RANKINGS, pairs, strict=True) for value in pair
+            ]
+            band = [f"{result.below:.0%}", f"{result.above:.0%}", f"{result.band:.3f}"]
+            rows.append(
+                (held_out.core, held_out.kind, result.network, result.stages, result.model.groups, *numbers, *band)
+            )
+    headings = [f"{name} {by}" for name in ("Spearman,", "pairs,", "regret,") for by in ("estimate", "model")]
+    print_table(
+        "Ranking of stages that compete; 10 % should lie below the band, and 10 % above",
+        ["core", "kind", "network", "stages", "groups", *headings, "below", "above", "band"],
+        rows,
+    )
+
+
+_RANKINGS = {"spearman": ".3f", "right_pairs": ".1%", "regret": ".2%"}
+
+
+@evaluate.command("search")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--device", "device_name", required=True, help="An emulated board with seeds.")
+@click.option("--objective", type=click.Choice(["cycles", "instructions"]), default="instructions", show_default=True)
+@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Stages measured at a time.")
+@click.option(
+    "--measurements", type=click.Path(path_type=Path, dir_okay=False), help="A file that keeps what was measured."
+)
+def search_command(folder: Path, device_name: str, objective: Objective, batch: int, measurements: Path | None) -> None:
+    """Search the best plan of the artifact in FOLDER on an emulated board, with the cost model and without."""
+    board = get_device(device_name).board
+    if board.name not in BOARDS:
+        raise click.BadParameter(f"{device_name} has no seeds; there are some for {', '.join(BOARDS)}")
+    try:
+        network = load_reference(Artifact.load(folder))
+    except CompileError as error:
+        raise click.ClickException(str(error)) from error
+    kind = "predicted cycles" if objective == "cycles" else objective
+    known = Measurements(board, measurements)
+
+    def measure(stages: dict[str, StagePlan]) -> list[float]:
+        return [costs[kind] for costs in known.measure(network, stages, [objective])]
+
+    seeds = load_seeds(board.core, kind)
+    models: dict[str, StageCostModel] = {
+        "running quantiles": RunningQuantiles(),
+        "learned, no seeds": LearnedCostModel(),
+        "learned, seeds": LearnedCostModel(seeds),
+    }
+    runs = {name: run_search(network, board, model, measure, batch=batch) for name, model in models.items()}
+    best = min(run.cost for run in runs.values())
+    untuned = next(iter(runs.values())).history[0][1]
+    print_table(
+        f"{folder.name} on {device_name}, {kind}: {untuned:,.0f} untuned, {best:,.0f} the best any search found",
+        [
+            "model",
+            *(f"trials to {part:.1%}" for part in _NEAR),
+            "trials to the end",
+            "behind the best",
+            "seconds of its own",
+        ],
+        [
+            (
+                name,
+                *(run.trials_to(best * (1 + part)) for part in _NEAR),
+                run.history[-1][0],
+                f"{run.cost / best - 1:.3%}",
+                f"{run.thinking_s:.1f}",
+            )
+            for name, run in runs.items()
+        ],
+    )
+
+
+if __name__ == "__main__":
+    evaluate()
