@@ -4,7 +4,7 @@ What is predicted is the logarithm of measured cost over estimate. A ridge regre
 beside what the estimate takes it for: that ranks the ways to compute the same layers. Gradient-boosted trees (XGBoost)
 with a quantile loss find what is left, and how sure it is, from what the layers are alone: with some hundred stages,
 trees that see how rows are tiled rank by noise. How far such quantiles are off on stages not seen yet is measured, and
-they are moved by as much (conformalized quantile regression: Romano, Patterson, Candès 2019).
+the band is widened by as much (conformalized quantile regression: Romano, Patterson, Candès 2019).
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from thumbnet.compile.tuning.plan_search import Estimate
 from thumbnet.compile.tuning.stage_features import FEATURES, LAYER_FEATURES, PORTABLE, WORK_FEATURES, stage_features
 from thumbnet.compile.tuning.stage_samples import StageSamples
 
-#: What `Estimate.low`, `typical` and `high` are.
+#: The quantiles that the trees are trained for.
 QUANTILES = (0.1, 0.5, 0.9)
+#: Parts of stages that may cost less than `Estimate.low` and more than `Estimate.high`. What a search takes for dear it
+#: never measures, and the stages of the best plan are those that cost less than expected: few may cost less than `low`.
+BELOW, ABOVE = 0.02, 0.1
 #: Measured stages below which there is nothing to train on, and the band around their median ratio until then, as
 #: factors: wide enough for what any core here was found to take.
 FEWEST_SAMPLES = 24
@@ -32,16 +35,17 @@ UNTRAINED_BAND = (0.75, 1.0, 1.5)
 OWN_WEIGHT = 4.0
 #: Training anew waits for so many new stages, and for so large a part of those known.
 _LEAST_NEW, _LEAST_NEW_PART = 16, 0.25
-#: The last predictions that were put to the test, by which quantiles are moved, and how many of them the errors on
-#: networks left out in training weigh as much as.
+#: The last predictions that were put to the test, by which the band is widened, and how many of them the errors
+#: on networks left out in training weigh as much as.
 _RECENT_ERRORS, _PRIOR_ERRORS = 96, 24
-_TREES = 200
+_TREES = 120
 _PARAMETERS = {
     "objective": "reg:quantileerror",
     "quantile_alpha": list(QUANTILES),
     "tree_method": "hist",
     "max_depth": 4,
-    "eta": 0.04,
+    "eta": 0.07,
+    "max_bin": 64,
     "subsample": 0.8,
     "colsample_bytree": 0.6,
     "min_child_weight": 10,
@@ -111,13 +115,15 @@ def left_out_errors(
     return errors
 
 
-def calibrating_shift(errors: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """Return by how much each quantile is to be moved ``[3]`` so that the right part of errors ``[n, 3]`` is below."""
-    shifts = [
-        np.quantile(errors[:, index], quantile, weights=weights, method="inverted_cdf")
-        for index, quantile in enumerate(QUANTILES)
-    ]
-    return np.array(shifts)
+def widening(errors: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Return what is added to each quantile ``[3]`` so that no more of the errors ``[n, 3]`` than wanted lie outside.
+
+    The band is never made narrower, nor its median moved: stages are measured because they are hoped to be cheap, and
+    tend to cost more than that.
+    """
+    low = np.quantile(errors[:, 0], BELOW, weights=weights, method="inverted_cdf")
+    high = np.quantile(errors[:, -1], 1 - ABOVE, weights=weights, method="inverted_cdf")
+    return np.array([min(low, 0.0), 0.0, max(high, 0.0)])
 
 
 class LearnedCostModel:
@@ -126,8 +132,8 @@ class LearnedCostModel:
     Parameters
     ----------
     seeds : StageSamples or None
-        Stages of other networks measured on the same core: what is known before anything is measured. Never taken as
-        measurements of the network's own stages.
+        Stages of other networks, at least two, measured on the same core: what is known before anything is measured.
+        Never taken as measurements of the network's own stages.
     """
 
     def __init__(self, seeds: StageSamples | None = None) -> None:
@@ -136,13 +142,13 @@ class LearnedCostModel:
         self._trained_on = 0
         self._own_features: list[NDArray[np.float32]] = []
         self._own_log_ratios: list[float] = []
-        # Rows of features of all stages ever asked for, and what is predicted of the first of them.
+        # Features of all stages ever asked for, and what is predicted of the first of them, before the band is widened.
         self._rows: dict[object, int] = {}
         self._features: list[NDArray[np.float32]] = []
         self._predicted: list[NDArray[np.float64]] = []
         self._prior_errors: NDArray[np.float64] = np.empty((0, len(QUANTILES)))
         self._own_errors: list[NDArray[np.float64]] = []
-        self._shift: NDArray[np.float64] = np.zeros(len(QUANTILES))
+        self._widening: NDArray[np.float64] = np.zeros(len(QUANTILES))
         self._train()
 
     def estimate(self, stage: StagePlan) -> Estimate:
@@ -150,7 +156,7 @@ class LearnedCostModel:
         if self._model is None:
             ratio = float(np.exp(np.median(self._own_log_ratios))) if self._own_log_ratios else 1.0
             return Estimate(*(ratio * factor * stage.instructions for factor in UNTRAINED_BAND))
-        low, typical, high = np.exp(np.sort(self._predict(stage) + self._shift)) * stage.instructions
+        low, typical, high = np.exp(self._predict(stage) + self._widening) * stage.instructions
         return Estimate(float(low), float(typical), float(high))
 
     def learn(self, stages: Sequence[StagePlan], costs: Sequence[float]) -> None:
@@ -187,13 +193,13 @@ class LearnedCostModel:
         self._calibrate()
 
     def _calibrate(self) -> None:
-        """Move each quantile so that the right part of errors lies below it."""
+        """Widen the band by what it was wrong by, on networks left out in training and on stages measured since."""
         own = np.array(self._own_errors[-_RECENT_ERRORS:]).reshape(-1, len(QUANTILES))
         errors = np.concatenate([self._prior_errors, own])
         if not len(errors):
             return
         prior = np.full(len(self._prior_errors), _PRIOR_ERRORS / max(len(self._prior_errors), 1))
-        self._shift = calibrating_shift(errors, np.concatenate([prior, np.ones(len(own))]))
+        self._widening = widening(errors, np.concatenate([prior, np.ones(len(own))]))
 
     def _row(self, stage: StagePlan) -> int:
         # The graph makes each chain once, stages from it again and again.
@@ -205,7 +211,7 @@ class LearnedCostModel:
         return row
 
     def _predict(self, stage: StagePlan) -> NDArray[np.float64]:
-        """Return a stage's quantiles before they are moved; those of all stages without any are predicted at once."""
+        """Return a stage's quantiles, not widened; those of all stages without any are predicted at once."""
         assert self._model is not None
         row = self._row(stage)
         if row >= len(self._predicted):

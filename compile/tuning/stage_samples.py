@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from thumbnet.compile.errors import TuningError
 from thumbnet.compile.file_access import read_arrays
@@ -60,10 +59,14 @@ class StageSamples:
         ratios: NDArray[np.float64] = np.log(self.costs / self.estimates)
         return ratios
 
-    def of(self, names: Sequence[str]) -> StageSamples:
-        """Return those of some of the networks."""
-        kept = np.isin(self.networks, [self.names.index(name) for name in names])
-        return replace(self, **{name: getattr(self, name)[kept] for name in _ARRAYS})
+    def at(self, kept: ArrayLike) -> StageSamples:
+        """Return those where `kept`, boolean ``[n]``, is true."""
+        places = np.flatnonzero(kept)
+        return replace(self, **{name: getattr(self, name)[places] for name in _ARRAYS})
+
+    def of(self, network: str) -> StageSamples:
+        """Return those of one of the networks."""
+        return self.at(self.networks == self.names.index(network))
 
 
 def samples_file(core: str, kind: str) -> str:
