@@ -115,8 +115,9 @@ class HeldOut:
 
 def evaluate_held_out(seeds: StageSamples, held_out: StageSamples) -> list[HeldOut]:
     """Return for each network held out how a model trained on `seeds` does on it."""
-    model = RatioModel.fit(seeds.features, seeds.log_ratios, np.ones(len(seeds.costs)))
-    wider = widening(left_out_errors(seeds.features, seeds.log_ratios, seeds.networks))
+    weights = np.ones(len(seeds.costs))
+    model = RatioModel.fit(seeds.features, seeds.log_ratios, weights)
+    wider = widening(left_out_errors(seeds.features, seeds.log_ratios, weights, seeds.networks))
     known = {row.tobytes() for row in seeds.features}
     results = []
     for name in held_out.names:

@@ -34,10 +34,9 @@ UNTRAINED_BAND = (0.75, 1.0, 1.5)
 #: What a stage of the network at hand counts in training beside one shipped with the package.
 OWN_WEIGHT = 4.0
 #: Training anew waits for so many new stages, and for so large a part of those known.
-_LEAST_NEW, _LEAST_NEW_PART = 16, 0.25
-#: The last predictions that were put to the test, by which the band is widened, and how many of them the errors
-#: on networks left out in training weigh as much as.
-_RECENT_ERRORS, _PRIOR_ERRORS = 96, 24
+_LEAST_NEW, _LEAST_NEW_PART = 16, 0.4
+#: How many stages of the network at hand the errors on seeds' networks, left out in training, weigh as much as.
+SEED_ERRORS = 24
 _TREES = 120
 _PARAMETERS = {
     "objective": "reg:quantileerror",
@@ -104,15 +103,31 @@ def _work(features: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def left_out_errors(
-    features: NDArray[np.float32], log_ratios: NDArray[np.float64], parts: NDArray[np.int32]
+    features: NDArray[np.float32],
+    log_ratios: NDArray[np.float64],
+    sample_weights: NDArray[np.float64],
+    parts: NDArray[np.int32],
 ) -> NDArray[np.float64]:
-    """Return ``[n, 3]``: true logarithm less each quantile, predicted without samples of the same part ``[n]``."""
-    errors = np.empty((len(parts), len(QUANTILES)))
-    for part in np.unique(parts):
+    """Return what models trained without them are wrong by on some samples.
+
+    Parameters
+    ----------
+    features, log_ratios, sample_weights
+        As `RatioModel.fit` takes them.
+    parts : ndarray
+        ``[n]``: samples of the same part are left out together; those of a negative one never are.
+
+    Returns
+    -------
+    ndarray
+        ``[m, 3]``: true logarithm less each quantile, of the samples left out.
+    """
+    errors = []
+    for part in np.unique(parts[parts >= 0]):
         out = parts == part
-        model = RatioModel.fit(features[~out], log_ratios[~out], np.ones(np.count_nonzero(~out)))
-        errors[out] = log_ratios[out, None] - model.predict(features[out])
-    return errors
+        model = RatioModel.fit(features[~out], log_ratios[~out], sample_weights[~out])
+        errors.append(log_ratios[out, None] - model.predict(features[out]))
+    return np.concatenate(errors)
 
 
 def widening(errors: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
@@ -146,9 +161,11 @@ class LearnedCostModel:
         self._rows: dict[object, int] = {}
         self._features: list[NDArray[np.float32]] = []
         self._predicted: list[NDArray[np.float64]] = []
-        self._prior_errors: NDArray[np.float64] = np.empty((0, len(QUANTILES)))
-        self._own_errors: list[NDArray[np.float64]] = []
+        self._seed_errors: NDArray[np.float64] = np.empty((0, len(QUANTILES)))
         self._widening: NDArray[np.float64] = np.zeros(len(QUANTILES))
+        if seeds is not None:
+            weights = np.ones(len(seeds.costs))
+            self._seed_errors = left_out_errors(seeds.features, seeds.log_ratios, weights, seeds.networks)
         self._train()
 
     def estimate(self, stage: StagePlan) -> Estimate:
@@ -162,44 +179,33 @@ class LearnedCostModel:
     def learn(self, stages: Sequence[StagePlan], costs: Sequence[float]) -> None:
         """Take measured stages into account: finite costs above 0."""
         for stage, cost in zip(stages, costs, strict=True):
-            log_ratio = float(np.log(cost / stage.instructions))
-            if self._model is not None:
-                self._own_errors.append(log_ratio - self._predict(stage))
             self._own_features.append(self._features[self._row(stage)])
-            self._own_log_ratios.append(log_ratio)
+            self._own_log_ratios.append(float(np.log(cost / stage.instructions)))
         new = len(self._own_log_ratios) - self._trained_on
         if new >= max(_LEAST_NEW, _LEAST_NEW_PART * self._trained_on):
             self._train()
-        self._calibrate()
 
     def _train(self) -> None:
+        """Train on all there is, and widen the band by what such models are wrong by on stages left out."""
         features = np.array(self._own_features, np.float32).reshape(-1, len(FEATURES))
         log_ratios = np.array(self._own_log_ratios)
-        weights = np.full(len(log_ratios), OWN_WEIGHT)
-        # Stages of one network are parted at random.
-        parts = np.random.default_rng(0).permutation(len(log_ratios)).astype(np.int32) % _FOLDS
+        own = len(log_ratios)
+        weights = np.full(own, OWN_WEIGHT)
+        parts = np.random.default_rng(0).permutation(own).astype(np.int32) % _FOLDS
         if self._seeds is not None:
             features = np.concatenate([self._seeds.features, features])
             log_ratios = np.concatenate([self._seeds.log_ratios, log_ratios])
             weights = np.concatenate([np.ones(len(self._seeds.costs)), weights])
-            parts = np.concatenate([self._seeds.networks, parts + len(self._seeds.names)])
+            parts = np.concatenate([np.full(len(self._seeds.costs), -1, np.int32), parts])
         if len(log_ratios) < FEWEST_SAMPLES:
             return
-        if self._model is None:
-            self._prior_errors = left_out_errors(features, log_ratios, parts)
         self._model = RatioModel.fit(features, log_ratios, weights)
-        self._trained_on = len(self._own_log_ratios)
         self._predicted.clear()
-        self._calibrate()
-
-    def _calibrate(self) -> None:
-        """Widen the band by what it was wrong by, on networks left out in training and on stages measured since."""
-        own = np.array(self._own_errors[-_RECENT_ERRORS:]).reshape(-1, len(QUANTILES))
-        errors = np.concatenate([self._prior_errors, own])
-        if not len(errors):
-            return
-        prior = np.full(len(self._prior_errors), _PRIOR_ERRORS / max(len(self._prior_errors), 1))
-        self._widening = widening(errors, np.concatenate([prior, np.ones(len(own))]))
+        self._trained_on = own
+        own_errors = left_out_errors(features, log_ratios, weights, parts) if own else self._seed_errors[:0]
+        of_seeds = np.full(len(self._seed_errors), SEED_ERRORS / max(len(self._seed_errors), 1))
+        errors = np.concatenate([self._seed_errors, own_errors])
+        self._widening = widening(errors, np.concatenate([of_seeds, np.ones(own)]))
 
     def _row(self, stage: StagePlan) -> int:
         # The graph makes each chain once, stages from it again and again.

@@ -210,4 +210,4 @@ class TestLearning:
         model = LearnedCostModel()
         for stage in stages[:96]:
             model.learn([stage], [_true_cost(stage)])
-        assert 5 < len(trained) <= 10
+        assert 10 <= len(trained) <= 30  # each time a model, and four to see how wrong such are
