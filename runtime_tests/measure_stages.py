@@ -63,17 +63,6 @@ def measure_stages(
     ToolchainError
         The board's compiler is missing or fails.
     """
-    return measure_costs(session, network, values, trials, (objective,))[0]
-
-
-def measure_costs(
-    session: DeviceSession,
-    network: Network,
-    values: Mapping[str, NDArray[Any]],
-    trials: Sequence[StagePlan],
-    objectives: Sequence[Objective],
-) -> list[list[StageReading]]:
-    """Return for each objective what `measure_stages` returns, all of the same program."""
     # Trials that read the same tensor share it, where they stand side by side.
     order = sorted(range(len(trials)), key=lambda index: (trials[index].sources, str(trials[index].source)))
     sorted_trials = [trials[index] for index in order]
@@ -83,18 +72,15 @@ def measure_costs(
         session.load(artifact)
         try:
             outputs = session.run_layers(image)
-            costs_of = [_costs(session, image, objective) for objective in objectives]
+            kind, costs = _costs(session, image, objective)
         finally:
             _forget_image(session)
-    names = {index: trial_name(position) for position, index in enumerate(order)}
-    right = [
-        np.array_equal(outputs[names[index]].reshape(-1), values[trial.name].reshape(-1))
-        for index, trial in enumerate(trials)
-    ]
-    return [
-        [StageReading(kind, tuple(costs[names[index]]) if right[index] else ()) for index in range(len(trials))]
-        for kind, costs in costs_of
-    ]
+    readings = {}
+    for position, index in enumerate(order):
+        name = trial_name(position)
+        right = np.array_equal(outputs[name].reshape(-1), values[trials[index].name].reshape(-1))
+        readings[index] = StageReading(kind, tuple(costs[name]) if right else ())
+    return [readings[index] for index in range(len(trials))]
 
 
 def _costs(

@@ -1,7 +1,7 @@
 """Show what the cost model of searches is worth, on networks that it was not trained on.
 
-`python -m thumbnet.tools.evaluate_cost_model ranks` prints how well it ranks stages that compete, beside the analytical
-estimate; `... search ARTIFACT --device D` how many trials a search takes with it and without.
+`python -m thumbnet.tools.evaluate_cost_model ranks FOLDER` prints how well it ranks stages that compete, beside the
+analytical estimate; `... search RECORDS --device D --network N` how many trials a search takes with it and without.
 """
 
 from __future__ import annotations
@@ -17,29 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.errors import CompileError
-from thumbnet.compile.kernels.instruction_sets import kernels_of
-from thumbnet.compile.network.integer_network import IntegerNetwork
-from thumbnet.compile.network.network_file import load_reference
-from thumbnet.compile.plan.choose_plan import SPENT_ON_RAM, choose_plan
-from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
+from thumbnet.compile.plan.stage_graph import StagePlan
 from thumbnet.compile.tuning.cost_model import (
     ABOVE,
     BELOW,
-    QUANTILES,
+    UNTRAINED_BAND,
     LearnedCostModel,
     RatioModel,
     left_out_errors,
     widening,
 )
-from thumbnet.compile.tuning.plan_search import Estimate, PlanSearch, StageCostModel
+from thumbnet.compile.tuning.plan_search import Estimate, StageCostModel
 from thumbnet.compile.tuning.stage_samples import StageSamples, load_samples, load_seeds
-from thumbnet.runtime_tests.measure_stages import Objective
 from thumbnet.targets.board import Board
 from thumbnet.targets.devices import get_device
 from thumbnet.tools.output import print_table
-from thumbnet.tools.stage_sampling import BOARDS, Measurements
+from thumbnet.tools.stage_sampling import BOARDS, emulated, measure_recorded, random_network
+from thumbnet.tools.tune_stages import BATCH, StageTuning, default_objective, kind_of, open_search, prepare_stages
 
 #: Differences of cost below this part are taken for none: searches gain nothing by them.
 _EQUAL = 0.003
@@ -138,21 +132,21 @@ def evaluate_held_out(seeds: StageSamples, held_out: StageSamples) -> list[HeldO
     return results
 
 
-class RunningQuantiles:
-    """The simplest `StageCostModel`: what part of its estimate any stage so far has cost."""
+class EstimateAlone:
+    """A `StageCostModel` without learning but of one number: stages cost their estimates times the ratios seen."""
 
     def __init__(self) -> None:
         self._ratios: list[float] = []
 
     def estimate(self, stage: StagePlan) -> Estimate:
-        """Return quantiles of the ratios so far; wide ones before there are any."""
-        ratios = np.quantile(self._ratios, QUANTILES) if len(self._ratios) >= 8 else np.array([0.75, 1.0, 1.5])
-        low, typical, high = ratios * stage.instructions
+        """Return the least, the middle and the largest ratio so far, times the estimate."""
+        ratios = np.quantile(self._ratios, (0.0, 0.5, 1.0)) if self._ratios else np.array(UNTRAINED_BAND)
+        low, typical, high = ratios * stage.cost
         return Estimate(float(low), float(typical), float(high))
 
     def learn(self, stages: Sequence[StagePlan], costs: Sequence[float]) -> None:
         """Take the stages' ratios into account."""
-        self._ratios += [cost / stage.instructions for stage, cost in zip(stages, costs, strict=True)]
+        self._ratios += [cost / stage.cost for stage, cost in zip(stages, costs, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -181,19 +175,19 @@ class SearchRun:
 
 
 def run_search(
-    network: IntegerNetwork,
+    tuning: StageTuning,
     board: Board,
     model: StageCostModel,
     measure: Callable[[dict[str, StagePlan]], Sequence[float]],
     *,
     batch: int,
 ) -> SearchRun:
-    """Search with one model until it proposes nothing more, under the arena of the plan without tuning.
+    """Search with one model until it proposes nothing more.
 
     Parameters
     ----------
-    network, board
-        What is searched for, and where.
+    tuning, board
+        What is searched for, and where; the default objective of the emulated board.
     model : StageCostModel
         Nothing learned yet but from seeds.
     measure : callable
@@ -201,12 +195,11 @@ def run_search(
     batch : int
         Stages measured at a time.
     """
-    spent_on_ram = SPENT_ON_RAM if board.family == "cortex-m" else 0.0
-    untuned, _ = choose_plan(StageGraph(network, kernels_of(board)), spent_on_ram=spent_on_ram)
-    search = PlanSearch(network, kernels_of(board), ram_limit=untuned.arena_bytes, model=model, measured={})
+    objective = default_objective(emulated(board))
+    search = open_search(tuning, board, objective, model=model, measured={})
     history: list[tuple[int, float]] = []
     trials, thinking_s = 0, 0.0
-    stages = search.await_unknown(untuned.stages)
+    stages = search.await_unknown(tuning.untuned.stages)
     while stages:
         costs = measure({search.key(stage): stage for stage in stages})
         trials += len(stages)
@@ -229,7 +222,7 @@ def evaluate() -> None:
 def ranks(folder: Path) -> None:
     """Print how well a model trained on the package's seeds ranks the stages in FOLDER, of networks it has not seen.
 
-    `python -m thumbnet.tools.seed_records --held-out -o FOLDER` measures them.
+    `python -m thumbnet.tools.seed_records RECORDS --held-out -o FOLDER` measures them.
     """
     rows = []
     for file in sorted(folder.glob("*.npz")):
@@ -258,39 +251,39 @@ _RANKINGS = {"spearman": ".3f", "right_pairs": ".1%", "regret": ".2%"}
 
 
 @evaluate.command("search")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("records", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--device", "device_name", required=True, help="An emulated board with seeds.")
-@click.option("--objective", type=click.Choice(["cycles", "instructions"]), default="instructions", show_default=True)
-@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Stages measured at a time.")
-@click.option(
-    "--measurements", type=click.Path(path_type=Path, dir_okay=False), help="A file that keeps what was measured."
-)
-def search_command(folder: Path, device_name: str, objective: Objective, batch: int, measurements: Path | None) -> None:
-    """Search the best plan of the artifact in FOLDER on an emulated board, with the cost model and without."""
-    board = get_device(device_name).board
-    if board.name not in BOARDS:
-        raise click.BadParameter(f"{device_name} has no seeds; there are some for {', '.join(BOARDS)}")
-    try:
-        network = load_reference(Artifact.load(folder))
-    except CompileError as error:
-        raise click.ClickException(str(error)) from error
-    kind = "predicted cycles" if objective == "cycles" else objective
-    known = Measurements(board, measurements)
+@click.option("--network", "model", required=True, help="A network that no seed is of, see `thumbnet models`.")
+@click.option("--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Stages measured at a time.")
+def search_command(records: Path, device_name: str, model: str, batch: int) -> None:
+    """Search the best plan of a network with random weights on an emulated board, with the cost model and without.
 
-    def measure(stages: dict[str, StagePlan]) -> list[float]:
-        return [costs[kind] for costs in known.measure(network, stages, [objective])]
-
+    Each stage measured is kept in the folder RECORDS, and measured once for all searches.
+    """
+    device = get_device(device_name)
+    board, objective = device.board, default_objective(device)
+    if device != emulated(board) or board.name not in BOARDS:
+        raise click.BadParameter(f"{device_name} has no seeds; there are some for {', '.join(BOARDS)}, emulated")
+    kind = kind_of(objective, device)
+    tuning = prepare_stages(random_network(model, board), objective)
     seeds = load_seeds(board.core, kind)
+    if seeds is not None and model in seeds.names:
+        raise click.BadParameter(f"{model} is among the seeds; name another network")
     models: dict[str, StageCostModel] = {
-        "running quantiles": RunningQuantiles(),
+        "estimate alone": EstimateAlone(),
         "learned, no seeds": LearnedCostModel(),
         "learned, seeds": LearnedCostModel(seeds),
     }
-    runs = {name: run_search(network, board, model, measure, batch=batch) for name, model in models.items()}
+    runs = {
+        name: run_search(
+            tuning, board, used, lambda stages: measure_recorded(tuning, device, stages, records), batch=batch
+        )
+        for name, used in models.items()
+    }
     best = min(run.cost for run in runs.values())
     untuned = next(iter(runs.values())).history[0][1]
     print_table(
-        f"{folder.name} on {device_name}, {kind}: {untuned:,.0f} untuned, {best:,.0f} the best any search found",
+        f"{model} on {device_name}, {kind}: {untuned:,.0f} untuned, {best:,.0f} the best any search found",
         [
             "model",
             *(f"trials to {part:.1%}" for part in _NEAR),

@@ -5,11 +5,14 @@ beside what the estimate takes it for: that ranks the ways to compute the same l
 with a quantile loss find what is left, and how sure it is, from what the layers are alone: with some hundred stages,
 trees that see how rows are tiled rank by noise. How far such quantiles are off on stages not seen yet is measured, and
 the band is widened by as much (conformalized quantile regression: Romano, Patterson, Candès 2019).
+
+A core without any record has no model yet: stages then cost the estimate times the ratio of those measured so far, in
+a wide band.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +23,8 @@ from sklearn.linear_model import Ridge
 from thumbnet.compile.plan.stage_graph import StagePlan
 from thumbnet.compile.tuning.plan_search import Estimate
 from thumbnet.compile.tuning.stage_features import FEATURES, LAYER_FEATURES, PORTABLE, WORK_FEATURES, stage_features
-from thumbnet.compile.tuning.stage_samples import StageSamples
+from thumbnet.compile.tuning.stage_record import CostKind, StageRecord
+from thumbnet.compile.tuning.stage_samples import StageSamples, load_seeds
 
 #: The quantiles that the trees are trained for.
 QUANTILES = (0.1, 0.5, 0.9)
@@ -31,11 +35,11 @@ BELOW, ABOVE = 0.02, 0.1
 #: factors: wide enough for what any core here was found to take.
 FEWEST_SAMPLES = 24
 UNTRAINED_BAND = (0.75, 1.0, 1.5)
-#: What a stage of the network at hand counts in training beside one shipped with the package.
+#: What a recorded stage, or one of the search at hand, counts in training beside one shipped with the package.
 OWN_WEIGHT = 4.0
 #: Training anew waits for so many new stages, and for so large a part of those known.
 _LEAST_NEW, _LEAST_NEW_PART = 16, 0.4
-#: How many stages of the network at hand the errors on seeds' networks, left out in training, weigh as much as.
+#: How many recorded stages the errors on seeds' networks, left out in training, weigh as much as.
 SEED_ERRORS = 24
 _TREES = 120
 _PARAMETERS = {
@@ -67,11 +71,14 @@ class RatioModel:
         Its constant.
     trees : xgboost.Booster
         Quantiles of what it leaves.
+    seen : tuple of float
+        The least and the largest logarithm trained on: the regression's result is never taken to lie beyond.
     """
 
     weights: NDArray[np.float64]
     offset: float
     trees: xgboost.Booster
+    seen: tuple[float, float]
 
     @classmethod
     def fit(
@@ -82,13 +89,14 @@ class RatioModel:
         scale = np.maximum(work.std(axis=0), 1e-9)
         ridge = Ridge(_RIDGE_PENALTY).fit(work / scale, log_ratios, sample_weights)
         weights, offset = ridge.coef_ / scale, float(ridge.intercept_)
-        rest = log_ratios - (work @ weights + offset)
+        seen = float(log_ratios.min()), float(log_ratios.max())
+        rest = log_ratios - np.clip(work @ weights + offset, *seen)
         data = xgboost.DMatrix(features[:, LAYER_FEATURES], rest, weight=sample_weights)
-        return cls(weights, offset, xgboost.train(_PARAMETERS, data, _TREES))
+        return cls(weights, offset, xgboost.train(_PARAMETERS, data, _TREES), seen)
 
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the quantiles ``[n, 3]`` of `QUANTILES` for features ``[n, F]``, ascending."""
-        base = _work(features) @ self.weights + self.offset
+        base = np.clip(_work(features) @ self.weights + self.offset, *self.seen)
         rest = self.trees.inplace_predict(features[:, LAYER_FEATURES])
         quantiles: NDArray[np.float64] = np.sort(rest + base[:, None], axis=1)
         return quantiles
@@ -142,26 +150,33 @@ def widening(errors: NDArray[np.float64], weights: NDArray[np.float64] | None = 
 
 
 class LearnedCostModel:
-    """A `plan_search.StageCostModel` of one network on one core, for one kind of cost.
+    """A `plan_search.StageCostModel` of one core, for one kind of cost.
 
     Parameters
     ----------
     seeds : StageSamples or None
-        Stages of other networks, at least two, measured on the same core: what is known before anything is measured.
-        Never taken as measurements of the network's own stages.
+        Stages of other networks, of at least two, measured on the same core: what is known before anything is measured.
+    records : iterable of StageRecord
+        Stages measured on the core, of any network, all of that kind; those without features of this version, or of
+        wrong bytes, are left out.
     """
 
-    def __init__(self, seeds: StageSamples | None = None) -> None:
+    def __init__(self, seeds: StageSamples | None = None, records: Iterable[StageRecord] = ()) -> None:
         self._seeds = seeds
         self._model: RatioModel | None = None
         self._trained_on = 0
-        self._own_features: list[NDArray[np.float32]] = []
-        self._own_log_ratios: list[float] = []
+        usable = [record for record in records if record.right and set(record.features or ()) == set(FEATURES)]
+        self._own_features = [
+            np.array([(record.features or {})[name] for name in FEATURES], np.float32) for record in usable
+        ]
+        self._own_log_ratios = [float(np.log(record.cost / record.predicted)) for record in usable]
         # Features of all stages ever asked for, and what is predicted of the first of them, before the band is widened.
         self._rows: dict[object, int] = {}
         self._features: list[NDArray[np.float32]] = []
         self._predicted: list[NDArray[np.float64]] = []
+        # Of seeds' networks and recorded stages left out in training, and of stages measured since then.
         self._seed_errors: NDArray[np.float64] = np.empty((0, len(QUANTILES)))
+        self._own_errors: list[NDArray[np.float64]] = []
         self._widening: NDArray[np.float64] = np.zeros(len(QUANTILES))
         if seeds is not None:
             weights = np.ones(len(seeds.costs))
@@ -169,21 +184,34 @@ class LearnedCostModel:
         self._train()
 
     def estimate(self, stage: StagePlan) -> Estimate:
-        """Return what a stage is likely to cost, in the unit of what was learned; in instructions before that."""
+        """Return what a stage is likely to cost, in the unit of what was learned; of its prediction before that."""
         if self._model is None:
-            ratio = float(np.exp(np.median(self._own_log_ratios))) if self._own_log_ratios else 1.0
-            return Estimate(*(ratio * factor * stage.instructions for factor in UNTRAINED_BAND))
-        low, typical, high = np.exp(self._predict(stage) + self._widening) * stage.instructions
-        return Estimate(float(low), float(typical), float(high))
+            low, typical, high = self._untrained_band()
+        else:
+            low, typical, high = np.exp(self._predict(self._row(stage)) + self._widening)
+        return Estimate(float(low * stage.cost), float(typical * stage.cost), float(high * stage.cost))
 
     def learn(self, stages: Sequence[StagePlan], costs: Sequence[float]) -> None:
         """Take measured stages into account: finite costs above 0."""
         for stage, cost in zip(stages, costs, strict=True):
-            self._own_features.append(self._features[self._row(stage)])
-            self._own_log_ratios.append(float(np.log(cost / stage.instructions)))
+            row, log_ratio = self._row(stage), float(np.log(cost / stage.cost))
+            if self._model is not None:
+                self._own_errors.append(log_ratio - self._predict(row))
+            self._own_features.append(self._features[row])
+            self._own_log_ratios.append(log_ratio)
         new = len(self._own_log_ratios) - self._trained_on
         if new >= max(_LEAST_NEW, _LEAST_NEW_PART * self._trained_on):
             self._train()
+        else:
+            self._widen()
+
+    def _untrained_band(self) -> tuple[float, float, float]:
+        """Return factors around the median ratio, and no ratio that was seen beyond them."""
+        if not self._own_log_ratios:
+            return UNTRAINED_BAND
+        least, median, most = np.exp(np.quantile(self._own_log_ratios, (0.0, 0.5, 1.0)))
+        low, typical, high = (float(median) * factor for factor in UNTRAINED_BAND)
+        return min(low, float(least)), typical, max(high, float(most))
 
     def _train(self) -> None:
         """Train on all there is, and widen the band by what such models are wrong by on stages left out."""
@@ -202,10 +230,15 @@ class LearnedCostModel:
         self._model = RatioModel.fit(features, log_ratios, weights)
         self._predicted.clear()
         self._trained_on = own
-        own_errors = left_out_errors(features, log_ratios, weights, parts) if own else self._seed_errors[:0]
+        self._own_errors = list(left_out_errors(features, log_ratios, weights, parts)) if own else []
+        self._widen()
+
+    def _widen(self) -> None:
+        if self._model is None:
+            return
         of_seeds = np.full(len(self._seed_errors), SEED_ERRORS / max(len(self._seed_errors), 1))
-        errors = np.concatenate([self._seed_errors, own_errors])
-        self._widening = widening(errors, np.concatenate([of_seeds, np.ones(own)]))
+        errors = np.concatenate([self._seed_errors, np.array(self._own_errors).reshape(-1, len(QUANTILES))])
+        self._widening = widening(errors, np.concatenate([of_seeds, np.ones(len(self._own_errors))]))
 
     def _row(self, stage: StagePlan) -> int:
         # The graph makes each chain once, stages from it again and again.
@@ -216,10 +249,20 @@ class LearnedCostModel:
             self._features.append(stage_features(stage))
         return row
 
-    def _predict(self, stage: StagePlan) -> NDArray[np.float64]:
-        """Return a stage's quantiles, not widened; those of all stages without any are predicted at once."""
+    def _predict(self, row: int) -> NDArray[np.float64]:
+        """Return the quantiles of a row's stage, not widened; those of all rows without any are predicted at once."""
         assert self._model is not None
-        row = self._row(stage)
         if row >= len(self._predicted):
             self._predicted.extend(self._model.predict(np.stack(self._features[len(self._predicted) :])))
         return self._predicted[row]
+
+
+def model_of_core(core: str, kind: CostKind, records: Iterable[StageRecord]) -> LearnedCostModel:
+    """Return what is known of a core's costs of a kind: from records of it, and from what is shipped.
+
+    Raises
+    ------
+    ArtifactError, TuningError
+        What is shipped is damaged.
+    """
+    return LearnedCostModel(load_seeds(core, kind), records)

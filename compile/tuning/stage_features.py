@@ -1,8 +1,8 @@
 """What of a stage tells how far the analytical estimate is from what it really costs.
 
-Most features are counts divided by the stage's estimate: were each kind of work to cost a constant factor of what the
-estimate takes it for, the measured cost over the estimate would be a weighted sum of them. None depends on a network's
-size as such, so that what was learned on one network serves others.
+Most features are counts divided by the stage's estimate (of what is kept low: cycles, or instructions): were each kind
+of work to cost a constant factor of what the estimate takes it for, the measured cost over the estimate would be a
+weighted sum of them. None depends on a network's size as such, so that what was learned on one network serves others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.layers import AddLayer, AveragePoolLayer, ConvolutionLayer, DepthwiseLayer
 from thumbnet.compile.plan.stage_graph import StagePlan
 
-#: Work by kind, each a count of one inference over the predicted instructions.
+#: Work by kind, each a count of one inference over the estimate.
 _WORK = (
     "image_macs",  # multiply-accumulates of convolutions with a kernel larger than 1x1
     "depthwise_macs",  # of depthwise layers with stride 1
@@ -57,8 +57,8 @@ _LAYERS = (
     "portable",  # 1 without a chain
     "layers",
     "depthwise_layers",
-    "instructions_per_mac",  # predicted; 0 without multiply-accumulates
-    "log_instructions",  # natural logarithm of the predicted ones, as of all that follows
+    "estimate_per_mac",  # 0 without multiply-accumulates
+    "log_estimate",  # natural logarithm, as all that follows
     "log_weight_bytes",
     "log_macs_per_byte",  # multiply-accumulates over bytes of source, target and weights: arithmetic intensity
     "narrowest_width",  # pixels a row, the least of all layers
@@ -74,6 +74,11 @@ LAYER_FEATURES = [*range(_WORK.index("blocks")), *range(len(_WORK), len(FEATURES
 PORTABLE = FEATURES.index("portable")
 
 
+def named_features(stage: StagePlan) -> dict[str, float]:
+    """Return a stage's features by name, to five digits: what its records keep of it."""
+    return {name: float(f"{value:.5g}") for name, value in zip(FEATURES, stage_features(stage), strict=True)}
+
+
 def stage_features(stage: StagePlan) -> NDArray[np.float32]:
     """Return the features ``[len(FEATURES)]`` of a stage, float32 and finite."""
     work = dict.fromkeys(_WORK, 0.0)
@@ -86,7 +91,7 @@ def stage_features(stage: StagePlan) -> NDArray[np.float32]:
     work["source_bytes"], work["target_bytes"] = float(stage.source.size), float(stage.target.size)
     work["weight_bytes"] = float(sum(map(_weight_bytes, links)))
     described = _describe_layers(stage, work["source_bytes"] + work["target_bytes"] + work["weight_bytes"])
-    estimate = max(stage.instructions, 1.0)
+    estimate = max(stage.cost, 1.0)
     return np.array([*(count / estimate for count in work.values()), *described.values()], np.float32)
 
 
@@ -158,8 +163,8 @@ def _describe_layers(stage: StagePlan, moved_bytes: float) -> dict[str, float]:
         "portable": float(stage.chain is None),
         "layers": float(len(layers)),
         "depthwise_layers": float(len(depthwise)),
-        "instructions_per_mac": stage.instructions / macs if macs else 0.0,
-        "log_instructions": _log(stage.instructions),
+        "estimate_per_mac": stage.cost / macs if macs else 0.0,
+        "log_estimate": _log(stage.cost),
         "log_weight_bytes": _log(sum(map(_weight_bytes, layers))),
         "log_macs_per_byte": _log(macs / moved_bytes),
         "narrowest_width": float(min(layer.output_shape[1] for layer in layers)),

@@ -1,4 +1,9 @@
-"""Measured stages as arrays: what cost models are trained on and tested with, and those shipped with the package."""
+"""Measured stages as arrays: what cost models are trained on and tested with, and those shipped with the package.
+
+Those shipped say what is likely before anything is measured, and nothing more: no search takes them for measurements
+of its own stages, and what it measures soon outweighs them. So they serve later kernels too, only less well;
+`StageSamples.kernels_digest` tells of which they are.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +31,11 @@ class StageSamples:
     Parameters
     ----------
     core, kind : str
-        Where, and of what cost, as `measure_stages.StageReading` has it.
+        Where, and of what cost, see `stage_record.CostKind`.
     features : ndarray
         float32 ``[n, len(FEATURES)]``.
     estimates : ndarray
-        float64 ``[n]``, predicted instructions.
+        float64 ``[n]``, what kernels predict: `StagePlan.cost`.
     costs : ndarray
         float64 ``[n]``, measured, in the unit of the kind.
     networks : ndarray
@@ -70,7 +75,7 @@ class StageSamples:
 
 
 def samples_file(core: str, kind: str) -> str:
-    """Return the name of the file of a core's samples of a kind, as `measure_stages.StageReading` has it."""
+    """Return the name of the file of a core's samples of a kind."""
     return f"{core}-{kind.replace(' ', '-')}.npz"
 
 
@@ -111,6 +116,9 @@ def load_samples(path: Path) -> StageSamples:
 
 
 def load_seeds(core: str, kind: str) -> StageSamples | None:
-    """Return the samples shipped for a core and a kind of cost, see `samples_file`; None where there are none."""
-    path = SEEDS / samples_file(core, kind)
+    """Return the samples shipped for a core and a kind of cost; None where there are none.
+
+    For measured cycles those of predicted ones are taken: the ratios differ, but rank alike.
+    """
+    path = SEEDS / samples_file(core, "predicted cycles" if kind == "cycles" else kind)
     return load_samples(path) if path.exists() else None
