@@ -254,7 +254,9 @@ _RANKINGS = {"spearman": ".3f", "right_pairs": ".1%", "regret": ".2%"}
 @click.argument("records", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--device", "device_name", required=True, help="An emulated board with seeds.")
 @click.option("--network", "model", required=True, help="A network that no seed is of, see `thumbnet models`.")
-@click.option("--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Stages measured at a time.")
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Stages measured at a time."
+)
 def search_command(records: Path, device_name: str, model: str, batch: int) -> None:
     """Search the best plan of a network with random weights on an emulated board, with the cost model and without.
 

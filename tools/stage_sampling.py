@@ -18,7 +18,12 @@ from thumbnet.compile.request import CompileRequest
 from thumbnet.compile.tuning.plan_search import SLACK
 from thumbnet.compile.tuning.stage_features import FEATURES, stage_features
 from thumbnet.compile.tuning.stage_key import KeyedStages, kernels_digest
-from thumbnet.compile.tuning.stage_records import StageRecorder, measured_costs, opened_stage_records, read_stage_records
+from thumbnet.compile.tuning.stage_records import (
+    StageRecorder,
+    measured_costs,
+    opened_stage_records,
+    read_stage_records,
+)
 from thumbnet.compile.tuning.stage_samples import StageSamples
 from thumbnet.runtime_tests.measure_stages import StageReading
 from thumbnet.runtime_tests.stage_measurer import DeviceMeasurer
@@ -176,7 +181,10 @@ def measure_samples(
     folder: Path,
     on_measured: Callable[[int], None] = lambda _: None,
 ) -> StageSamples:
-    """Return what `count` stages of each of some networks cost, see `sample_stages`; for the rest `measure_recorded`."""
+    """Return what `count` stages of each of some networks cost.
+
+    For arguments and errors see `sample_stages` and `measure_recorded`.
+    """
     device = emulated(board)
     measured: list[_MeasuredStage] = []
     for model in models:

@@ -4,6 +4,8 @@
 random plans and takes the best plan that these make.
 """
 
+# ruff: noqa: PLR0917 - click gives arguments by name
+
 from __future__ import annotations
 
 import math
@@ -136,13 +138,20 @@ def _best_of_random(tuning: StageTuning, device: Device, folder: Path, trials: i
 @click.argument("records", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--device", "names", required=True, multiple=True, help="An emulated board; may be repeated.")
 @click.option("--network", "models", multiple=True, help=f"May be repeated; {', '.join(NETWORKS)}.")
-@click.option("--times", type=click.IntRange(min=1), default=10, show_default=True, help="Random trials for each trial.")
+@click.option(
+    "--times", type=click.IntRange(min=1), default=10, show_default=True, help="Random trials for each trial."
+)
 @click.option(
     "--time-limit", type=click.FloatRange(min=0, min_open=True), default=60, show_default=True, help="Minutes a search."
 )
 @json_option
 def tuning_gains(
-    records: Path, names: tuple[str, ...], models: tuple[str, ...], times: int, time_limit: float, json_file: Path | None
+    records: Path,
+    names: tuple[str, ...],
+    models: tuple[str, ...],
+    times: int,
+    time_limit: float,
+    json_file: Path | None,
 ) -> None:
     """Tune networks with random weights on emulated boards, and print what that gains beside random trials.
 

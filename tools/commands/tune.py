@@ -137,7 +137,12 @@ def _tune_stages(
     minutes: float,
 ) -> dict[str, Any]:
     from thumbnet.compile.tuning.cost_model import model_of_core
-    from thumbnet.compile.tuning.stage_records import measured_costs, newest_records, opened_stage_records, read_stage_records
+    from thumbnet.compile.tuning.stage_records import (
+        measured_costs,
+        newest_records,
+        opened_stage_records,
+        read_stage_records,
+    )
     from thumbnet.tools.tune_stages import (
         as_json,
         check_devices,

@@ -19,7 +19,7 @@ def _stages(network, kernels):
 
 
 def _work(stage, name):
-    return float(stage_features(stage)[FEATURES.index(name)]) * stage.instructions
+    return float(stage_features(stage)[FEATURES.index(name)]) * stage.cost
 
 
 @pytest.mark.parametrize("instruction_set", KERNELS)
@@ -55,7 +55,7 @@ def test_steps_and_blocks_are_told_apart():
     assert several
     for stages in several.values():
         # The same estimate for all: shares of it are comparable.
-        rows = {stage_features(replace(stage, instructions=1e6)).tobytes() for stage in stages}
+        rows = {stage_features(replace(stage, cost=1e6)).tobytes() for stage in stages}
         assert len(rows) == len(
             {
                 (
