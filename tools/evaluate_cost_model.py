@@ -159,10 +159,13 @@ class SearchRun:
         After each batch, the stages measured so far and the cost of the best plan measured whole.
     thinking_s : float
         Seconds that weren't spent on measuring.
+    proven : bool
+        Whether it proposed nothing more, before its trials were used up.
     """
 
     history: list[tuple[int, float]]
     thinking_s: float
+    proven: bool
 
     @property
     def cost(self) -> float:
@@ -181,8 +184,9 @@ def run_search(
     measure: Callable[[dict[str, StagePlan]], Sequence[float]],
     *,
     batch: int,
+    most_trials: int,
 ) -> SearchRun:
-    """Search with one model until it proposes nothing more.
+    """Search with one model until it proposes nothing more, or has used up its trials.
 
     Parameters
     ----------
@@ -194,13 +198,15 @@ def run_search(
         Given stages by key, returns their costs in order.
     batch : int
         Stages measured at a time.
+    most_trials : int
+        After which nothing more is measured.
     """
     objective = default_objective(emulated(board))
     search = open_search(tuning, board, objective, model=model, measured={})
     history: list[tuple[int, float]] = []
     trials, thinking_s = 0, 0.0
     stages = search.await_unknown(tuning.untuned.stages)
-    while stages:
+    while stages and trials < most_trials:
         costs = measure({search.key(stage): stage for stage in stages})
         trials += len(stages)
         started = time.monotonic()
@@ -209,7 +215,7 @@ def run_search(
         history.append((trials, math.inf if best is None else sum(search.costs_of(best))))
         stages = search.propose(batch)
         thinking_s += time.monotonic() - started
-    return SearchRun(history, thinking_s)
+    return SearchRun(history, thinking_s, proven=not stages)
 
 
 @click.group()
@@ -257,7 +263,8 @@ _RANKINGS = {"spearman": ".3f", "right_pairs": ".1%", "regret": ".2%"}
 @click.option(
     "--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Stages measured at a time."
 )
-def search_command(records: Path, device_name: str, model: str, batch: int) -> None:
+@click.option("--trials", type=click.IntRange(min=1), default=1000, show_default=True, help="Stages a search at most.")
+def search_command(records: Path, device_name: str, model: str, batch: int, trials: int) -> None:
     """Search the best plan of a network with random weights on an emulated board, with the cost model and without.
 
     Each stage measured is kept in the folder RECORDS, and measured once for all searches.
@@ -278,7 +285,12 @@ def search_command(records: Path, device_name: str, model: str, batch: int) -> N
     }
     runs = {
         name: run_search(
-            tuning, board, used, lambda stages: measure_recorded(tuning, device, stages, records), batch=batch
+            tuning,
+            board,
+            used,
+            lambda stages: measure_recorded(tuning, device, stages, records),
+            batch=batch,
+            most_trials=trials,
         )
         for name, used in models.items()
     }
@@ -297,7 +309,7 @@ def search_command(records: Path, device_name: str, model: str, batch: int) -> N
             (
                 name,
                 *(run.trials_to(best * (1 + part)) for part in _NEAR),
-                run.history[-1][0],
+                run.history[-1][0] if run.proven else f"more than {run.history[-1][0]}",
                 f"{run.cost / best - 1:.3%}",
                 f"{run.thinking_s:.1f}",
             )
