@@ -274,10 +274,10 @@ def search_command(records: Path, device_name: str, model: str, batch: int, tria
     if device != emulated(board) or board.name not in BOARDS:
         raise click.BadParameter(f"{device_name} has no seeds; there are some for {', '.join(BOARDS)}, emulated")
     kind = kind_of(objective, device)
-    tuning = prepare_stages(random_network(model, board), objective)
     seeds = load_seeds(board.core, kind)
     if seeds is not None and model in seeds.names:
         raise click.BadParameter(f"{model} is among the seeds; name another network")
+    tuning = prepare_stages(random_network(model, board), objective)
     models: dict[str, StageCostModel] = {
         "estimate alone": EstimateAlone(),
         "learned, no seeds": LearnedCostModel(),
