@@ -92,6 +92,9 @@ class HeldOut:
         How many were measured; the few that are equal to a seed, as classifiers of the same width are, are left out.
     estimate, model : Ranking
         By the analytical estimate, and by the model's median.
+    estimate_error, model_error : float
+        By what part a stage costs more or less than expected, the median: than the estimate times the seeds' median
+        ratio, and than the model's median.
     below, above : float
         Parts of the stages that cost less than the low end of the model's band, and more than its high end.
     band : float
@@ -102,6 +105,8 @@ class HeldOut:
     stages: int
     estimate: Ranking
     model: Ranking
+    estimate_error: float
+    model_error: float
     below: float
     above: float
     band: float
@@ -124,12 +129,18 @@ def evaluate_held_out(seeds: StageSamples, held_out: StageSamples) -> list[HeldO
                 stages=len(samples.costs),
                 estimate=rank(samples.estimates, samples.costs, samples.node_pairs),
                 model=rank(samples.estimates * np.exp(typical), samples.costs, samples.node_pairs),
+                estimate_error=_error(samples.log_ratios - np.median(seeds.log_ratios)),
+                model_error=_error(samples.log_ratios - typical),
                 below=float(np.mean(samples.log_ratios < low)),
                 above=float(np.mean(samples.log_ratios > high)),
                 band=float(np.median(np.exp(high - low))),
             )
         )
     return results
+
+
+def _error(log_ratios: NDArray[np.float64]) -> float:
+    return float(np.expm1(np.median(np.abs(log_ratios))))
 
 
 class EstimateAlone:
@@ -241,11 +252,12 @@ def ranks(folder: Path) -> None:
             numbers = [
                 format(value, _RANKINGS[name]) for name, pair in zip(_RANKINGS, pairs, strict=True) for value in pair
             ]
+            numbers += [f"{result.estimate_error:.1%}", f"{result.model_error:.1%}"]
             band = [f"{result.below:.0%}", f"{result.above:.0%}", f"{result.band:.3f}"]
             rows.append(
                 (held_out.core, held_out.kind, result.network, result.stages, result.model.groups, *numbers, *band)
             )
-    headings = [f"{name} {by}" for name in ("Spearman,", "pairs,", "regret,") for by in ("estimate", "model")]
+    headings = [f"{name} {by}" for name in ("Spearman,", "pairs,", "regret,", "error,") for by in ("estimate", "model")]
     print_table(
         f"Ranking of stages that compete; {BELOW:.0%} should lie below the band, and {ABOVE:.0%} above",
         ["core", "kind", "network", "stages", "groups", *headings, "below", "above", "band"],
