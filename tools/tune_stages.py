@@ -32,8 +32,10 @@ from thumbnet.compile.plan.board_plan import plan_for_board
 from thumbnet.compile.plan.choose_plan import PlacedPlan
 from thumbnet.compile.plan.stage_graph import StagePlan
 from thumbnet.compile.request import CompileRequest
+from thumbnet.compile.request import Objective as PlanObjective
 from thumbnet.compile.tuning.plan_search import PlanSearch, StageCostModel
 from thumbnet.compile.tuning.recorded_plan import limit_of
+from thumbnet.compile.tuning.stage_features import named_features
 from thumbnet.compile.tuning.stage_key import describe_stage, kernels_digest, key_of
 from thumbnet.compile.tuning.stage_record import CostKind, StageRecord
 from thumbnet.compile.tuning.tune_plan import Progress as SearchProgress
@@ -41,6 +43,7 @@ from thumbnet.compile.tuning.tune_plan import TunedPlan, tune_plan
 from thumbnet.runtime_tests.cycles.predict import model_of
 from thumbnet.runtime_tests.measure_stages import Objective, StageReading
 from thumbnet.runtime_tests.stage_measurer import DeviceMeasurer
+from thumbnet.targets.board import Board
 from thumbnet.targets.device import Device
 from thumbnet.tools.output import print_table
 from thumbnet.tools.progress import show_steps
@@ -66,8 +69,8 @@ class StageTuning:
     ram_limit: int
 
 
-def prepare_stages(request: CompileRequest) -> StageTuning:
-    """Quantize a network and plan it without tuning.
+def prepare_stages(request: CompileRequest, objective: Objective) -> StageTuning:
+    """Quantize a network and plan it without tuning, for an objective.
 
     Raises
     ------
@@ -78,7 +81,7 @@ def prepare_stages(request: CompileRequest) -> StageTuning:
     images = [quantize_input(network, image) for image in [*request.golden_images, *request.calibration][:1]]
     image = make_golden(network, images)[0][0]
     values = {NETWORK_INPUT: image, **run_reference_layers(network, image)}
-    untuned = plan_for_board(network, request.board, request.options.ram_limit)[0]
+    untuned = plan_for_board(network, request.board, request.options.ram_limit, objective=_predicted(objective))[0]
     ram_limit = limit_of(untuned, request.board, request.options.ram_limit)
     return StageTuning(network, values, untuned, ram_limit)
 
@@ -97,6 +100,11 @@ def kind_of(objective: Objective, device: Device) -> CostKind:
     return "instructions" if objective == "instructions" else "seconds on the board"
 
 
+def _predicted(objective: Objective) -> PlanObjective:
+    """Return what kernels predict of an objective: of seconds, cycles."""
+    return "instructions" if objective == "instructions" else "cycles"
+
+
 def make_record(device: Device, stage: StagePlan, reading: StageReading) -> StageRecord:
     """Return a reading with all that has to be known of it later."""
     board = device.board
@@ -104,6 +112,7 @@ def make_record(device: Device, stage: StagePlan, reading: StageReading) -> Stag
         key=key_of(stage),
         kernels=kernels_digest(),
         stage=describe_stage(stage),
+        features=named_features(stage),
         layers=[layer.name for layer in stage.layers],
         predicted=stage.cost,
         kind=reading.kind,
@@ -124,6 +133,21 @@ def make_record(device: Device, stage: StagePlan, reading: StageReading) -> Stag
 @functools.cache
 def _compiler_version(compiler: str) -> str:
     return run_tool([find_compiler(compiler), "--version"], Path()).splitlines()[0]
+
+
+def open_search(
+    tuning: StageTuning, board: Board, objective: Objective, *, model: StageCostModel, measured: dict[str, float]
+) -> PlanSearch:
+    """Return the search for the best plan on a board, where nothing but `measured` is known."""
+    return PlanSearch(
+        tuning.network,
+        kernels_of(board),
+        prices=prices_of(board),
+        objective=_predicted(objective),
+        ram_limit=tuning.ram_limit,
+        model=model,
+        measured=measured,
+    )
 
 
 def tune_stages(
@@ -154,16 +178,7 @@ def tune_stages(
     trials, time_limit_s
         As for `tune_plan`.
     """
-    board = devices[0].board
-    search = PlanSearch(
-        tuning.network,
-        kernels_of(board),
-        prices=prices_of(board),
-        objective="instructions" if objective == "instructions" else "cycles",
-        ram_limit=tuning.ram_limit,
-        model=model,
-        measured=measured,
-    )
+    search = open_search(tuning, devices[0].board, objective, model=model, measured=measured)
     copies = os.cpu_count() or 1 if len(devices) == 1 and devices[0].kind == "emulated" else 1
     with contextlib.ExitStack() as opened, show_steps(f"tuning on {devices[0].name}") as shown:
         shown.step("measuring the plan without tuning")

@@ -166,14 +166,16 @@ def _dead_channels(entry: Any) -> str | None:  # noqa: ANN401 - as in the manife
 
 
 def _measured(manifest: dict[str, Any]) -> str | None:
-    """Return how much of a tuned plan was measured, and what that costs."""
+    """Return how much of a tuned plan was measured, what that costs, and which stages were not."""
     tuning = manifest.get("tuning")
     if tuning is None:
         return None
     measured, cost = tuning["measured_stages"], tuning["measured_cost"]
     number = f"{cost:,.0f}" if cost >= 1000 else f"{cost:.6g}"
     costs = f", which cost {number} {tuning['kind']}" if measured else ""
-    return f"{measured} of {len(manifest['layers'])}{costs}"
+    others = [stage["name"] for stage in manifest["layers"] if "measured" not in stage]
+    unmeasured = f"; not {', '.join(others)}" if measured and others else ""
+    return f"{measured} of {len(manifest['layers'])}{costs}{unmeasured}"
 
 
 def _text(value: object) -> str:

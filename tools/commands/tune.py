@@ -136,8 +136,13 @@ def _tune_stages(
     trials: int,
     minutes: float,
 ) -> dict[str, Any]:
-    from thumbnet.compile.tuning.ratio_model import RatioModel
-    from thumbnet.compile.tuning.stage_records import measured_costs, opened_stage_records, read_stage_records
+    from thumbnet.compile.tuning.cost_model import model_of_core
+    from thumbnet.compile.tuning.stage_records import (
+        measured_costs,
+        newest_records,
+        opened_stage_records,
+        read_stage_records,
+    )
     from thumbnet.tools.tune_stages import (
         as_json,
         check_devices,
@@ -152,15 +157,15 @@ def _tune_stages(
 
     check_devices(devices)
     wanted = objective or default_objective(devices[0])
-    tuning = prepare_stages(request)
+    tuning = prepare_stages(request, wanted)
     kind = kind_of(wanted, devices[0])
     readings: list[tuple[float, float]] = []
     with opened_stage_records(folder) as recorder:
         board = devices[0].board
         emulated = devices[0].kind == "emulated"
-        known = [record for record in read_stage_records(folder) if (record.kind, record.board) == (kind, board.name)]
-        measured = measured_costs(known, core=board.core, kind=kind, emulated=emulated)
-        ratios = [record.cost / record.predicted for record in known if record.samples and record.key in measured]
+        there = read_stage_records(folder)
+        known = newest_records(there, core=board.core, kind=kind, emulated=emulated)
+        measured = measured_costs(there, core=board.core, kind=kind, emulated=emulated, board=board.name)
 
         def record(device: Device, stage: StagePlan, reading: StageReading) -> None:
             recorder.add(make_record(device, stage, reading))
@@ -172,7 +177,7 @@ def _tune_stages(
                 tuning,
                 devices,
                 wanted,
-                model=RatioModel(ratios),
+                model=model_of_core(board.core, kind, known.values()),
                 measured=measured,
                 on_reading=record,
                 trials=trials,
@@ -185,7 +190,7 @@ def _tune_stages(
     title = f"{request.name} on {where}, arena of at most {tuning.ram_limit:,} bytes"
     print_tuned(title, kind, tuned)
     picture = folder / "tuning.png"
-    readings += [(record.predicted, record.cost) for record in known if record.samples]
+    readings += [(record.predicted, record.cost) for record in known.values() if record.right]
     draw_tuning(picture, tuned, title=title, kind=kind, readings=readings)
     click.echo(f"How it went is drawn in {picture}.")
     return {"kind": kind, **as_json(tuned)}
