@@ -15,4 +15,10 @@ static inline int32_t thumbnet_multiply_high_round_half_up(int32_t a, int32_t b)
 #endif
 }
 
+/* The nearest value from minimum to maximum. */
+static inline int32_t thumbnet_clamp(int32_t value, int32_t minimum, int32_t maximum) {
+    const int32_t low = value > minimum ? value : minimum;
+    return low < maximum ? low : maximum;
+}
+
 #endif
