@@ -39,6 +39,8 @@ class Kernel:
         Working memory by parameter name.
     definitions : tuple of str
         C lines that define what the function calls, each by its whole text: equal ones are printed once.
+    instructions : float or None
+        Counted for one inference, where somebody has.
     """
 
     variant: str
@@ -46,6 +48,7 @@ class Kernel:
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     scratch: dict[str, Scratch] = field(default_factory=dict)
     definitions: tuple[str, ...] = ()
+    instructions: float | None = None
 
     @property
     def scratch_bytes(self) -> int:

@@ -1,22 +1,24 @@
 """Which layers are computed together and how: the fewest instructions for which the arena keeps a limit.
 
 A network is cut into stages: chains of layers on a core's fast kernels, computed some rows a step, or single layers on
-the portable ones. Between two stages stands one tensor in one of several layouts. All stages there could be are the
-edges of a graph over (layer, layout); each knows the bytes it needs and what it will execute, so the best plan under a
-limit is the shortest path over the edges that keep it.
+the portable ones or on a schedule of TVM's that was tuned. Between two stages stands one tensor in one of several
+layouts. All stages there could be are the edges of a graph over (layer, layout); each knows the bytes it needs and what
+it will execute, so the best plan under a limit is the shortest path over the edges that keep it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
 from thumbnet.compile.kernels.chains import chain_lengths
+from thumbnet.compile.kernels.kernel import Kernel, Scratch
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
 from thumbnet.compile.kernels.overlap import overlap_distance
+from thumbnet.compile.kernels.portable import build_portable
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.layers import (
     NETWORK_INPUT,
@@ -47,7 +49,7 @@ class StagePlan:
     layers : tuple of Layer
         What it computes.
     chain : RollingStage or None
-        Its code, not yet built; None for a layer on the portable kernels.
+        Its code, not yet built; None for a layer alone.
     source, target : Layout
         Of the tensor it reads first, and of its output.
     over : int or None
@@ -56,6 +58,8 @@ class StagePlan:
         Everything alive while it runs, and what that would be with the output beside the source.
     instructions : float
         Predicted for one inference.
+    kernel : Kernel or None
+        Of a layer without a chain: its code, on a schedule that was tuned; None for the portable kernel.
     """
 
     layers: tuple[AnyLayer, ...]
@@ -66,6 +70,16 @@ class StagePlan:
     arena_bytes: int
     bytes_apart: int
     instructions: float
+    kernel: Kernel | None = None
+
+    def build(self) -> Kernel:
+        """Return its code."""
+        return self.chain.build() if self.chain else self.kernel or build_portable(self.layers[0])
+
+    @property
+    def scratch(self) -> Mapping[str, Scratch]:
+        """Its working memory by parameter name."""
+        return self.chain.scratch if self.chain else self.kernel.scratch if self.kernel else {}
 
     @property
     def name(self) -> str:
@@ -103,6 +117,8 @@ class StageGraph:
         The image does not lie in the arena: its rows are read as the first layer, a convolution, needs them.
     cost_of : callable, optional
         What is kept low: a stage's cost; its predicted instructions if not given. It may change between two plans.
+    tuned : mapping of str to sequence of Kernel, optional
+        Layers on schedules that were found for them, by name.
     slack : float
         Part by which predicted instructions may be wrong: stages are left out only where another needs no more bytes
         and, by so much, fewer instructions.
@@ -115,10 +131,12 @@ class StageGraph:
         *,
         streamed: bool = False,
         cost_of: StageCosts | None = None,
+        tuned: Mapping[str, Sequence[Kernel]] | None = None,
         slack: float = 0.0,
     ) -> None:
         self.network, self.kernels, self.streamed = network, kernels, streamed
         self._cost_of: StageCosts = cost_of or _predicted
+        self._tuned = tuned or {}
         self._slack = slack
         self._last_use: dict[str, int] = {network.output.name: len(network.layers)}
         for index, layer in enumerate(network.layers):
@@ -172,19 +190,27 @@ class StageGraph:
         node = (start, source)
         if node not in self._edges:
             edges = [*self._chains_from(start, source)]
+            tuned = []
             if not source.planar and not (self.streamed and start == 0):
-                edges.append(self._portable(start))
-            self._edges[node] = _undominated(edges, self._slack)
+                edges.append(self._alone(start))
+                kernels = self._tuned.get(self.network.layers[start].name, ())
+                tuned = [self._alone(start, kernel) for kernel in kernels]
+            self._edges[node] = [*_undominated(edges, self._slack), *tuned]
         return self._edges[node]
 
-    def _portable(self, start: int) -> StagePlan:
+    def stage_of(self, name: str, kernel: Kernel | None = None) -> StagePlan:
+        """Return the stage of a layer alone, on the portable kernel or on another one."""
+        return self._alone(self._made[name], kernel)
+
+    def _alone(self, start: int, kernel: Kernel | None = None) -> StagePlan:
         layer = self.network.layers[start]
         source, target = self._pixels(layer.input_shape), self._pixels(layer.output_shape)
         outputs = target.shape[0] * target.shape[1] * target.shape[2]
         reads_all = isinstance(layer, AveragePoolLayer | AddLayer)
         read = source.shape[0] * source.shape[1] * source.shape[2] if reads_all else 0
         arena = sum(_aligned(self._size(name)) for name in layer.sources) + _aligned(target.size)
-        arena += self._bystanders(start, start + 1)
+        arena += self._bystanders(start, start + 1) + (kernel.scratch_bytes if kernel else 0)
+        predicted = layer.macs * _PORTABLE_MAC + outputs * _PORTABLE_OUTPUT + read * 3
         return StagePlan(
             (layer,),
             None,
@@ -193,7 +219,8 @@ class StageGraph:
             None,
             arena,
             arena,
-            layer.macs * _PORTABLE_MAC + outputs * _PORTABLE_OUTPUT + read * 3,
+            predicted if kernel is None or kernel.instructions is None else kernel.instructions,
+            kernel,
         )
 
     def _chains_from(self, start: int, source: Layout) -> Iterator[StagePlan]:

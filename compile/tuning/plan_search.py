@@ -8,10 +8,11 @@ measured whole, and no other plan can be expected to beat it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from thumbnet.compile.kernels.kernel import Kernel
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.layers import Network
 from thumbnet.compile.plan.choose_plan import PlacedPlan, fastest_plan
@@ -56,6 +57,8 @@ class PlanSearch:
         For stages that aren't measured.
     measured : mapping of str to float
         Costs by key, from earlier searches too.
+    tuned : mapping of str to sequence of Kernel, optional
+        Layers on schedules that were found for them, see `stage_graph.StageGraph`.
     """
 
     def __init__(
@@ -66,8 +69,9 @@ class PlanSearch:
         ram_limit: int | None,
         model: StageCostModel,
         measured: dict[str, float],
+        tuned: Mapping[str, Sequence[Kernel]] | None = None,
     ) -> None:
-        self._graph = StageGraph(network, kernels, cost_of=self._cost, slack=SLACK)
+        self._graph = StageGraph(network, kernels, cost_of=self._cost, tuned=tuned, slack=SLACK)
         self._ram_limit, self._model, self._measured = ram_limit, model, measured
         self._keys: dict[object, str] = {}
         self._estimates: dict[str, Estimate] = {}
@@ -130,7 +134,7 @@ class PlanSearch:
     def key(self, stage: StagePlan) -> str:
         """Return the key of one of the search's stages, see `key_of`."""
         # The graph makes each chain once, stages from it again and again.
-        identity: object = stage.chain or stage.name
+        identity: object = stage.chain or (stage.name, stage.kernel and stage.kernel.variant)
         key = self._keys.get(identity)
         if key is None:
             key = self._keys[identity] = key_of(stage)

@@ -22,7 +22,7 @@ def describe_stage(stage: StagePlan) -> dict[str, Any]:
     """
     chain = stage.chain
     described: dict[str, Any] = {
-        "kernels": chain.instruction_set if chain else "portable",
+        "kernels": chain.instruction_set if chain else stage.kernel.variant if stage.kernel else "portable",
         "layers": [_describe_layer(layer) for layer in stage.layers],
         "source": _describe_layout(stage.source),
         "target": _describe_layout(stage.target),
