@@ -15,8 +15,15 @@ static inline int32_t thumbnet_multiply_high_round_half_up(int32_t a, int32_t b)
 #endif
 }
 
-/* The nearest value from minimum to maximum. */
+/* The nearest value from minimum to maximum; for those of int8 one SSAT where the core has it. */
 static inline int32_t thumbnet_clamp(int32_t value, int32_t minimum, int32_t maximum) {
+#if defined(__ARM_FEATURE_SAT)
+    if (__builtin_constant_p(minimum) && __builtin_constant_p(maximum) && minimum == -128 && maximum == 127) {
+        int32_t saturated;
+        __asm__("ssat %0, #8, %1" : "=r"(saturated) : "r"(value));
+        return saturated;
+    }
+#endif
     const int32_t low = value > minimum ? value : minimum;
     return low < maximum ? low : maximum;
 }

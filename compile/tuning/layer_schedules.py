@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import tvm
 from tvm import s_tir
 from tvm.s_tir import meta_schedule as ms
+from tvm_ffi import structural_equal
 
 from thumbnet.compile.emit.c_codegen import lower, parameter_buffers
 from thumbnet.compile.kernels.kernel import Kernel, Scratch
@@ -76,7 +77,7 @@ def schedule_space() -> ms.space_generator.SpaceGenerator:
                 _TILING,
                 max_innermost_factor=64,
                 reuse_write=rules.ReuseType("must", [2], "global"),
-                filter_fn=lambda schedule, block: schedule.get(block).name_hint == _SUM,
+                filter_fn=_is_block(_SUM),
             ),
             # The output's rounding is computed where these sums would be copied to it.
             rules.AutoInline(
@@ -87,7 +88,8 @@ def schedule_space() -> ms.space_generator.SpaceGenerator:
                 require_injective=False,
                 require_ordered=False,
             ),
-            rules.MultiLevelTiling("SS", max_innermost_factor=64, filter_fn=_is_alone),
+            # What is still there is all of its layer: an add.
+            rules.MultiLevelTiling("SS", max_innermost_factor=64, filter_fn=_is_block(_OUTPUT)),
             rules.ParallelizeVectorizeUnroll(
                 max_jobs_per_core=-1, max_vectorize_extent=-1, unroll_max_steps=list(_UNROLLED), unroll_explicit=True
             ),
@@ -106,9 +108,8 @@ def schedule_space() -> ms.space_generator.SpaceGenerator:
     )
 
 
-def _is_alone(schedule: s_tir.Schedule, block: s_tir.schedule.SBlockRV) -> bool:
-    """Tell whether a block is all of a layer: an add."""
-    return schedule.get(block).name_hint == _OUTPUT and not schedule.get_producers(block)
+def _is_block(name: str) -> Callable[[s_tir.Schedule, s_tir.StmtSRef], bool]:
+    return lambda schedule, block: bool(schedule.get(block).name_hint == name)
 
 
 def scheduled_kernel(layer: Layer, module: tvm.IRModule, variant: str) -> Kernel:
@@ -167,7 +168,7 @@ def _same_target(target: tvm.target.Target | None, other: tvm.target.Target) -> 
 
 
 def _same_module(module: tvm.IRModule, other: tvm.IRModule) -> bool:
-    return bool(tvm.ir.structural_equal(module, other))
+    return bool(structural_equal(module, other))
 
 
 def _unique(records: Sequence[ms.database.TuningRecord], most: int) -> Iterator[ms.database.TuningRecord]:
