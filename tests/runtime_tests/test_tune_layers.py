@@ -1,6 +1,7 @@
 """Schedules searched for on emulated boards: they execute fewer instructions than the plain one, for the same bytes."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from thumbnet.compile.tuning.tune_layers import tune_layer
 from thumbnet.runtime_tests.stage_measurer import DeviceMeasurer
 from thumbnet.targets.devices import get_device
 
-from ..compile.networks import make_convolution, make_image, one_layer_network
+from ..compile.networks import make_convolution, make_image, make_pool, one_layer_network
 
 M4 = pytest.param(
     "qemu_mps2_an386", marks=pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm"), id="cortex-m4"
@@ -31,6 +32,7 @@ def test_a_few_trials_beat_the_plain_schedule(name, tmp_path):
     rng = np.random.default_rng(5)
     layer = make_convolution(rng, (8, 8, 32), kernel=(3, 3), padding=(1, 1, 1, 1))
     network, device = one_layer_network(layer), get_device(name, None)
+    network = replace(network, layers=(layer, make_pool(rng, layer.output_shape, source=layer.name)))
     image = make_image(network)
     values = {NETWORK_INPUT: image} | run_reference_layers(network, image)
     graph, costs = StageGraph(network, None), []
@@ -45,5 +47,7 @@ def test_a_few_trials_beat_the_plain_schedule(name, tmp_path):
         [kernel] = tuned_kernels(network, read_records(tmp_path / "db"), device.board, "instructions")[layer.name]
         # Measured again, from the record.
         [tuned] = measurer.measure([graph.stage_of(layer.name, kernel)])
-    assert tuned == pytest.approx(kernel.instructions) == pytest.approx(min(costs))
+    assert kernel.instructions == pytest.approx(min(costs))
+    # On Linux a stage's count has a few instructions of its call, which differ with its place in the program.
+    assert tuned == pytest.approx(min(costs), rel=0.005)
     assert tuned < 0.8 * plain
