@@ -3,6 +3,9 @@
 #define THUMBNET_ARITHMETIC_H
 
 #include <stdint.h>
+#if defined(__ARM_FEATURE_SAT)
+#include <arm_acle.h>
+#endif
 
 /* (2 * a * b + 2^31) >> 32, rounding half up; a * b < 2^62 in magnitude. One SMMULR where the core has it. */
 static inline int32_t thumbnet_multiply_high_round_half_up(int32_t a, int32_t b) {
@@ -18,11 +21,8 @@ static inline int32_t thumbnet_multiply_high_round_half_up(int32_t a, int32_t b)
 /* The nearest value from minimum to maximum; for those of int8 one SSAT where the core has it. */
 static inline int32_t thumbnet_clamp(int32_t value, int32_t minimum, int32_t maximum) {
 #if defined(__ARM_FEATURE_SAT)
-    if (__builtin_constant_p(minimum) && __builtin_constant_p(maximum) && minimum == -128 && maximum == 127) {
-        int32_t saturated;
-        __asm__("ssat %0, #8, %1" : "=r"(saturated) : "r"(value));
-        return saturated;
-    }
+    if (__builtin_constant_p(minimum) && __builtin_constant_p(maximum) && minimum == -128 && maximum == 127)
+        return __ssat(value, 8);
 #endif
     const int32_t low = value > minimum ? value : minimum;
     return low < maximum ? low : maximum;
