@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 
 import tvm
@@ -23,10 +24,18 @@ from thumbnet.compile.kernels.kernel import Kernel
 from thumbnet.compile.network.integer_network import Layer
 from thumbnet.compile.network.layers import Network
 from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
-from thumbnet.compile.tuning.layer_schedules import layer_module, record_target, schedule_space, scheduled_kernel
+from thumbnet.compile.tuning.layer_schedules import (
+    layer_module,
+    record_target,
+    schedule_space,
+    scheduled_kernel,
+    tunable_layers,
+)
 from thumbnet.compile.tuning.tune_plan import StageMeasurer
 from thumbnet.targets.board import Board
 
+#: Of a layer: fewer tell nothing.
+FEWEST_TRIALS = 8
 #: Candidates measured together, before the cost model learns from them.
 LARGEST_ROUND = 16
 #: Schedules alive in the evolution, and how many of them at least are new: MetaSchedule's own 512 and 50 are made for
@@ -41,6 +50,51 @@ COUNT_S = 1e-9
 def new_cost_model() -> ms.CostModel:
     """Return a model that knows nothing yet; what it learns of one layer it may use for the next."""
     return ms.cost_model.XGBModel(num_warmup_samples=_WARM_UP, config=ms.cost_model.xgb_model.XGBConfig(nthread=1))
+
+
+def tune_layers(
+    network: Network,
+    board: Board,
+    measurers: Sequence[StageMeasurer],
+    database: ms.database.Database,
+    *,
+    objective: str,
+    trials: int,
+    seed: int = 0,
+    on_round: Callable[[Layer, Sequence[float]], None] = lambda _layer, _costs: None,
+) -> None:
+    """Search for schedules of a network's layers, see `tune_layer`: most trials go where most is to be gained.
+
+    Layers that one schedule is right for are searched once. Where trials are few, layers that cost little have none.
+
+    Parameters
+    ----------
+    trials : int
+        Candidates to measure at most, of all layers.
+    on_round : callable
+        Told a layer and the costs after each round.
+    """
+    graph, cost_model = StageGraph(network, None), new_cost_model()
+    groups = [
+        (sum(graph.stage_of(layer.name).instructions for layer in layers), layers[0])
+        for layers in tunable_layers(network).values()
+    ]
+    groups.sort(key=lambda group: -group[0])
+    rest = sum(work for work, _ in groups)
+    for work, layer in groups:
+        share = min(max(round(trials * work / rest), FEWEST_TRIALS), trials)
+        if share == 0:
+            break
+        tune_layer(
+            *(network, layer, board, measurers, database),
+            objective=objective,
+            trials=share,
+            seed=seed,
+            cost_model=cost_model,
+            on_round=partial(on_round, layer),
+        )
+        trials -= share
+        rest -= work
 
 
 def tune_layer(
@@ -80,7 +134,7 @@ def tune_layer(
     seed : int
         Of the search.
     cost_model : CostModel, optional
-        Shared by the layers of a search.
+        What was learned of other layers.
     on_round : callable
         Told the costs after each round.
 

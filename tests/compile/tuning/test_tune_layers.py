@@ -17,7 +17,7 @@ from thumbnet.compile.tuning.layer_schedules import layer_module, scheduled_kern
 from thumbnet.compile.tuning.records import RECORDS, opened_records, read_records
 from thumbnet.compile.tuning.stage_key import key_of
 from thumbnet.compile.tuning.trial_network import trial_name, trial_network
-from thumbnet.compile.tuning.tune_layers import tune_layer
+from thumbnet.compile.tuning.tune_layers import tune_layer, tune_layers
 from thumbnet.targets.registry import get_board
 
 from ..c_harness import build, emit_lowered, run_stages
@@ -164,6 +164,22 @@ def test_a_second_search_goes_on_from_the_first_one_s_records(tmp_path):
     assert search(network, tmp_path / "db", [measurer], trials=4) > first
     scripts = [stage.kernel.function.script() for stage in measurer.stages]
     assert len(set(scripts)) > len(scripts) / 2
+
+
+@pytest.mark.parametrize(("trials", "expected"), [(6, [6]), (20, [14, 6])])
+def test_trials_go_where_the_work_is_and_to_each_kind_once(trials, expected, tmp_path):
+    layer = LAYERS["depthwise_conv2d"]
+    small = make_convolution(RNG, layer.output_shape, outputs=8, name="small", source="again")
+    network = replace(one_layer_network(layer), layers=(layer, replace(layer, name="again", source=layer.name), small))
+    costs = {}
+    with opened_records(tmp_path / "db") as database:
+        tune_layers(
+            *(network, BOARD, [HostMeasurer(network, tmp_path)], database),
+            **{"objective": "instructions", "trials": trials},
+            on_round=lambda layer, found: costs.setdefault(layer.name, []).extend(found),
+        )
+    assert [len(found) for found in costs.values()] == expected
+    assert list(costs) == [layer.name, "small"][: len(expected)]
 
 
 class Broken:
