@@ -18,13 +18,14 @@ from tvm.s_tir import meta_schedule as ms
 from thumbnet.compile.artifact import Artifact, write_manifest
 from thumbnet.compile.emit.build_library import build_executable, keep_entry
 from thumbnet.compile.emit.emit_c import emit_c
-from thumbnet.compile.emit.export_library import export_library
+from thumbnet.compile.emit.export_library import export_library, find_compiler
 from thumbnet.compile.emit.footprint import measure_footprint
 from thumbnet.compile.emit.library_example import write_example
 from thumbnet.compile.emit.stage_library import build_stage_library
 from thumbnet.compile.errors import CompileError, ToolchainError, UnsupportedOperatorError
 from thumbnet.compile.frontend.torch_to_relax import import_float, import_quantized, quantize_module
-from thumbnet.compile.kernels.instruction_sets import float_kernels_of, kernels_of
+from thumbnet.compile.kernels.cycle_prices import prices_of
+from thumbnet.compile.kernels.instruction_sets import float_kernels_of
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.float_network import FloatNetwork
 from thumbnet.compile.network.golden import make_golden
@@ -34,12 +35,16 @@ from thumbnet.compile.network.network_file import REFERENCE_FILE, save_network
 from thumbnet.compile.passes.match_float_layers import match_float_layers
 from thumbnet.compile.passes.pipeline import lower_to_integer
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
-from thumbnet.compile.plan.fit import MemoryNeed, arena_limit, check_fit, check_ram_limit
-from thumbnet.compile.plan.lowered_network import LoweredNetwork, lower_network
+from thumbnet.compile.plan.board_plan import plan_for_board, spent_on_ram
+from thumbnet.compile.plan.fit import MemoryNeed, check_fit, check_ram_limit
+from thumbnet.compile.plan.lowered_network import LoweredNetwork, build_stages, lower_network
 from thumbnet.compile.plan.stage_graph import can_stream
 from thumbnet.compile.replaced_folder import replaced_folder
-from thumbnet.compile.request import CompileRequest, check_options
+from thumbnet.compile.request import CompileOptions, CompileRequest, Objective, check_options, refuse_plan_options
+from thumbnet.compile.tuning.recorded_plan import RecordedPlan, plan_by_records
 from thumbnet.compile.tuning.records import read_records
+from thumbnet.compile.tuning.stage_records import has_stage_records
+from thumbnet.targets.board import Board
 
 #: int16 of a 128-bit vector, which products of int8 are widened to.
 VECTOR_CHANNELS = 8
@@ -55,16 +60,19 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
     """
     board, options = request.board, request.options
     check_options(options, board)
-    database = None if options.tuning is None else read_records(options.tuning)
+    if board.family != "cortex-m":
+        find_compiler(board.cross_compiler)  # before the work, not after it
+    _objective_of(options, board)
+    database = None if options.tuning is None or _plans_stages(request) else read_records(options.tuning)
     with replaced_folder(folder) as aside:
         host = aside / "host"
         host.mkdir()
         request.write_extra(host)
         if options.quantize == "none":
             own = _compile_float(request, database, aside)
-        elif board.family == "cortex-m":
+        elif board.artifact == "c":
             own = _compile_sources(request, quantize_network(request), aside)
-        elif board.instruction_set is not None and options.tuning is None:
+        elif _plans_stages(request):
             own = _compile_stages(request, quantize_network(request), aside)
         else:
             own = _compile_library(request, quantize_network(request), database, aside)
@@ -77,17 +85,20 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
 def quantize_network(request: CompileRequest) -> tvm.IRModule:
     """Return the integer Relax module of a request: quantized, imported, lowered."""
     example = torch.zeros(1, *request.input_shape)
+    request.progress("reading the network")
     quantized = quantize_module(
         request.module,
         example,
         calibration=request.calibration,
         activation_quant=request.activation_quant,
         weight_scales=request.weight_scales,
+        progress=request.progress,
     )
+    request.progress("bringing it into TVM")
     imported = import_quantized(quantized, example)
     # Our own kernels are made for any number of channels; TVM's schedules fill vectors.
-    own_kernels = request.board.instruction_set is not None and request.options.tuning is None
-    multiple = 1 if own_kernels else VECTOR_CHANNELS
+    multiple = 1 if _plans_stages(request) else VECTOR_CHANNELS
+    request.progress("making its arithmetic integer")
     return lower_to_integer(
         imported, remove_dead_channels=not request.options.keep_dead_channels, channel_multiple=multiple
     )
@@ -96,6 +107,7 @@ def quantize_network(request: CompileRequest) -> tvm.IRModule:
 def import_network(request: CompileRequest) -> tvm.IRModule:
     """Return the Relax module of a request: integer, or float32 where it says so."""
     if request.options.quantize == "none":
+        request.progress("bringing it into TVM")
         return import_float(request.module, torch.zeros(1, *request.input_shape))
     return quantize_network(request)
 
@@ -118,28 +130,34 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         raise CompileError(
             f"{request.name} starts with {first.name} ({first.kind}): --stream-input needs a convolution over the image"
         )
-    lowered = lower_network(
-        network,
-        options.ram_limit,
-        ram_bytes=arena_limit(board),
-        kernels=kernels_of(board),
-        streamed=options.stream_input,
-    )
+    lowered, tuned = _plan_stages(request, network)
     name = c_name(request.name)
     check_fit(request.name, MemoryNeed.least(lowered), board)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
-    files = emit_c(lowered, name, folder, title=_title(request), generator=_generator(), pixel_rule=request.pixel_rule)
+    request.progress("writing the C sources")
+    files = emit_c(
+        lowered,
+        name,
+        folder,
+        title=_title(request),
+        generator=_generator(),
+        pixel_rule=request.pixel_rule,
+        # A microcontroller's program says itself what it is built for.
+        flags=board.core_flags if board.runs_linux else (),
+    )
     built, unknown_because = None, None
     try:
-        built = measure_footprint(files, name, board, streamed=lowered.streamed)
+        built = measure_footprint(files, name, board, streamed=lowered.streamed, progress=request.progress)
     except ToolchainError as error:
         unknown_because = str(error)
     check_fit(request.name, MemoryNeed.estimate(lowered) if built is None else built.need, board)
     return {
         "kind": "c",
+        "objective": _objective_of(options, board),
         "streamed_input": lowered.streamed,
         "footprint": {"unknown_because": unknown_because} if built is None else built.as_json(),
-        **_stages_manifest(lowered),
+        "tuned": tuned is not None,
+        **_stages_manifest(lowered, tuned),
         **_integer_manifest(request, module, network, folder),
     }
 
@@ -147,27 +165,81 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
 def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
     network = read_relax(module)
     board, options = request.board, request.options
-    # Linux boards have the RAM for the fastest plan.
-    lowered = lower_network(network, options.ram_limit, kernels=kernels_of(board), spent_on_ram=0.0)
+    lowered, tuned = _plan_stages(request, network)
     name = c_name(request.name)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
     texts = {"title": _title(request), "generator": _generator()}
-    build_stage_library(lowered, name, board, folder, **texts, pixel_rule=request.pixel_rule)
+    build_stage_library(lowered, name, board, folder, **texts, pixel_rule=request.pixel_rule, progress=request.progress)
     write_example(network, name, board, folder, **texts, pixel_rule=request.pixel_rule)
     return {
         "kind": "library",
-        "tuned": False,
-        **_stages_manifest(lowered),
+        "objective": _objective_of(options, board),
+        "tuned": tuned is not None,
+        **_stages_manifest(lowered, tuned),
         **_integer_manifest(request, module, network, folder),
     }
 
 
-def _stages_manifest(lowered: LoweredNetwork) -> dict[str, Any]:
+def _objective_of(options: CompileOptions, board: Board) -> Objective:
+    """Return what a board's plan is to need little of.
+
+    Raises
+    ------
+    CompileError
+        Cycles are asked for and can't be predicted.
+    """
+    if prices_of(board) is not None:
+        return options.objective or "cycles"
+    if options.objective == "cycles":
+        raise CompileError(
+            f"{board.name}: plans by predicted cycles need prices of the {board.core}, of which there are none; leave"
+            " --objective cycles out"
+        )
+    return "instructions"
+
+
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def _plans_stages(request: CompileRequest) -> bool:
+    """Tell whether int8 layers run on our own kernels: not where TVM's schedules were tuned to take their place."""
+    tuning = request.options.tuning
+    own = request.board.instruction_set is not None and request.options.quantize == "int8"
+    return own and (tuning is None or has_stage_records(tuning))
+
+
+def _plan_stages(request: CompileRequest, network: IntegerNetwork) -> tuple[LoweredNetwork, RecordedPlan | None]:
+    """Plan a network and build its kernels; by records where there are some."""
+    board, options = request.board, request.options
+    request.progress("planning the layers")
+    plan, choices = plan_for_board(
+        network, board, options.ram_limit, streamed=options.stream_input, objective=_objective_of(options, board)
+    )
+    if options.tuning is None:
+        return build_stages(network, plan, choices), None
+    tuned = plan_by_records(
+        network,
+        board,
+        options.tuning,
+        plan,
+        options.ram_limit,
+        emulated=options.emulated_records,
+        objective=options.objective,
+        streamed=options.stream_input,
+    )
+    return build_stages(network, tuned.plan, choices), tuned
+
+
+def _stages_manifest(lowered: LoweredNetwork, tuned: RecordedPlan | None = None) -> dict[str, Any]:
+    costs = (None,) * len(lowered.stages) if tuned is None else tuned.costs
     return {
         "arena_bytes": lowered.plan.arena_bytes,
         "constant_bytes": lowered.constant_bytes,
         "predicted_instructions": round(lowered.predicted_instructions),
+        "predicted_cycles": _rounded(lowered.predicted_cycles),
         "ram_choices": [asdict(choice) for choice in lowered.choices],
+        **({} if tuned is None else {"tuning": tuned.as_json()}),
         "layers": [
             {
                 "name": stage.name,
@@ -176,10 +248,12 @@ def _stages_manifest(lowered: LoweredNetwork) -> dict[str, Any]:
                 "macs": stage.macs,
                 "kernel": stage.kernel.variant,
                 "predicted_instructions": round(stage.predicted_instructions),
+                "predicted_cycles": _rounded(stage.predicted_cycles),
                 "arena_offset": lowered.plan.offsets[stage.name],
                 "layout": asdict(stage.output_layout),
+                **({} if cost is None or tuned is None else {"measured": {tuned.kind: cost}}),
             }
-            for stage in lowered.stages
+            for stage, cost in zip(lowered.stages, costs, strict=True)
         ],
     }
 
@@ -187,11 +261,13 @@ def _stages_manifest(lowered: LoweredNetwork) -> dict[str, Any]:
 def _compile_library(
     request: CompileRequest, module: tvm.IRModule, database: ms.database.Database | None, folder: Path
 ) -> dict[str, Any]:
+    refuse_plan_options(request.options, request.board)
     network = read_relax(module)
     name = c_name(request.name)
     # The one that is deployed, and beside it one that gives every layer's output, for tests.
     libraries = {"main": f"{name}.so", "layers": f"{name}_layers.so"}
     for entry, file in libraries.items():
+        request.progress(f"compiling {file} with TVM")
         executable = build_executable(keep_entry(module, entry), request.board, database)
         export_library(executable, request.board, folder / file)
     return {
@@ -209,6 +285,7 @@ def _compile_library(
 def _integer_manifest(
     request: CompileRequest, module: tvm.IRModule, network: IntegerNetwork, folder: Path
 ) -> dict[str, Any]:
+    request.progress("running the reference on the golden vectors")
     images = [quantize_input(network, image) for image in request.golden_images or request.calibration]
     inputs, outputs = make_golden(network, images)
     np.savez_compressed(folder / "golden.npz", inputs=inputs, outputs=outputs)
@@ -247,6 +324,8 @@ def _compile_float(request: CompileRequest, database: ms.database.Database | Non
             unplanned = str(error)
         else:
             return _compile_float_stages(request, network, kernels, folder)
+    refuse_plan_options(request.options, request.board)
+    request.progress("compiling the layers with TVM")
     executable = build_executable(module, request.board, database)
     export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
     with torch.no_grad():
@@ -259,10 +338,26 @@ def _compile_float(request: CompileRequest, database: ms.database.Database | Non
 def _compile_float_stages(
     request: CompileRequest, network: FloatNetwork, kernels: type[RollingStage], folder: Path
 ) -> dict[str, Any]:
-    lowered = lower_network(network, request.options.ram_limit, kernels=kernels, spent_on_ram=0.0)
+    request.progress("planning the layers")
+    board = request.board
+    lowered = lower_network(
+        network,
+        request.options.ram_limit,
+        kernels=kernels,
+        spent_on_ram=spent_on_ram(board),
+        caches=board.caches,
+    )
     check_ram_limit(request.name, lowered.plan.arena_bytes, request.options.ram_limit, request.board)
     texts = {"title": _title(request), "generator": _generator()}
-    build_stage_library(lowered, c_name(request.name), request.board, folder, **texts, pixel_rule=request.pixel_rule)
+    build_stage_library(
+        lowered,
+        c_name(request.name),
+        request.board,
+        folder,
+        **texts,
+        pixel_rule=request.pixel_rule,
+        progress=request.progress,
+    )
     return {
         "kind": "library",
         "tuned": False,

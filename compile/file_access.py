@@ -46,21 +46,38 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def open_to_append(path: Path) -> int:
+    """Return a handle of a regular file that is to be added to, made where it is missing.
+
+    Raises
+    ------
+    ArtifactError
+        It can't be opened, or is a link or no regular file.
+    """
+    return _open_handle(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+
+
 def _open_regular(path: Path, most_bytes: int) -> IO[bytes]:
+    handle = _open_handle(path, os.O_RDONLY)
+    size = os.fstat(handle).st_size
+    if size <= most_bytes:
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    raise ArtifactError(f"{path}: has {size:,} bytes, {most_bytes:,} at most are read")
+
+
+def _open_handle(path: Path, flags: int) -> int:
     try:
         # O_NONBLOCK: opening a FIFO would wait for who writes to it. It changes nothing for regular files.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if path.is_symlink():
             raise ArtifactError(f"{path}: is a link, where a file of its own belongs") from error
         raise ArtifactError(explain_os_error(error, path)) from error
-    found = os.fstat(handle)
-    if stat.S_ISREG(found.st_mode) and found.st_size <= most_bytes:
-        return os.fdopen(handle, "rb")
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
     os.close(handle)
-    if not stat.S_ISREG(found.st_mode):
-        raise ArtifactError(f"{path}: is no regular file")
-    raise ArtifactError(f"{path}: has {found.st_size:,} bytes, {most_bytes:,} at most are read")
+    raise ArtifactError(f"{path}: is no regular file")
 
 
 def walk_folder(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -21,6 +21,8 @@ from thumbnet.compile.file_access import read_file
 MANIFEST = "manifest.json"
 FORMAT = 1
 GOLDEN_FILE = "golden.npz"
+#: What a folder's manifest says that is for a board to run, and holds no network.
+SERVER_KIT = "server kit"
 
 MOST_MANIFEST_BYTES = 4 << 20
 #: Elements of an input or a layer's output: several times those of the largest MobileNet.
@@ -103,6 +105,14 @@ class LayerLayout(Part):
         return self
 
 
+class Tuning(Part):
+    """What a plan was chosen by: how many of its stages were measured, and what these cost together."""
+
+    kind: Text
+    measured_stages: Count
+    measured_cost: Annotated[float, Field(ge=0)]
+
+
 class ManifestLayer(Part):
     """A stage of C sources, or a layer of a library."""
 
@@ -113,6 +123,7 @@ class ManifestLayer(Part):
     kernel: Text = "-"
     kind: Text = "-"
     predicted_instructions: Count = 0
+    predicted_cycles: Count | None = None
     arena_offset: Count = 0
     layout: LayerLayout = ABSENT
 
@@ -136,6 +147,7 @@ class RamChoice(Part):
 
     arena_bytes: Count
     predicted_instructions: Count
+    predicted_cycles: Count | None = None
 
 
 class ChannelCounts(Part):
@@ -200,10 +212,13 @@ class Manifest(Part):
     golden: Golden = ABSENT
     layers_library: FileName = ABSENT
     tuned: bool = False
+    tuning: Tuning = ABSENT
     macs: Count = 0
     arena_bytes: Count = 0
     constant_bytes: Count = 0
     predicted_instructions: Count = 0
+    predicted_cycles: Count | None = None
+    objective: Literal["cycles", "instructions"] = "instructions"
     streamed_input: bool = False
     ram_choices: list[RamChoice] = []
     footprint: Footprint = ABSENT
@@ -256,7 +271,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises
     ------
     ArtifactError
-        It can't be read, is no JSON, of another format, or a key of it is missing or wrong.
+        It can't be read, is no JSON, of another format or of a server kit, or a key of it is missing or wrong.
     """
     return _read(path, Manifest)
 
@@ -282,6 +297,8 @@ def _read(path: Path, model: type[Part]) -> dict[str, Any]:
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
     if not isinstance(content, dict) or found != FORMAT or isinstance(found, bool):
         raise ArtifactError(f"{path}: format {reprlib.repr(found)}, this thumbnet reads {FORMAT}; {AGAIN}")
+    if model is Manifest and content.get("kind") == SERVER_KIT:
+        raise ArtifactError(f"{path.parent}: holds a {SERVER_KIT}, no network; name a folder of `thumbnet compile -o`")
     try:
         model.model_validate(content)
     except ValidationError as error:

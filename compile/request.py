@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from thumbnet.compile.errors import CompileError
+from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.targets.board import Board
 
 if TYPE_CHECKING:  # the options are there at once for the command line; torch takes seconds
@@ -17,6 +18,8 @@ if TYPE_CHECKING:  # the options are there at once for the command line; torch t
     from torch import nn
 
 QuantizeMode = Literal["int8", "none"]
+#: What a plan is to need little of.
+Objective = Literal["cycles", "instructions"]
 
 
 @dataclass(frozen=True)
@@ -26,23 +29,30 @@ class CompileOptions:
     Parameters
     ----------
     quantize : {"int8", "none"}
-        int8, or float32 (boards that run Linux only).
+        int8, or float32 (boards that take a shared library only).
     tuning : Path, optional
-        Boards that run Linux: folder of tuning records to apply.
+        Folder of tuning records to apply: of stages, or for boards that take a shared library of TVM's schedules.
+    emulated_records : bool
+        Apply records of stages that were made on emulated boards, where there are none of real ones.
     ram_limit : int, optional
         Boards with our own kernels: bytes the arena should not pass. Without it, microcontrollers get a smaller arena
         for a few percent more instructions.
     stream_input : bool
-        Microcontrollers: the program gives the image row by row as the network asks for it; it needs no RAM.
+        Boards that take C sources: the program gives the image row by row as the network asks for it; it needs no RAM.
     keep_dead_channels : bool
         Leave channels in that are proven to have no influence on the output.
+    objective : {"cycles", "instructions"}, optional
+        Boards with our own kernels: what the plan is to need little of, as predicted. Without it cycles, where the core
+        has a model of them.
     """
 
     quantize: QuantizeMode = "int8"
     tuning: Path | None = None
+    emulated_records: bool = False
     ram_limit: int | None = None
     stream_input: bool = False
     keep_dead_channels: bool = False
+    objective: Objective | None = None
 
 
 #: int8, for speed, with all channels that matter.
@@ -97,6 +107,8 @@ class CompileRequest:
         What the caller wants to be in the manifest too.
     write_extra : callable
         Given the unfinished artifact's ``host`` folder, writes what the caller wants to keep there.
+    progress : callable
+        Told before each step what is done next.
     """
 
     name: str
@@ -111,6 +123,7 @@ class CompileRequest:
     pixel_rule: PixelRule | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
     write_extra: Callable[[Path], None] = lambda _: None
+    progress: Progress = say_nothing
 
 
 def check_options(options: CompileOptions, board: Board) -> None:
@@ -121,16 +134,29 @@ def check_options(options: CompileOptions, board: Board) -> None:
     CompileError
         Naming the option to leave out.
     """
-    if board.family == "cortex-m":
+    if board.artifact == "c":
         if options.quantize == "none":
-            raise CompileError(f"{board.name} runs int8 networks only; leave --quantize none to boards that run Linux")
-        if options.tuning is not None:
-            raise CompileError(f"{board.name}: tuning records apply to boards that run Linux; leave --tuning out")
+            raise CompileError(
+                f"{board.name} runs int8 networks only; leave --quantize none to boards that take a shared library"
+            )
         return
     if options.stream_input:
-        raise CompileError(f"{board.name}: --stream-input is for microcontrollers; leave it out")
-    if options.ram_limit and (board.instruction_set is None or options.tuning):
-        raise CompileError(
-            f"{board.name}: --ram-limit plans networks on our own kernels, which this board or request does"
-            " without; leave it out"
-        )
+        raise CompileError(f"{board.name}: --stream-input is for boards that take C sources; leave it out")
+    if board.instruction_set is None:
+        refuse_plan_options(options, board)
+
+
+def refuse_plan_options(options: CompileOptions, board: Board) -> None:
+    """Refuse what only plans of our own kernels keep, for networks that TVM lays out.
+
+    Raises
+    ------
+    CompileError
+        Something of it is asked for.
+    """
+    for name, given in (("--ram-limit", options.ram_limit), ("--objective", options.objective)):
+        if given:
+            raise CompileError(
+                f"{board.name}: {name} plans networks on our own kernels, which this board or request does"
+                " without; leave it out"
+            )

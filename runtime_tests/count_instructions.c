@@ -1,6 +1,6 @@
 /* Counts the instructions a QEMU guest executes, exactly. A TCG plugin for qemu-system-* and qemu-user.
  *
- *     -plugin libcount_instructions.so,counter=PATH[,mark=0xADDRESS]...
+ *     -plugin libcount_instructions.so,counter=PATH[,threads=on][,mark=0xADDRESS]...
  *
  * file=PATH means the same as counter=PATH, but has to be written arg=file=PATH: QEMU takes a bare file= for the
  * plugin's own path.
@@ -15,7 +15,8 @@
  * Numbers have the host's byte order. A guest program under qemu-user can map the same file and read its own count.
  *
  * The count is exact: the addition is inlined in front of every instruction, so that a block left half-way counts only
- * what ran. It holds for one virtual processor at a time: two threads would lose additions. With -icount, QEMU executes
+ * what ran. It holds for one virtual processor at a time: two threads would lose additions. With threads=on several may
+ * run at once: a whole block is then added, atomically, when it is entered. With -icount, QEMU executes
  * an instruction that touches a device twice over, and so it would be counted; don't combine the two.
  */
 #include <fcntl.h>
@@ -44,6 +45,8 @@ struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb
 uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
 void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *insn, enum qemu_plugin_op op, void *ptr,
                                                 uint64_t imm);
+void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, qemu_plugin_vcpu_udata_cb_t cb,
+                                          enum qemu_plugin_cb_flags flags, void *userdata);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, qemu_plugin_vcpu_udata_cb_t cb,
                                             enum qemu_plugin_cb_flags flags, void *userdata);
 
@@ -62,6 +65,7 @@ static struct {
 static uint64_t log_room;
 static uint64_t marks[MAX_MARKS];
 static size_t mark_count;
+static bool threads;
 
 static void pass_mark(unsigned int vcpu_index, void *userdata) {
     (void)vcpu_index;
@@ -72,8 +76,17 @@ static void pass_mark(unsigned int vcpu_index, void *userdata) {
     shared->passed++;
 }
 
+static void enter_block(unsigned int vcpu_index, void *instructions) {
+    (void)vcpu_index;
+    __atomic_fetch_add(&shared->count, (uintptr_t)instructions, __ATOMIC_RELAXED);
+}
+
 static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
     (void)id;
+    if (threads) {
+        uintptr_t instructions = qemu_plugin_tb_n_insns(tb);
+        qemu_plugin_register_vcpu_tb_exec_cb(tb, enter_block, QEMU_PLUGIN_CB_NO_REGS, (void *)instructions);
+    }
     for (size_t i = 0; i < qemu_plugin_tb_n_insns(tb); i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
         uint64_t address = qemu_plugin_insn_vaddr(insn);
@@ -82,7 +95,9 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
                 qemu_plugin_register_vcpu_insn_exec_cb(insn, pass_mark, QEMU_PLUGIN_CB_NO_REGS, &marks[j]);
             }
         }
-        qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64, &shared->count, 1);
+        if (!threads) {
+            qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64, &shared->count, 1);
+        }
     }
 }
 
@@ -110,6 +125,8 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
             if (shared || !map_file(strchr(argv[i], '=') + 1)) {
                 return 1;
             }
+        } else if (strcmp(argv[i], "threads=on") == 0) {
+            threads = true;
         } else if (strncmp(argv[i], "mark=", 5) == 0 && mark_count < MAX_MARKS) {
             marks[mark_count++] = strtoull(argv[i] + 5, NULL, 16);
         } else {

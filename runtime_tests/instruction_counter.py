@@ -27,6 +27,8 @@ class InstructionCounter:
         Addresses of instructions; each time one is executed, the count before it is logged.
     room : int
         Most marks the log takes between two calls of `take_marks`.
+    threads : bool
+        Several threads may run at once. All their instructions are counted, by whole blocks.
 
     Raises
     ------
@@ -34,8 +36,9 @@ class InstructionCounter:
         The plugin can't be built.
     """
 
-    def __init__(self, marks: Sequence[int] = (), room: int = 4096) -> None:
+    def __init__(self, marks: Sequence[int] = (), room: int = 4096, *, threads: bool = False) -> None:
         self._plugin = build_plugin(SOURCE)
+        self._threads = threads
         self._marks = tuple(marks)
         handle, name = tempfile.mkstemp(prefix="count-", dir=run_folder())
         self.path = Path(name)
@@ -53,7 +56,8 @@ class InstructionCounter:
     def qemu_options(self) -> list[str]:
         """QEMU's options that load the plugin; for qemu-system as well as for qemu-user."""
         marks = (f"mark={mark:#x}" for mark in self._marks)
-        return ["-plugin", ",".join([str(self._plugin), f"counter={self.path}", *marks])]
+        threads = ("threads=on",) if self._threads else ()
+        return ["-plugin", ",".join([str(self._plugin), f"counter={self.path}", *threads, *marks])]
 
     @property
     def count(self) -> int:

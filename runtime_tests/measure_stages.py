@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.network.layers import NETWORK_INPUT, Network
 from thumbnet.compile.plan.stage_graph import StagePlan
+from thumbnet.compile.tuning.stage_record import CostKind
 from thumbnet.compile.tuning.trial_artifact import write_trials
 from thumbnet.compile.tuning.trial_network import trial_name
 from thumbnet.runtime_tests.errors import SessionError
@@ -37,7 +38,7 @@ class StageReading:
         Raw, in the order taken; empty where the stage gave wrong bytes.
     """
 
-    kind: str
+    kind: CostKind
     samples: tuple[float, ...]
 
     @property
@@ -82,7 +83,9 @@ def measure_stages(
     return [readings[index] for index in range(len(trials))]
 
 
-def _costs(session: DeviceSession, image: NDArray[Any], objective: Objective) -> tuple[str, dict[str, list[float]]]:
+def _costs(
+    session: DeviceSession, image: NDArray[Any], objective: Objective
+) -> tuple[CostKind, dict[str, list[float]]]:
     """Return the kind of a device's costs, and each stage's samples."""
     if objective == "cycles" and session.device.kind == "emulated":
         prediction = session.predict_cycles(image)

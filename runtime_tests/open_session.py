@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from thumbnet.compile.progress import Progress, say_nothing
+from thumbnet.runtime_tests.errors import SessionError
 from thumbnet.runtime_tests.linux.tvm_rpc_session import TvmRpcSession
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.runtime_tests.session import DeviceSession
 from thumbnet.targets.device import Device
 
 
-def open_session(device: Device) -> DeviceSession:
+def open_session(device: Device, threads: int = 1, progress: Progress = say_nothing) -> DeviceSession:
     """Open a device; nothing is put on it yet.
+
+    Parameters
+    ----------
+    device : Device
+        The device.
+    threads : int
+        Threads that share an inference's work, at least 1; the answer has the same bytes with any number.
+    progress : callable
+        Told before each step that may take long what is done next.
 
     Raises
     ------
     SessionError
-        Of the specific type: not reachable, emulator missing.
+        Of the specific type: not reachable, emulator missing; or several threads are asked of a microcontroller.
     """
-    if device.board.family == "cortex-m":
+    if device.board.artifact == "c":
+        if threads > 1:
+            raise SessionError(
+                f"{device.name}: a {device.board.core} runs a network in one thread; leave --threads {threads} out"
+            )
         return MicrocontrollerSession(device)
-    return TvmRpcSession(device)
+    return TvmRpcSession(device, threads=threads, progress=progress)

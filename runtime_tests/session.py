@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
+from thumbnet.compile.errors import ToolchainError
 from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.errors import DeviceFaultError
 from thumbnet.targets.device import Device
@@ -31,7 +32,11 @@ class Measurement:
     samples : tuple of float
         One value an inference, raw, in the order taken; at least one, all greater than 0.
     error : float
-        Largest error of a sample in the same unit; 0 means exact.
+        Largest error of a sample in the same unit; 0 means exact. Of the instructions of several threads, what runs
+        differ by: waiting for each other takes sometimes more.
+    threads : int or None
+        Threads that shared an inference's work; None on a microcontroller. Instructions are those of all together, with
+        what they spend waiting.
 
     Raises
     ------
@@ -42,10 +47,21 @@ class Measurement:
     kind: MeasurementKind
     samples: tuple[float, ...]
     error: float = 0.0
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         """Check the samples."""
         check_samples(self.kind, self.samples)
+
+    @property
+    def certainty(self) -> str:
+        """How sure the samples are and how many threads they are of, in words."""
+        if self.threads is not None and self.threads > 1 and self.kind == "instructions":
+            return f"of {self.threads} threads together, waiting included; runs differ by {self.error:,.0f}"
+        threads = "" if self.threads is None else ", one thread" if self.threads == 1 else f", {self.threads} threads"
+        if self.kind == "seconds on the board":
+            return f"median of {len(self.samples)}{threads}"
+        return ("exact" if self.error == 0 else f"error up to {self.error:g}") + threads
 
 
 def check_samples(kind: MeasurementKind, samples: Sequence[float]) -> None:
@@ -110,9 +126,17 @@ class DeviceSession(ABC):
     """One device, held open, with one network on it. A context manager: leaving it closes it.
 
     All methods raise a `thumbnet.runtime_tests.errors.SessionError` when the device fails.
+
+    Attributes
+    ----------
+    device : Device
+        The device.
+    threads : int
+        Threads that share an inference's work, on devices that run Linux.
     """
 
     device: Device
+    threads: int = 1
 
     @abstractmethod
     def load(self, artifact: Artifact) -> None:
@@ -146,6 +170,13 @@ class DeviceSession(ABC):
         """
         del image
         return None
+
+    def predict_cycles_or_say_why(self, image: NDArray[Any]) -> tuple[CyclePrediction | None, str | None]:
+        """Return what `predict_cycles` does and, where the model's tool is missing, None and the reason."""
+        try:
+            return self.predict_cycles(image), None
+        except ToolchainError as error:
+            return None, str(error)
 
     @abstractmethod
     def memory_use(self) -> MemoryUse:

@@ -9,7 +9,7 @@ from thumbnet.targets.errors import BoardError
 
 Family = Literal["cortex-m", "cortex-a", "host"]
 
-#: GCC flags that select each core; for Cortex-A and the host the LLVM target says it instead.
+#: GCC flags that select each core.
 CORTEX_M_FLAGS: dict[str, tuple[str, ...]] = {
     "cortex-m0plus": ("-mcpu=cortex-m0plus", "-mthumb"),
     "cortex-m3": ("-mcpu=cortex-m3", "-mthumb"),
@@ -19,8 +19,16 @@ CORTEX_M_FLAGS: dict[str, tuple[str, ...]] = {
     "cortex-m55": ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
 }
 
+#: The same for Cortex-A cores that need more than their name: 32-bit Arm, in A32, with the vectors and the calling
+#: convention of Debian's armhf.
+CORTEX_A_FLAGS: dict[str, tuple[str, ...]] = {
+    "cortex-a7": ("-mcpu=cortex-a7", "-marm", "-mfpu=neon-vfpv4", "-mfloat-abi=hard"),
+}
+
 #: Cores with MVE (Helium).
 MVE_CORES = frozenset({"cortex-m55"})
+#: Cores of 32 bits with Advanced SIMD.
+ARMV7_CORES = frozenset({"cortex-a7"})
 #: Cores with Armv8.2-A's dot product.
 DOT_PRODUCT_CORES = frozenset({"cortex-a55", "cortex-a76"})
 
@@ -42,6 +50,30 @@ class Memory:
     name: str
     origin: int
     size: int
+
+
+@dataclass(frozen=True)
+class Caches:
+    """The data caches of a processor that runs Linux, in bytes.
+
+    Parameters
+    ----------
+    first_level : int
+        Each core's own, for data alone.
+    second_level : int
+        Shared by all cores, or, where there is a third level, each core's own.
+    third_level : int or None
+        Shared by all cores; None where there is none.
+    """
+
+    first_level: int
+    second_level: int
+    third_level: int | None = None
+
+    @property
+    def last_level(self) -> int:
+        """Bytes of the last cache before memory."""
+        return self.third_level or self.second_level
 
 
 @dataclass(frozen=True)
@@ -78,7 +110,7 @@ class Board:
     description : str
         One line for people.
     family : {"cortex-m", "cortex-a", "host"}
-        Which artifact it takes: C sources, or a shared library.
+        What kind of processor it has; all but microcontrollers run Linux.
     core : str
         Processor, for example ``"cortex-m4"``; GCC's and LLVM's name.
     flash, ram : Memory or None
@@ -86,11 +118,15 @@ class Board:
     clock_hz : int or None
         Clock of the core in hertz, None where it varies.
     llvm : dict
-        TVM target fields (``mtriple``, ``mcpu``, ``mattr``) of a board that takes a shared library.
+        TVM target fields (``mtriple``, ``mcpu``, ``mattr``) of a board that takes a shared library; one without
+        takes C sources.
+    caches : Caches or None
+        Of a board that runs Linux, where they are known: plans are chosen with them.
     cross_compiler : str
         The C compiler that builds for it.
     firmware : str or None
-        Name of the board's port in ``runtime_tests/firmware``, None where only sources are made.
+        Name of the board's port in ``runtime_tests/mcu/firmware``, None where only sources are made; for
+        boards that take C sources.
     flash_timing : FlashTiming or None
         Of `flash`, for predicted cycles; None where the core never waits for it, or where nobody has said.
     vectors : Memory or None
@@ -123,6 +159,7 @@ class Board:
     peripherals: dict[str, int] = field(default_factory=dict, hash=False)
     stands_for: str | None = None
     qemu: str | None = None
+    caches: Caches | None = None
 
     def __post_init__(self) -> None:
         """Refuse a board that no artifact could be built for."""
@@ -131,16 +168,28 @@ class Board:
                 raise BoardError(f"{self.name}: unknown core {self.core}; known: {', '.join(CORTEX_M_FLAGS)}")
             if self.flash is None or self.ram is None:
                 raise BoardError(f"{self.name}: a Cortex-M board needs both a flash and a ram memory")
-        elif not self.llvm:
+        elif not self.llvm and self.core not in ARMV7_CORES:
             raise BoardError(f"{self.name}: a {self.family} board needs its llvm target")
 
     @property
-    def instruction_set(self) -> Literal["dsp", "mve", "neon", "dotprod"] | None:
+    def artifact(self) -> Literal["c", "library"]:
+        """Which kind of artifact it takes: C sources, or a shared library that a TVM runtime loads."""
+        return "library" if self.llvm else "c"
+
+    @property
+    def runs_linux(self) -> bool:
+        """Whether an operating system decides where code and data go."""
+        return self.family != "cortex-m"
+
+    @property
+    def instruction_set(self) -> Literal["dsp", "mve", "neon", "neon32", "dotprod"] | None:
         """Which of our int8 kernels suit the core; None where TVM's own schedules are as good (the host)."""
         if self.family == "cortex-m":
             # Both have a portable form, for cores without their extension.
             return "mve" if self.core in MVE_CORES else "dsp"
         if self.family == "cortex-a":
+            if self.core in ARMV7_CORES:
+                return "neon32"
             return "dotprod" if self.core in DOT_PRODUCT_CORES else "neon"
         return None
 
@@ -148,5 +197,5 @@ class Board:
     def core_flags(self) -> tuple[str, ...]:
         """GCC flags that select the core; empty for the host."""
         if self.family == "cortex-a":
-            return (f"-mcpu={self.core}",)
+            return CORTEX_A_FLAGS.get(self.core, (f"-mcpu={self.core}",))
         return CORTEX_M_FLAGS.get(self.core, ())

@@ -7,7 +7,7 @@ from typing import Literal
 
 from thumbnet.targets.board import Board
 
-Kind = Literal["emulated", "local", "serial", "rpc"]
+Kind = Literal["emulated", "local", "serial", "rpc", "tcp"]
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,11 @@ class Device:
         Identifier used on the command line.
     board : Board
         Its type.
-    kind : {"emulated", "local", "serial", "rpc"}
+    kind : {"emulated", "local", "serial", "rpc", "tcp"}
         How it is reached.
     address : str
-        Serial: the port, for example ``/dev/ttyACM0``; rpc: ``host:port`` of a TVM RPC tracker; otherwise empty.
+        Serial: the port, for example ``/dev/ttyACM0``; rpc: ``host:port`` of a TVM RPC tracker; tcp: ``host:port`` of
+        the board's firmware; otherwise empty.
     baud : int
         Serial: symbols a second.
     key : str

@@ -13,6 +13,11 @@ A devices.toml looks like this::
     kind = "rpc"
     tracker = "192.168.1.2:9190"
     key = "pi4"
+
+    [devices.my_old_pi]
+    board = "raspberry_pi_2"
+    kind = "tcp"
+    address = "192.168.1.3:7355"
 """
 
 from __future__ import annotations
@@ -49,6 +54,14 @@ _HOST_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE
 _FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
     "serial": {"port": (str, True), "baud": (int, False)},
     "rpc": {"tracker": (str, True), "key": (str, True)},
+    "tcp": {"address": (str, True)},
+}
+
+#: How a real board is reached, by the kind of its device.
+_WAYS = {
+    "serial": "a microcontroller, reached over a serial port",
+    "rpc": "reached by a tracker",
+    "tcp": "reached by the address of its firmware, a program",
 }
 
 
@@ -122,16 +135,23 @@ def _parse_device(path: Path, name: str, table: Any) -> Device:  # noqa: ANN401 
         board = get_board(table["board"])
     except BoardError as error:
         raise DeviceError(f"{where}: {error}") from error
+    fitting = _kind_of_real_device(board)
+    if kind != fitting:
+        raise DeviceError(f'{where}: {board.name} is {_WAYS[fitting]}; use kind = "{fitting}"')
     if kind == "serial":
         return _serial_device(where, name, board=board, table=table)
-    if board.family == "cortex-m":
-        raise DeviceError(
-            f'{where}: {board.name} is a microcontroller, which a tracker can\'t have; use kind = "serial"'
-        )
-    host, _, port = table["tracker"].rpartition(":")
+    place = "tracker" if kind == "rpc" else "address"
+    host, _, port = table[place].rpartition(":")
     if not _is_host(host) or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
-        raise DeviceError(f"{where}: tracker is {table['tracker']!r}, it must be HOST:PORT")
-    return Device(name, board, "rpc", address=table["tracker"], key=table["key"])
+        raise DeviceError(f"{where}: {place} is {table[place]!r}, it must be HOST:PORT")
+    return Device(name, board, "rpc" if kind == "rpc" else "tcp", address=table[place], key=table.get("key", ""))
+
+
+def _kind_of_real_device(board: Board) -> str:
+    """Return the one kind of device that a real board can be."""
+    if not board.runs_linux:
+        return "serial"
+    return "tcp" if board.artifact == "c" else "rpc"
 
 
 def _check_fields(where: str, table: dict[str, Any], fields: dict[str, tuple[type, bool]]) -> None:
@@ -154,8 +174,6 @@ def _check_fields(where: str, table: dict[str, Any], fields: dict[str, tuple[typ
 
 
 def _serial_device(where: str, name: str, board: Board, table: dict[str, Any]) -> Device:
-    if board.family != "cortex-m":
-        raise DeviceError(f'{where}: {board.name} runs Linux and is reached by kind = "rpc", not over a serial port')
     baud = table.get("baud", Device.baud)
     if not 0 < baud <= FASTEST_BAUD:
         raise DeviceError(f"{where}: baud is {reprlib.repr(baud)}, it must be 1 to {FASTEST_BAUD:,}")

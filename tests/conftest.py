@@ -22,6 +22,7 @@ PACKAGES = {
     "gcc": "gcc",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
+    "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
     "arm-none-eabi-gcc": "gcc-arm-none-eabi",
     "qemu-aarch64": "qemu-user",
     "qemu-arm": "qemu-user",

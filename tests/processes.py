@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -14,6 +15,8 @@ import psutil
 #: may take on a busy computer.
 IDLE_S, WORK_S = 30, 300
 _LOOK_S = 0.05
+#: A line of `thumbnet.tools.progress` on standard error: on a busy computer a step may take so long that it is told.
+PROGRESS = re.compile(r"thumbnet: (?!error: ).* \(\d+ s\)")
 _MARK = "THUMBNET_TEST_PROGRAM"
 
 

@@ -1,41 +1,57 @@
-"""The benchmark: networks on emulated boards, checked and counted, beside what other runtimes were measured to need.
+"""The benchmark: networks, checked and measured, beside what other runtimes need.
 
-Microcontrollers run two small networks, each with and without its dead channels; boards with Linux run full-sized ones.
+Microcontrollers run two small networks, each with and without its dead channels, boards with Linux full-sized ones, all
+of them emulated: executed instructions are counted, and stand beside counts of other runtimes. This computer is timed,
+in turns with ONNX Runtime.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.compile_model import compile_model
 from thumbnet.compile.emit.stack_usage import STACK_KIND
 from thumbnet.compile.errors import ArtifactError, ToolchainError
+from thumbnet.compile.network.golden import GOLDEN_IMAGES
 from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
+from thumbnet.compile.request import CompileRequest, QuantizeMode
+from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.runtime_tests.open_session import open_session
 from thumbnet.runtime_tests.session import DeviceSession, Measurement, MemoryUse
 from thumbnet.targets.board import Board, Family
 from thumbnet.targets.device import Device
 from thumbnet.targets.errors import BoardError
+from thumbnet.tools.cycle_output import CYCLE_KINDS, cycle_fields
+from thumbnet.tools.onnx_rival import make_onnx_rival, time_in_turns
 from thumbnet.tools.output import replace_file
-from thumbnet.tools.stage_costs import StageCost, profile_stages
+from thumbnet.tools.stage_costs import StageCost, cost_fields, median, profile_stages
 from thumbnet.tools.workloads import WORKLOADS, DeadChannels, Weights, Workload, make_benchmark_request
 
-#: The cores the rivals were measured on, by family; a Cortex-A53 has a Cortex-A72's instructions.
+#: By family the cores the rivals were counted on (a Cortex-A53 has a Cortex-A72's instructions; on a Cortex-A7 there is
+#: none), and this computer.
 BOARDS: dict[Family, tuple[str, ...]] = {
     "cortex-m": ("mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547"),
-    "cortex-a": ("raspberry_pi_3", "raspberry_pi_4", "raspberry_pi_5"),
+    "cortex-a": ("raspberry_pi_2", "raspberry_pi_3", "raspberry_pi_4", "raspberry_pi_5"),
+    "host": ("host",),
 }
+#: What float32 logits may differ by from PyTorch's, which adds in another order; relative to the largest.
+FLOAT_TOLERANCE = 1e-4
+#: Inferences for a cost that differs from run to run: where several threads wait for each other.
+REPEATED_RUNS = 5
 RIVALS_FILE = Path(__file__).parent / "rivals.json"
 
 #: What the numbers of a row are; beside every table and in every row of the JSON file.
@@ -43,7 +59,9 @@ KINDS = {
     # Loads of many registers take as many cycles and more on Cortex-M4, and the kernels here live on them.
     "instructions": "executed in one inference, counted exactly in emulation; neither cycles nor time: a load of four "
     "registers is one instruction",
-    "threads": "that the inference ran on",
+    "seconds": "wall time of one inference on this computer, the median of repeated ones in turns with the rival's",
+    **CYCLE_KINDS,
+    "threads": "that the inference ran on; instructions are those of all together, with what they spend waiting",
     "macs": "multiply-accumulates of the network as compiled",
     "weights": "trained; random, like trained ones; or worst case: random signs, all of the largest magnitude, so that "
     "no weights make the kernels execute more",
@@ -53,73 +71,97 @@ KINDS = {
     "stack_measured_bytes": "most that an inference used, by high-water mark on the emulated board",
     "flash_bytes": "whole image of the ELF: network, firmware and RPC, no test vectors; on Linux the network's library",
     "network_flash_bytes": "code and constants of the network alone",
-    "rival_value": "instructions of the best of the other runtimes that were measured on the same network and core",
+    "rival_value": "the same of the best of the other runtimes that were measured on the same network and core in one "
+    "thread; on this computer of ONNX Runtime, in turns",
+    "equal_to_reference": "int8: whether all bytes are the reference's, of the outputs and of every stage",
+    "largest_relative_error": "float32: of the logits, to PyTorch's, relative to the largest",
 }
 
 
 @dataclass(frozen=True)
 class Result:
-    """One network on one board; the fields are described in `KINDS`."""
+    """One network on one board in so many threads; the fields are described in `KINDS`."""
 
     network: str
+    quantize: QuantizeMode
     dead_channels: DeadChannels
     board: Board
     weights: Weights
+    threads: int
     whole: Measurement
-    macs: int
-    ram_bytes: int | None
+    #: Of ONNX Runtime, in turns with `whole`; None where it is not installed, and on emulated boards.
+    rival: Measurement | None
+    macs: int | None
+    memory: MemoryUse
     arena_bytes: int | None
-    stack_bytes: int | None
-    stack_measured_bytes: int | None
     flash_bytes: int
     network_flash_bytes: int
-    equal_to_reference: bool
+    equal_to_reference: bool | None
+    largest_relative_error: float | None
     elf: Path
     stages: tuple[StageCost, ...] = field(repr=False)
+    cycles: CyclePrediction | None = None
+    unpredicted_because: str | None = None
 
     @property
-    def instructions(self) -> int:
-        """Executed instructions of one inference."""
-        return round(self.whole.samples[0])
+    def right(self) -> bool:
+        """Whether the answers are the reference's: their bytes, of float32 as near as `FLOAT_TOLERANCE`."""
+        if self.largest_relative_error is not None:
+            return self.largest_relative_error <= FLOAT_TOLERANCE
+        return bool(self.equal_to_reference)
+
+    @property
+    def cost(self) -> float | None:
+        """Of one inference; None where the answers are wrong: what that costs says nothing."""
+        return median(self.whole.samples) if self.right else None
 
     def as_json(self, rival: dict[str, Any] | None) -> dict[str, Any]:
         """Return the row for a JSON file, with the best of its `rivals_of`; its layers stand in order of execution."""
-        return {
+        name = "seconds" if self.whole.kind == "seconds on the board" else self.whole.kind
+        row: dict[str, Any] = {
             "network": self.network,
-            "quantize": "int8",
+            "quantize": self.quantize,
             "dead_channels": self.dead_channels,
             "board": self.board.name,
             "core": self.board.core,
             "weights": self.weights,
-            "instructions": self.instructions,
+            name: None if self.cost is None else cost_fields(self.whole.kind, self.cost)[name],
             "kind": self.whole.kind,
-            "threads": 1,
+            "samples": list(self.whole.samples),
+            "error": self.whole.error,
+            **cycle_fields(self.cycles, self.unpredicted_because),
+            "threads": self.threads,
             "macs": self.macs,
-            "instructions_per_mac": self.instructions / self.macs,
-            "ram_bytes": self.ram_bytes,
+            f"{name}_per_mac": self.cost / self.macs if self.cost and self.macs else None,
+            "ram_bytes": self.memory.ram_bytes,
             "arena_bytes": self.arena_bytes,
-            "stack_bytes": self.stack_bytes,
-            "stack_measured_bytes": self.stack_measured_bytes,
+            "stack_bytes": self.memory.stack_bytes,
+            "stack_measured_bytes": self.memory.stack_measured_bytes,
             "flash_bytes": self.flash_bytes,
             "network_flash_bytes": self.network_flash_bytes,
             "equal_to_reference": self.equal_to_reference,
+            "largest_relative_error": self.largest_relative_error,
             "rival": rival and rival["runtime"],
-            "rival_value": rival and rival["instructions"],
+            "rival_version": rival and rival["version"],
+            "rival_value": rival and rival[name],
+            "rival_samples": list(self.rival.samples) if self.rival else None,
             "rival_source": rival and rival["source"],
             "layers": [stage.as_json() for stage in self.stages],
             "elf": str(self.elf),
-            "kinds": KINDS,
         }
+        return {**row, "kinds": {key: kind for key, kind in KINDS.items() if key in row}}
 
 
-def emulated_device(board: Board) -> Device:
-    """Return the built-in emulator of a board.
+def benchmark_device(board: Board) -> Device:
+    """Return where a board's networks are measured: its built-in emulator; the host itself.
 
     Raises
     ------
     BoardError
-        There is none.
+        There is no emulator.
     """
+    if board.family == "host":
+        return Device("local", board, "local")
     if board.qemu is None:
         known = ", ".join(name for names in BOARDS.values() for name in names)
         raise BoardError(
@@ -134,27 +176,30 @@ def run_benchmark(
     *,
     weights_dir: Path | None = None,
     workloads: Sequence[Workload] = WORKLOADS,
+    threads: Sequence[int] = (1,),
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Result]:
-    """Compile, deploy, check and count each network on each board of its family.
+    """Compile, deploy, check and measure each network on each board of its family.
 
     Parameters
     ----------
     boards : sequence of Board
-        With emulators.
+        Of `benchmark_device`.
     output : Path
         Folder for the artifacts and for the ELF files that ran (``elf/``).
     weights_dir : Path or None
         Where trained weights may be; random ones stand in for what is not there.
     workloads : sequence of Workload
         The networks.
+    threads : sequence of int
+        In how many threads each is run, one after the other; microcontrollers and the host run all in one.
     progress : callable
         Told before each step what is done next; `count_steps` tells how often.
 
     Yields
     ------
     Result
-        One for each of a workload's runs on each board.
+        One for each of a workload's runs on each board in each number of threads.
 
     Raises
     ------
@@ -163,27 +208,22 @@ def run_benchmark(
     """
     for workload in workloads:
         trained = workload.trained_weights(weights_dir)
-        for device in (emulated_device(board) for board in boards if board.family == workload.family):
+        for device in (benchmark_device(board) for board in boards if board.family == workload.family):
             whole: dict[Weights, Artifact] = {}
             for weights, dead_channels in workload.runs(weights_dir):
                 which = dead_channels if workload.family == "cortex-m" else weights.replace(" ", "-")
-                name = f"{workload.network}-{which}-{device.board.name}"
+                suffix = () if workload.quantize == "int8" else ("float32",)
+                name = "-".join([workload.network, *suffix, which, device.board.name])
                 elf = output / "elf" / f"{name}.elf"
                 _refuse_other(elf)
                 progress(f"compiling {name}")
                 keep = dead_channels == "kept"
                 request = make_benchmark_request(workload, device.board, weights, trained, keep=keep)
                 artifact = compile_model(request, output / name)
-                progress(f"running {name}")
-                yield _run(
-                    artifact,
-                    device,
-                    whole_network=whole.setdefault(weights, artifact),
-                    elf=elf,
-                    network=workload.network,
-                    dead_channels=dead_channels,
-                    weights=weights,
-                )
+                case = _Case(workload, weights, dead_channels, device, request, artifact, elf)
+                for count in threads:
+                    progress(f"running {name}")
+                    yield _run(case, whole.setdefault(weights, artifact), count)
 
 
 def _refuse_other(elf: Path) -> None:
@@ -193,10 +233,13 @@ def _refuse_other(elf: Path) -> None:
 
 
 def count_steps(
-    boards: Sequence[Board], workloads: Sequence[Workload] = WORKLOADS, weights_dir: Path | None = None
+    boards: Sequence[Board],
+    workloads: Sequence[Workload] = WORKLOADS,
+    weights_dir: Path | None = None,
+    threads: Sequence[int] = (1,),
 ) -> int:
     """Return how often `run_benchmark` calls its `progress`."""
-    return 2 * sum(
+    return (1 + len(threads)) * sum(
         len(workload.runs(weights_dir)) for workload in workloads for board in boards if board.family == workload.family
     )
 
@@ -208,14 +251,24 @@ def load_rivals() -> list[dict[str, Any]]:
 
 
 def rivals_of(result: Result, rivals: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rivals that did the same work on the same core, fewest instructions first.
+    """Return the rivals that did the same work on the same core in one thread, the cheapest first.
 
     Random weights have no dead channels, so nothing was removed from them and no rival with channels removed compares.
     """
-    if result.dead_channels == "removed" and result.weights == "random":
+    if result.rival is not None:
+        return [
+            {
+                "runtime": "ONNX Runtime" + (", QDQ uint8" if result.quantize == "int8" else ""),
+                "version": version("onnxruntime"),
+                "seconds": median(result.rival.samples),
+                "source": "measured in turns with thumbnet, on this computer, from the same PyTorch network",
+            }
+        ]
+    if result.threads > 1 or (result.dead_channels == "removed" and result.weights == "random"):
         return []
-    same = (result.network, result.dead_channels, result.board.core)
-    found = [rival for rival in rivals if (rival["network"], rival["dead_channels"], rival["core"]) == same]
+    same = (result.network, result.quantize, result.dead_channels, result.board.core)
+    keys = ("network", "quantize", "dead_channels", "core")
+    found = [rival for rival in rivals if tuple(rival[key] for key in keys) == same]
     return sorted(found, key=lambda rival: int(rival["instructions"]))
 
 
@@ -227,42 +280,62 @@ class _WithoutTestVectors(Artifact):
         return inputs[:0], outputs[:0]
 
 
-def _run(
-    artifact: Artifact,
-    device: Device,
-    *,
-    whole_network: Artifact,
-    elf: Path,
-    network: str,
-    dead_channels: DeadChannels,
-    weights: Weights,
-) -> Result:
-    inputs, _ = artifact.golden()
-    with open_session(device) as session:
-        session.load(_WithoutTestVectors(artifact.folder, artifact.manifest))
+@dataclass(frozen=True)
+class _Case:
+    """A compiled network, where it came from and where it runs."""
+
+    workload: Workload
+    weights: Weights
+    dead_channels: DeadChannels
+    device: Device
+    request: CompileRequest
+    artifact: Artifact
+    elf: Path
+
+
+def _run(case: _Case, whole_network: Artifact, threads: int) -> Result:
+    artifact, device, timed = case.artifact, case.device, None
+    int8 = case.workload.quantize == "int8"
+    with open_session(device, threads) as session:
+        session.load(_WithoutTestVectors(artifact.folder, artifact.manifest) if int8 else artifact)
         if isinstance(session, MicrocontrollerSession) and session.inexact_because is not None:
             raise ToolchainError(f"{device.name}: the benchmark needs exact counts: {session.inexact_because}")
-        equal = _is_equal(session, inputs, artifact, whole_network)
-        measured = session.measure(inputs[0], 1)
-        stages = profile_stages(artifact, session, inputs[0])
+        equal = error = None
+        if int8:
+            image = artifact.golden()[0][0]
+            equal = _is_equal(session, artifact, whole_network)
+        else:
+            image = _rows(case.request.calibration[0])
+            error = _largest_error(session, case.request)
+        if device.kind == "local":
+            rival = make_onnx_rival(case.request, threads)
+            measured, timed = time_in_turns(session, image, rival)
+        else:
+            measured = session.measure(image, REPEATED_RUNS if threads > 1 else 1)
+        cycles, unpredicted_because = session.predict_cycles_or_say_why(image)
+        stages = profile_stages(artifact, session, image, cycles)
         memory = session.memory_use()
-        flash_bytes, network_flash_bytes = _keep_image(session, artifact, memory, elf)
+        flash_bytes, network_flash_bytes = _keep_image(session, artifact, memory, case.elf)
     return Result(
-        network=network,
-        dead_channels=dead_channels,
+        network=case.workload.network,
+        quantize=case.workload.quantize,
+        dead_channels=case.dead_channels,
         board=device.board,
-        weights=weights,
+        weights=case.weights,
+        threads=threads,
         whole=measured,
-        macs=artifact.manifest["macs"],
-        ram_bytes=memory.ram_bytes,
-        arena_bytes=artifact.manifest["arena_bytes"],
-        stack_bytes=memory.stack_bytes,
-        stack_measured_bytes=memory.stack_measured_bytes,
+        rival=timed,
+        macs=artifact.manifest.get("macs"),
+        memory=memory,
+        arena_bytes=artifact.manifest.get("arena_bytes"),
         flash_bytes=flash_bytes,
         network_flash_bytes=network_flash_bytes,
         equal_to_reference=equal,
-        elf=elf.resolve(),
+        largest_relative_error=error,
+        elf=case.elf.resolve(),
         stages=tuple(stages),
+        cycles=cycles,
+        unpredicted_because=unpredicted_because,
     )
 
 
@@ -279,11 +352,12 @@ def _keep_image(session: DeviceSession, artifact: Artifact, memory: MemoryUse, e
     return memory.flash_bytes, memory.flash_bytes
 
 
-def _is_equal(session: DeviceSession, inputs: NDArray[np.int8], artifact: Artifact, whole_network: Artifact) -> bool:
+def _is_equal(session: DeviceSession, artifact: Artifact, whole_network: Artifact) -> bool:
     """Compare outputs with the reference of the network with all its channels, and each stage with its own reference.
 
     Two classes are two bytes, which a wrong network can give as well; the stages are thousands of them.
     """
+    inputs, _ = artifact.golden()
     whole = load_reference(whole_network)
     outputs = all(np.array_equal(session.run(image), run_reference(whole, image)) for image in inputs)
     expected = run_reference_layers(load_reference(artifact), inputs[0])
@@ -291,3 +365,18 @@ def _is_equal(session: DeviceSession, inputs: NDArray[np.int8], artifact: Artifa
     return outputs and all(
         np.array_equal(found.reshape(-1), expected[name].reshape(-1)) for name, found in stages.items()
     )
+
+
+def _largest_error(session: DeviceSession, request: CompileRequest) -> float:
+    """Return how far the logits of some images are from PyTorch's, relative to the largest."""
+    images = request.calibration[:GOLDEN_IMAGES]
+    with torch.no_grad():
+        expected = np.stack([request.module(image)[0].numpy() for image in images])
+    found = np.stack([session.run(_rows(image)) for image in images])
+    error = float(np.abs(found - expected).max() / np.abs(expected).max())
+    return error if np.isfinite(error) else math.inf
+
+
+def _rows(image: torch.Tensor) -> NDArray[np.float32]:
+    """Return an image ``[1, C, H, W]`` as a device takes it: ``[H, W, C]``."""
+    return np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())

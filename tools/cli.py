@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "cost": "thumbnet.tools.commands.cost:cost",
     "train": "thumbnet.tools.commands.train:train",
     "tune": "thumbnet.tools.commands.tune:tune",
+    "records": "thumbnet.tools.commands.records:records",
     "compile": "thumbnet.tools.commands.compile:compile",
     "check": "thumbnet.tools.commands.check:check",
     "demo": "thumbnet.tools.commands.demo:demo",

@@ -12,6 +12,7 @@ arm-none-eabi-gcc gcc-arm-none-eabi
 qemu-system-arm qemu-system-arm
 qemu-aarch64 qemu-user
 aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+arm-linux-gnueabihf-gcc gcc-arm-linux-gnueabihf
 aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
 llvm-mca-19 llvm-19
 "

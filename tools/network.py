@@ -12,6 +12,7 @@ import torch
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.compile_model import compile_model
 from thumbnet.compile.errors import ArtifactError, DoesNotFitError
+from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.compile.request import DEFAULT_OPTIONS, CompileOptions, CompileRequest, PixelRule
 from thumbnet.models.conventions import Conventions
 from thumbnet.models.image_folder import ImageSet, LabelledImage, hash_image, load_images
@@ -30,19 +31,25 @@ CHECKPOINT_FILE = "host/pytorch.pt"
 
 
 def compile_network(
-    files: NetworkFiles, board: Board, output: Path, options: CompileOptions = DEFAULT_OPTIONS
+    files: NetworkFiles,
+    board: Board,
+    output: Path,
+    options: CompileOptions = DEFAULT_OPTIONS,
+    progress: Progress = say_nothing,
 ) -> Artifact:
-    """Load, quantize and compile a network.
+    """Load, quantize and compile a network; `progress` is told before each step what is done next.
 
     Raises
     ------
     ModelError, CompileError
         Of the specific type for what is wrong.
     """
-    request = make_request(files, board, options)
+    progress("reading the weights")
+    request = replace(make_request(files, board, options), progress=progress)
     try:
         return compile_model(request, output)
     except DoesNotFitError as error:
+        progress("looking for what would fit")
         classes = list_units(request.module)[-1].module.weight.shape[0]
         spec = replace(get_spec(files.model), classes=classes, input_channels=request.input_shape[0])
         raise DoesNotFitError(f"{error}: {suggest_variant(spec, error)}") from error

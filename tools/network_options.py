@@ -133,17 +133,28 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "tuning": click.option(
         "--tuning", type=click.Path(path_type=Path, file_okay=False), help="Records of `thumbnet tune`."
     ),
+    "emulated_records": click.option(
+        "--emulated-records",
+        is_flag=True,
+        help="Take records of emulated boards, where --tuning has none of the real one.",
+    ),
     "ram_limit": click.option(
         "--ram-limit",
         type=click.IntRange(min=1),
-        help="Bytes the arena may take at most; the fewest instructions under it are chosen. Without it,"
-        " microcontrollers take the smallest arena within 7 % of the fastest's predicted instructions, boards that run"
-        " Linux the fastest.",
+        help="Bytes the arena may take at most; the plan of least --objective under it is chosen. Without it,"
+        " microcontrollers take the smallest arena within 7 % of the fastest plan, boards that run Linux the fastest.",
+    ),
+    "objective": click.option(
+        "--objective",
+        type=click.Choice(["cycles", "instructions"]),
+        help="What the plan is to need little of, as predicted: cycles where the core has a model of them (Cortex-M3,"
+        " M4, M7, M33), executed instructions elsewhere.",
     ),
     "stream_input": click.option(
         "--stream-input",
         is_flag=True,
-        help="Microcontrollers: the program hands over the image row by row (a camera), so that it takes no RAM.",
+        help="Boards that take C sources: the program hands over the image row by row (a camera), which then takes no"
+        " RAM.",
     ),
     "keep_dead_channels": click.option(
         "--keep-dead-channels",

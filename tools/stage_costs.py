@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
+from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.session import DeviceSession, Measurement, MeasurementKind
 from thumbnet.tools.output import print_table
 
@@ -40,6 +41,8 @@ class StageCost:
         Of this stage alone.
     error : float
         Largest error of `cost`; 0 means exact.
+    predicted_cycles : float or None
+        Beside it, by a model of the core; None where there is none.
     """
 
     name: str
@@ -49,6 +52,7 @@ class StageCost:
     kind: MeasurementKind
     cost: float
     error: float
+    predicted_cycles: float | None = None
 
     @property
     def cost_per_mac(self) -> float | None:
@@ -64,6 +68,7 @@ class StageCost:
             "macs": self.macs,
             **cost_fields(self.kind, self.cost),
             "error": self.error,
+            "predicted_cycles": None if self.predicted_cycles is None else round(self.predicted_cycles),
         }
 
 
@@ -72,8 +77,12 @@ def cost_fields(kind: MeasurementKind, cost: float) -> dict[str, float | int]:
     return {"seconds": cost} if kind == "seconds on the board" else {kind: round(cost)}
 
 
-def profile_stages(artifact: Artifact, session: DeviceSession, image: NDArray[Any]) -> list[StageCost]:
+def profile_stages(
+    artifact: Artifact, session: DeviceSession, image: NDArray[Any], cycles: CyclePrediction | None = None
+) -> list[StageCost]:
     """Run one inference of a loaded artifact and return what each stage cost, in order of execution.
+
+    `cycles` are what the session predicts, if it does.
 
     Raises
     ------
@@ -96,12 +105,15 @@ def profile_stages(artifact: Artifact, session: DeviceSession, image: NDArray[An
                 kind=cost.kind,
                 cost=cost.value,
                 error=cost.error,
+                predicted_cycles=None if cycles is None else cycles.stages[cost.name],
             )
         )
     return stages
 
 
-def print_stages(title: str, stages: Sequence[StageCost], whole: Measurement) -> None:
+def print_stages(
+    title: str, stages: Sequence[StageCost], whole: Measurement, cycles: CyclePrediction | None = None
+) -> None:
     """Print stages by cost, the dearest first, then their sum and the whole inference they are parts of."""
     heading, factor, digits = _COLUMNS[whole.kind]
     total = sum(stage.cost for stage in stages)
@@ -114,7 +126,7 @@ def print_stages(title: str, stages: Sequence[StageCost], whole: Measurement) ->
 
     print_table(
         title,
-        ["stage", "layers", "kernel", "MACs", heading, "per MAC", "share"],
+        ["stage", "layers", "kernel", "MACs", heading, "per MAC", "share", *(["cycles (predicted)"] if cycles else [])],
         [
             (
                 stage.name,
@@ -124,6 +136,7 @@ def print_stages(title: str, stages: Sequence[StageCost], whole: Measurement) ->
                 shown(stage.cost),
                 per_mac(stage.cost * factor, stage.macs),
                 _percent(stage.cost, inference),
+                *([round(stage.predicted_cycles or 0)] if cycles else []),
             )
             for stage in sorted(stages, key=lambda stage: -stage.cost)
         ],
@@ -135,6 +148,7 @@ def print_stages(title: str, stages: Sequence[StageCost], whole: Measurement) ->
             f"{shown(total):,}\n{shown(inference):,}",
             f"{per_mac(total * factor, macs) or '-'}\n{per_mac(inference * factor, macs) or '-'}",
             f"{_percent(total, inference)}\n{_percent(inference, inference)}",
+            *([f"{sum(cycles.stages.values()):,.0f}\n{cycles.cycles:,.0f}"] if cycles else []),
         ),
     )
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from thumbnet.compile.request import CompileOptions, CompileRequest, PixelRule
+from thumbnet.compile.request import CompileOptions, CompileRequest, PixelRule, QuantizeMode
 from thumbnet.models.preprocessing import Preprocessing, hosted_preprocessing, input_quant, unit_preprocessing
 from thumbnet.models.state_dict import write_checkpoint
 from thumbnet.models.variants import ModelSpec, build_model, get_spec
@@ -42,11 +42,12 @@ class Workload:
         Outputs.
     weights_file : str or None
         The file of trained weights that a folder may have; None where none are known.
-    family : {"cortex-m", "cortex-a"}
+    family : {"cortex-m", "cortex-a", "host"}
         Of the boards it is run on.
     made_weights : tuple of Weights
-        Those that are run whatever files there are, of cortex-a; on microcontrollers trained weights take the place of
-        random ones.
+        Those that are run whatever files there are; on microcontrollers trained weights take the place of random ones.
+    quantize : {"int8", "none"}
+        int8 or float32.
     """
 
     network: str
@@ -55,6 +56,7 @@ class Workload:
     weights_file: str | None = None
     family: Family = "cortex-m"
     made_weights: tuple[Weights, ...] = ("random",)
+    quantize: QuantizeMode = "int8"
 
     @property
     def spec(self) -> ModelSpec:
@@ -70,8 +72,8 @@ class Workload:
     def runs(self, folder: Path | None) -> list[tuple[Weights, DeadChannels]]:
         """Return what is run: with which weights, and with which channels, given a folder of trained weights or None.
 
-        Microcontrollers have every network with its dead channels and without. Networks for Cortex-A are measured as
-        they are, beside runtimes that know nothing of dead channels.
+        Microcontrollers have every network with its dead channels and without. Other networks are measured as they
+        are, beside runtimes that know nothing of dead channels.
         """
         trained: list[Weights] = ["trained"] if self.trained_weights(folder) else []
         if self.family == "cortex-m":
@@ -98,6 +100,12 @@ WORKLOADS = (
     ),
     Workload("mobilenet_v1_0.25_128", "mobilenet_v1_0.25_128", 1000, family="cortex-a"),
     Workload("mobilenet_v2_0.35_96", "mobilenet_v2_0.35_96", 2, family="cortex-a"),
+    Workload("mobilenet_v1_1.0_224", "mobilenet_v1_1.0_224", 1000, family="cortex-a", quantize="none"),
+    Workload("mobilenet_v2_1.0_224", "mobilenet_v2_1.0_224", 1000, family="cortex-a", quantize="none"),
+    Workload("mobilenet_v1_1.0_224", "mobilenet_v1_1.0_224", 1000, family="host"),
+    Workload("mobilenet_v2_1.0_224", "mobilenet_v2_1.0_224", 1000, family="host"),
+    Workload("mobilenet_v1_1.0_224", "mobilenet_v1_1.0_224", 1000, family="host", quantize="none"),
+    Workload("mobilenet_v2_1.0_224", "mobilenet_v2_1.0_224", 1000, family="host", quantize="none"),
 )
 
 
@@ -124,13 +132,15 @@ def make_benchmark_request(
     ModelError
         The file holds no such network.
     """
-    options = CompileOptions(keep_dead_channels=keep)
+    options = CompileOptions(quantize=workload.quantize, keep_dead_channels=keep)
     if weights == "trained":
         return make_request(NetworkFiles(workload.model, trained, classes=workload.classes), board, options)
     spec = workload.spec
     preprocessing = _preprocessing(spec)
     module, images = _made_network(spec, weights)
     known_input = input_quant(preprocessing)
+    int8 = workload.quantize == "int8"
+    ranges = f"calibrated on {len(images)} random images" if int8 else "none (float32)"
 
     def write_extra(host: Path) -> None:
         write_checkpoint(host / Path(CHECKPOINT_FILE).name, module, spec, preprocessing, {}, half=False)
@@ -146,7 +156,7 @@ def make_benchmark_request(
         pixel_rule=PixelRule(preprocessing.mean, preprocessing.std, preprocessing.describe_geometry()),
         manifest={
             "weights": {"file": None, "seed": SEED, "kind": weights},
-            "quantization": {"mode": "int8", "ranges": f"calibrated on {len(images)} random images"},
+            "quantization": {"mode": workload.quantize, "ranges": ranges},
         },
         write_extra=write_extra,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def emit_c(
     generator: str,
     pixel_rule: PixelRule | None = None,
     for_tvm: bool = False,
+    flags: Sequence[str] = (),
 ) -> list[Path]:
     """Write the sources of a network.
 
@@ -55,6 +57,8 @@ def emit_c(
         From an image to the input, for the header.
     for_tvm : bool
         Write ``<name>_tvm.c`` too, by which a TVM runtime calls the stages.
+    flags : sequence of str
+        What a compiler that makes programs for more than the board has to be told: CMakeLists.txt does.
 
     Returns
     -------
@@ -69,6 +73,7 @@ def emit_c(
         "NAME": name.upper(),
         "title": title,
         "generator": generator,
+        "flags": flags,
         "network": lowered.network,
         "pixel_rule": pixel_rule,
         "pixel_minus_128": pixel_rule is not None and _is_pixel_minus_128(pixel_rule, lowered.network),

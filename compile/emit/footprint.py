@@ -13,6 +13,7 @@ from thumbnet.compile.emit.run_tool import run_tool
 from thumbnet.compile.emit.stack_usage import STACK_FLAG, STACK_KIND, StackUsage, StackUse
 from thumbnet.compile.errors import ToolchainError
 from thumbnet.compile.plan.fit import STACK_RESERVE_BYTES, MemoryNeed
+from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.targets.board import Board
 
 #: -O3 is what instruction counts are published with.
@@ -33,6 +34,8 @@ SECTIONS {{
     .bss : {{ *(.bss .bss.* COMMON) }}
 }}
 """
+#: Of boards that run Linux: what the C library has is left open.
+_SYSTEMS_LIBRARY = ("-static", "-nolibc", "-Wl,--unresolved-symbols=ignore-all")
 _ROW_SOURCE = "#include <stdint.h>\nvoid {name}_read_row(int32_t row, int8_t *pixels) {{ (void)row, (void)pixels; }}\n"
 
 
@@ -49,7 +52,8 @@ class Footprint:
     constant_bytes : int
         Their constants, with names and the gaps of alignment.
     library_bytes : int
-        What they need of the C library (``memcpy`` and the like); a program that uses it anyway has it once.
+        What they need of the C library (``memcpy`` and the like); a program that uses it anyway has it once, and on
+        boards that run Linux the system has it.
     static_bytes : int
         Static RAM: the arena, with input and output in it.
     stack : StackUse
@@ -85,7 +89,9 @@ class Footprint:
         }
 
 
-def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streamed: bool = False) -> Footprint:
+def measure_footprint(
+    files: Sequence[Path], name: str, board: Board, *, streamed: bool = False, progress: Progress = say_nothing
+) -> Footprint:
     """Build the sources of a network for its board, and look what came out.
 
     Parameters
@@ -95,16 +101,17 @@ def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streame
     name : str
         The network's name as a C identifier.
     board : Board
-        A microcontroller.
+        One that takes C sources.
     streamed : bool
         The network reads its image from the program, whose own part is not counted.
+    progress : callable
+        Told before each step what is done next.
 
     Raises
     ------
     ToolchainError
         The board's compiler or something it needs is missing, or it refuses the sources.
     """
-    assert board.flash is not None and board.ram is not None
     compiler = shutil.which(board.cross_compiler)
     if compiler is None:
         raise ToolchainError(f"not known without {board.cross_compiler}")
@@ -119,6 +126,7 @@ def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streame
         for source in sorted(sources.glob("*.c")):
             objects.append(f"network_{source.stem}.o")
             flags = (*board.core_flags, *CODE_FLAGS, STACK_FLAG, "-I", str(sources))
+            progress(f"compiling {source.name} for {board.core}")
             run_tool([compiler, *flags, "-c", str(source), "-o", objects[-1]], aside)
         if streamed:
             # The program's own; what it takes is not the network's.
@@ -126,21 +134,34 @@ def measure_footprint(files: Sequence[Path], name: str, board: Board, *, streame
             objects.append("program_rows.o")
             flags = (*board.core_flags, *CODE_FLAGS, STACK_FLAG)
             run_tool([compiler, *flags, "-c", "program_rows.c", "-o", "program_rows.o"], aside)
-        (aside / "network.ld").write_text(_SCRIPT.format(flash=board.flash.origin, ram=board.ram.origin))
+        progress("measuring memory and stack")
+        (aside / "network.ld").write_text(_SCRIPT.format(**_origins(board)))
         roots = ",".join(f"-u,{name}_{what}" for what in _API)
         options = ("-nostartfiles", "-Tnetwork.ld", f"-Wl,--gc-sections,-e,{name}_run,{roots}")
-        run_tool([compiler, *board.core_flags, *options, *objects, "-o", "network.elf"], aside)
+        library = _SYSTEMS_LIBRARY if board.runs_linux else ()
+        run_tool([compiler, *board.core_flags, *options, *library, *objects, "-o", "network.elf"], aside)
         binutils = compiler.removesuffix("gcc")
         sizes = _read_sizes(run_tool([f"{binutils}size", "-A", "network.elf"], aside))
-        stack = StackUsage.of_program(aside / "network.elf", binutils, sorted(aside.glob("*.ci")))
+        if board.runs_linux:
+            stack = StackUse(None, unknown_because="it is the system's to give, and its C library's calls are in it")
+        else:
+            usage = StackUsage.of_program(aside / "network.elf", binutils, sorted(aside.glob("*.ci")))
+            stack = usage.worst_case(f"{name}_run")
         return Footprint(
             compiler=run_tool([compiler, "--version"], aside).splitlines()[0],
             code_bytes=sizes.get(".network_code", 0),
             constant_bytes=sizes.get(".network_constants", 0),
             library_bytes=sizes.get(".library", 0) + sizes.get(".ARM.exidx", 0),
             static_bytes=sizes.get(".data", 0) + sizes.get(".bss", 0),
-            stack=stack.worst_case(f"{name}_run"),
+            stack=stack,
         )
+
+
+def _origins(board: Board) -> dict[str, int]:
+    """Return where code and data go: an operating system has them anywhere, but apart."""
+    if board.flash is None or board.ram is None:
+        return {"flash": 0x10000, "ram": 0x4000_0000}
+    return {"flash": board.flash.origin, "ram": board.ram.origin}
 
 
 def _read_sizes(text: str) -> dict[str, int]:

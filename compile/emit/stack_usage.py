@@ -144,9 +144,8 @@ def _run(command: Sequence[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise ToolchainError(
-            f"{command[0]} can't be run ({error.strerror}); `apt install binutils-arm-none-eabi`"
-        ) from error
+        package = f"binutils-{Path(command[0]).name.rpartition('-')[0]}"
+        raise ToolchainError(f"{command[0]} can't be run ({error.strerror}); `apt install {package}`") from error
     if done.returncode != 0:
         raise ToolchainError(f"{Path(command[-1]).name}: {Path(command[0]).name} failed: {done.stderr.strip()[-200:]}")
     return done.stdout

@@ -15,6 +15,7 @@ from thumbnet.compile.emit.emit_c import emit_c, name_stages
 from thumbnet.compile.emit.export_library import export_library, find_compiler, tvm_target
 from thumbnet.compile.emit.run_tool import run_tool
 from thumbnet.compile.plan.lowered_network import LoweredNetwork
+from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.compile.request import PixelRule
 from thumbnet.targets.board import Board
 
@@ -31,6 +32,7 @@ def build_stage_library(
     title: str,
     generator: str,
     pixel_rule: PixelRule | None = None,
+    progress: Progress = say_nothing,
 ) -> list[Path]:
     """Compile a network for a board's processor.
 
@@ -46,6 +48,8 @@ def build_stage_library(
         Existing folder.
     title, generator, pixel_rule
         As for `emit_c`.
+    progress : callable
+        Told before each step what is done next.
 
     Returns
     -------
@@ -61,12 +65,15 @@ def build_stage_library(
     compiler = find_compiler(board.cross_compiler)
     with tempfile.TemporaryDirectory(prefix=".library-", dir=folder) as aside_name:
         aside = Path(aside_name).resolve()
+        progress("writing the C sources")
         emit_c(lowered, name, aside, title=title, generator=generator, pixel_rule=pixel_rule, for_tvm=True)
         sources = (f"{name}.c", f"{name}_layers.c", f"{name}_weights.c", f"{name}_tvm.c")
         for source in sources:
+            progress(f"compiling {source} for {board.core}")
             run_tool([compiler, *board.core_flags, *FLAGS, "-c", source], aside)
         *network, for_tvm = [aside / source.replace(".c", ".o") for source in sources]
         files = [folder / file for file in (f"{name}.so", f"lib{name}.a", f"lib{name}.so", f"{name}.h")]
+        progress("linking the libraries")
         executable = tvm.compile(write_calls(lowered, name), target=tvm_target(board))
         export_library(executable, board, files[0], [*network, for_tvm])
         binutils = compiler.removesuffix("gcc")

@@ -17,6 +17,7 @@ from tvm.relax.frontend.torch import from_exported_program
 from thumbnet.compile.errors import QuantizationError
 from thumbnet.compile.frontend import quiet_torchao  # noqa: F401 - before torchao
 from thumbnet.compile.frontend.quantizer import ACTIVATIONS, ADDS, CONVOLUTIONS, POOLS, MobileNetQuantizer, unit_path
+from thumbnet.compile.progress import Progress, say_nothing
 
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e  # isort: skip
 
@@ -31,6 +32,7 @@ def quantize_module(
     calibration: Iterable[torch.Tensor] | None = None,
     activation_quant: Mapping[str, tuple[float, int]] | None = None,
     weight_scales: Mapping[str, NDArray[np.float32]] | None = None,
+    progress: Progress = say_nothing,
 ) -> GraphModule:
     """Quantize a module to int8 with torchao's PT2E flow.
 
@@ -44,6 +46,8 @@ def quantize_module(
         Inputs ``[1, C, H, W]`` whose activations give the ranges that `activation_quant` lacks.
     activation_quant, weight_scales
         See `MobileNetQuantizer`.
+    progress : callable
+        Told before each step what is done next.
 
     Raises
     ------
@@ -60,8 +64,11 @@ def quantize_module(
         quantizer = MobileNetQuantizer(activation_quant, weight_scales, observe=bool(images))
         prepared = prepare_pt2e(exported, quantizer)
         # The observers of the weights have to see them once, also where all ranges are known.
-        for image in images or [example]:
+        for number, image in enumerate(images or [example], 1):
+            if images:
+                progress(f"calibrating on image {number} of {len(images)}")
             prepared(image)
+        progress("quantizing the network")
         converted: GraphModule = convert_pt2e(prepared)
         return converted
 

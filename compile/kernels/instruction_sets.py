@@ -6,6 +6,7 @@ from thumbnet.compile.kernels.dotprod.stage import DotprodStage
 from thumbnet.compile.kernels.dsp.stage import DspStage
 from thumbnet.compile.kernels.mve.stage import MveStage
 from thumbnet.compile.kernels.neon.stage import NeonStage
+from thumbnet.compile.kernels.neon32.stage import Neon32Stage
 from thumbnet.compile.kernels.neon_f32.stage import NeonF32Stage
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.targets.board import Board
@@ -15,6 +16,7 @@ KERNELS: dict[str, type[RollingStage]] = {
     "dsp": DspStage,
     "mve": MveStage,
     "neon": NeonStage,
+    "neon32": Neon32Stage,
     "dotprod": DotprodStage,
 }
 #: The same for float32.

@@ -81,6 +81,10 @@ class PixelStage(RollingStage):
     def _define_add(self, index: int) -> str:
         """Define what adds a layer's two inputs, the shortcut first, and return its name."""
 
+    def channel_tiles(self, layer: ConvolutionLayer) -> int:
+        """Return how often a convolution goes over its pixels: once for each tile of output channels."""
+        return -(-layer.output_shape[2] // LEAST_CHANNELS)
+
     # ---- what is the same for all --------------------------------------------------------------------------------
 
     @classmethod

@@ -17,6 +17,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from thumbnet.compile.kernels.chains import Gather, Link
+from thumbnet.compile.kernels.cycle_prices import CyclePrices
 from thumbnet.compile.kernels.kernel import Kernel, Scratch
 from thumbnet.compile.kernels.layouts import Layout
 from thumbnet.compile.kernels.rolling_rows import plan_rows
@@ -148,6 +149,10 @@ class RollingStage(StageCode):
     @abstractmethod
     def predicted_instructions(self) -> float:
         """Return an estimate of the instructions one inference executes in this stage."""
+
+    def predicted_cycles(self, prices: CyclePrices) -> float | None:
+        """Return an estimate of the cycles one inference takes in this stage; None where the kernels have none."""
+        return None
 
     # ---- rows ----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ them is rounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from thumbnet.compile.kernels.rolling_stage import RollingStage
@@ -50,13 +50,21 @@ def predict_instructions(
     layer_cost : callable
         Given a layer's index, the number of blocks it is computed in and its rows, what the layer takes.
     """
+    return surrounding_instructions(stage, surrounding) + sum(layer_cost(*layer) for layer in layer_blocks(stage))
+
+
+def layer_blocks(stage: RollingStage) -> Iterator[tuple[int, int, int]]:
+    """Yield each layer's index, the number of blocks it is computed in, and its rows."""
+    for group in stage.groups:
+        plan = stage.plan[group[-1]]
+        yield from ((index, _blocks_of(stage, group), plan.height) for index in group)
+
+
+def surrounding_instructions(stage: RollingStage, surrounding: SurroundingCost) -> float:
+    """Return the estimated instructions of what is done around the layers."""
     total = 100.0
     for group in stage.groups:
-        plan, block = stage.plan[group[-1]], stage.block_rows(group)
-        at_once = block >= plan.rows or stage.steps == 1
-        blocks = -(-plan.height // block) if at_once else -(-plan.height // plan.rows) * -(-plan.rows // block)
-        total += stage.steps * _STEP + blocks * _BLOCK
-        total += sum(layer_cost(index, blocks, plan.height) for index in group)
+        total += stage.steps * _STEP + _blocks_of(stage, group) * _BLOCK
     for index, window in stage.windows.items():
         plan = stage.plan[index]
         total += surrounding.fill * window.shape[2] * window.shape[0] * (window.border[1] + window.border[3])
@@ -69,3 +77,10 @@ def predict_instructions(
         top, left, bottom, right = stage.target.border
         total += surrounding.fill * channels * (height * (left + right) + (top + bottom) * width)
     return total
+
+
+def _blocks_of(stage: RollingStage, group: Sequence[int]) -> int:
+    plan, block = stage.plan[group[-1]], stage.block_rows(group)
+    if block >= plan.rows or stage.steps == 1:
+        return -(-plan.height // block)
+    return -(-plan.height // plan.rows) * -(-plan.rows // block)

@@ -1,16 +1,16 @@
-"""Which of a network's plans is taken: the fewest instructions under a limit on RAM, or a good bargain without one."""
+"""Which of a network's plans is taken: the least cost under a limit on RAM, or a good bargain without one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from thumbnet.compile.plan.memory_plan import MemoryPlan
 from thumbnet.compile.plan.place_tensors import place_tensors
 from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
 
-#: Part of the instructions that a smaller arena may cost where no limit is given: on a microcontroller the RAM is what
-#: the rest of a program lacks first, and the last percents of speed cost several times as much of it.
+#: Part of the cycles or instructions that a smaller arena may cost where no limit is given: on a microcontroller the
+#: RAM is what the rest of a program lacks first, and the last percents of speed cost several times as much of it.
 SPENT_ON_RAM = 0.07
 #: The same for flash: where planes of int8 and of int16 are hardly different, one kind of kernel is enough.
 SPENT_ON_FLASH = 0.002
@@ -18,10 +18,11 @@ SPENT_ON_FLASH = 0.002
 
 @dataclass(frozen=True)
 class RamChoice:
-    """A point of the Pareto front: with an arena of so many bytes, no fewer instructions are predicted."""
+    """A point of the Pareto front: with an arena of so many bytes, no lower cost is predicted."""
 
     arena_bytes: int
     predicted_instructions: int
+    predicted_cycles: int | None
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,26 @@ class PlacedPlan:
         """The estimate for one inference."""
         return sum(stage.instructions for stage in self.stages)
 
+    @property
+    def predicted_cycles(self) -> float | None:
+        """The same of cycles; None where they can't be predicted."""
+        return add_up(stage.cycles for stage in self.stages)
+
+    @property
+    def cost(self) -> float:
+        """Which of both the plan was to need little of."""
+        return sum(stage.cost for stage in self.stages)
+
+
+def add_up(parts: Iterable[float | None]) -> float | None:
+    """Return the sum, or None where a part isn't known."""
+    known: list[float] = []
+    for part in parts:
+        if part is None:
+            return None
+        known.append(part)
+    return sum(known)
+
 
 def choose_plan(
     graph: StageGraph,
@@ -55,12 +76,12 @@ def choose_plan(
     graph : StageGraph
         The stages there could be.
     ram_limit : int, optional
-        Bytes the arena should not pass: the fewest instructions under it are taken. Without it, the smallest arena that
-        costs no more than `spent_on_ram` of the instructions.
+        Bytes the arena should not pass: the least cost under it is taken. Without it, the smallest arena that costs no
+        more than `spent_on_ram`.
     ram_bytes : int, optional
         What there is.
     spent_on_ram : float
-        Part of the fastest plan's instructions.
+        Part of the fastest plan's cost.
 
     Returns
     -------
@@ -72,14 +93,19 @@ def choose_plan(
     limits = [limit for limit in (ram_limit, ram_bytes) if limit is not None]
     chosen = fastest_plan(graph, min(limits, default=None))
     if ram_limit is None:
-        lean = [other for other in front if _costs(other, chosen) <= spent_on_ram]
+        lean = [other for other in front if _costs(graph, other, chosen) <= spent_on_ram]
         chosen = min([chosen, *lean], key=lambda plan: plan.arena_bytes)
     uniform = graph.best_plan(max(stage.arena_bytes for stage in chosen.stages), element_bytes=1)
     if uniform:
         other = _place(graph, uniform)
-        if _costs(other, chosen) <= SPENT_ON_FLASH and other.arena_bytes <= chosen.arena_bytes:
+        if _costs(graph, other, chosen) <= SPENT_ON_FLASH and other.arena_bytes <= chosen.arena_bytes:
             chosen = other
-    return chosen, [RamChoice(plan.arena_bytes, round(plan.predicted_instructions)) for plan in front]
+    return chosen, [_choice(plan) for plan in front]
+
+
+def _choice(plan: PlacedPlan) -> RamChoice:
+    cycles = plan.predicted_cycles
+    return RamChoice(plan.arena_bytes, round(plan.predicted_instructions), None if cycles is None else round(cycles))
 
 
 def _place(graph: StageGraph, stages: Sequence[StagePlan]) -> PlacedPlan:
@@ -96,9 +122,9 @@ def _pareto_front(graph: StageGraph) -> list[PlacedPlan]:
     return front
 
 
-def _costs(plan: PlacedPlan, other: PlacedPlan) -> float:
-    """Return by what part of another plan's instructions a plan takes more."""
-    return plan.predicted_instructions / other.predicted_instructions - 1
+def _costs(graph: StageGraph, plan: PlacedPlan, other: PlacedPlan) -> float:
+    """Return by what part of another plan's cost a plan's is higher."""
+    return graph.cost(plan.stages) / graph.cost(other.stages) - 1
 
 
 def fastest_plan(graph: StageGraph, limit: int | None) -> PlacedPlan:

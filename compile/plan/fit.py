@@ -16,7 +16,7 @@ STACK_RESERVE_BYTES = 4 << 10
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes of a microcontroller's flash, and of its RAM with the stack."""
+    """Bytes of a board's flash, and of its RAM with the stack."""
 
     flash_bytes: int
     ram_bytes: int
@@ -33,21 +33,21 @@ class MemoryNeed:
         return cls(least.flash_bytes + CODE_RESERVE_BYTES, least.ram_bytes + STACK_RESERVE_BYTES)
 
 
-def arena_limit(board: Board) -> int:
-    """Return the bytes an arena may take on a board."""
-    assert board.ram is not None
-    return board.ram.size - STACK_RESERVE_BYTES
+def arena_limit(board: Board) -> int | None:
+    """Return the bytes an arena may take on a board, None where an operating system gives what is asked for."""
+    return None if board.ram is None else board.ram.size - STACK_RESERVE_BYTES
 
 
 def check_fit(name: str, need: MemoryNeed, board: Board) -> None:
-    """Check what a network takes against a microcontroller's memories.
+    """Check what a network takes against a board's memories, where it has some of its own.
 
     Raises
     ------
     DoesNotFitError
         With what is needed and what there is.
     """
-    assert board.flash is not None and board.ram is not None
+    if board.flash is None or board.ram is None:
+        return
     for memory, bytes_, size in (
         ("flash", need.flash_bytes, board.flash.size),
         ("RAM", need.ram_bytes, board.ram.size),

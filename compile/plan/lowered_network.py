@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from thumbnet.compile.kernels.cycle_prices import CyclePrices
 from thumbnet.compile.kernels.instruction_sets import KERNELS
 from thumbnet.compile.kernels.kernel import Kernel
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.layers import NETWORK_INPUT, AnyLayer, Network
-from thumbnet.compile.plan.choose_plan import SPENT_ON_RAM, PlacedPlan, RamChoice, choose_plan
+from thumbnet.compile.plan.cache_cost import graph_with_caches
+from thumbnet.compile.plan.choose_plan import SPENT_ON_RAM, PlacedPlan, RamChoice, add_up, choose_plan
 from thumbnet.compile.plan.memory_plan import MemoryPlan
 from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
+from thumbnet.compile.request import Objective
+from thumbnet.targets.board import Caches
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Stage:
         Where the output may lie over the first source: at most so many bytes behind its start.
     predicted_instructions : float
         Of one inference.
+    predicted_cycles : float or None
+        The same, where they can be.
     """
 
     layers: tuple[AnyLayer, ...]
@@ -45,6 +51,7 @@ class Stage:
     output_layout: Layout
     over: int | None
     predicted_instructions: float
+    predicted_cycles: float | None
 
     @property
     def name(self) -> str:
@@ -96,6 +103,11 @@ class LoweredNetwork:
         """The estimate for one inference."""
         return sum(stage.predicted_instructions for stage in self.stages)
 
+    @property
+    def predicted_cycles(self) -> float | None:
+        """The same of cycles; None where they can't be predicted."""
+        return add_up(stage.predicted_cycles for stage in self.stages)
+
 
 def lower_network(
     network: Network,
@@ -105,6 +117,9 @@ def lower_network(
     kernels: type[RollingStage] | None = KERNELS["dsp"],
     streamed: bool = False,
     spent_on_ram: float = SPENT_ON_RAM,
+    caches: Caches | None = None,
+    prices: CyclePrices | None = None,
+    objective: Objective = "cycles",
 ) -> LoweredNetwork:
     """Choose stages for a network, build their kernels and find a place for every tensor.
 
@@ -118,8 +133,16 @@ def lower_network(
         The core's fast kernels; None for the portable ones only.
     streamed : bool
         The image's rows come from the program as they are needed, see `stage_graph.can_stream`.
+    prices, objective
+        See `stage_graph.StageGraph`.
+    caches : Caches, optional
+        The board's: a plan that uses them well may execute a few more instructions, see `cache_cost`.
     """
-    plan, choices = choose_plan(StageGraph(network, kernels, streamed=streamed), ram_limit, ram_bytes, spent_on_ram)
+    if caches is None or kernels is None:
+        graph = StageGraph(network, kernels, streamed=streamed, prices=prices, objective=objective)
+    else:
+        graph = graph_with_caches(network, kernels, caches, ram_limit)
+    plan, choices = choose_plan(graph, ram_limit, ram_bytes, spent_on_ram)
     return build_stages(network, plan, choices)
 
 
@@ -134,6 +157,7 @@ def build_stages(network: Network, plan: PlacedPlan, choices: Sequence[RamChoice
             stage.target,
             stage.over,
             stage.instructions,
+            stage.cycles,
         )
         for stage in plan.stages
     )

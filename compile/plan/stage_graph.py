@@ -1,9 +1,9 @@
-"""Which layers are computed together and how: the fewest instructions for which the arena keeps a limit.
+"""Which layers are computed together and how: the least cost for which the arena keeps a limit.
 
 A network is cut into stages: chains of layers on a core's fast kernels, computed some rows a step, or single layers on
 the portable ones or on a schedule of TVM's that was tuned. Between two stages stands one tensor in one of several
 layouts. All stages there could be are the edges of a graph over (layer, layout); each knows the bytes it needs and what
-it will execute, so the best plan under a limit is the shortest path over the edges that keep it.
+it will cost, so the best plan under a limit is the shortest path over the edges that keep it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from thumbnet.compile.kernels.chains import chain_lengths
+from thumbnet.compile.kernels.cycle_prices import COMPILED, CyclePrices
 from thumbnet.compile.kernels.kernel import Kernel, Scratch
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
 from thumbnet.compile.kernels.overlap import overlap_distance
@@ -30,6 +31,7 @@ from thumbnet.compile.network.layers import (
     Network,
     Shape,
 )
+from thumbnet.compile.request import Objective
 
 #: Rows of the output a step and bytes between the layers of a group that are tried; None is all at once.
 _ROWS = (1, 2, 4, 6, 12, 24)
@@ -58,6 +60,10 @@ class StagePlan:
         Everything alive while it runs, and what that would be with the output beside the source.
     instructions : float
         Predicted for one inference.
+    cycles : float or None
+        The same, where they can be.
+    cost : float
+        Which of both is to be small.
     kernel : Kernel or None
         Of a layer without a chain: its code, on a schedule that was tuned; None for the portable kernel.
     """
@@ -70,6 +76,8 @@ class StagePlan:
     arena_bytes: int
     bytes_apart: int
     instructions: float
+    cycles: float | None = None
+    cost: float = 0.0
     kernel: Kernel | None = None
 
     def build(self) -> Kernel:
@@ -116,12 +124,17 @@ class StageGraph:
     streamed : bool
         The image does not lie in the arena: its rows are read as the first layer, a convolution, needs them.
     cost_of : callable, optional
-        What is kept low: a stage's cost; its predicted instructions if not given. It may change between two plans.
+        What is kept low: a stage's cost; what is predicted of the objective if not given. It may change between two
+        plans.
     tuned : mapping of str to sequence of Kernel, optional
         Layers on schedules that were found for them, by name.
     slack : float
-        Part by which predicted instructions may be wrong: stages are left out only where another needs no more bytes
-        and, by so much, fewer instructions.
+        Part by which predictions may be wrong: stages are left out only where another needs no more bytes and is, by
+        so much, predicted to cost less.
+    prices : CyclePrices, optional
+        Of the core; without them no cycles are predicted.
+    objective : {"cycles", "instructions"}
+        What is to be few; instructions where cycles aren't predicted.
     """
 
     def __init__(
@@ -130,11 +143,14 @@ class StageGraph:
         kernels: type[RollingStage] | None,
         *,
         streamed: bool = False,
+        prices: CyclePrices | None = None,
+        objective: Objective = "cycles",
         cost_of: StageCosts | None = None,
         tuned: Mapping[str, Sequence[Kernel]] | None = None,
         slack: float = 0.0,
     ) -> None:
         self.network, self.kernels, self.streamed = network, kernels, streamed
+        self.prices, self.objective = prices, objective
         self._cost_of: StageCosts = cost_of or _predicted
         self._tuned = tuned or {}
         self._slack = slack
@@ -144,7 +160,7 @@ class StageGraph:
         self._edges: dict[tuple[int, Layout], list[StagePlan]] = {}
 
     def best_plan(self, ram_limit: int | None = None, element_bytes: int | None = None) -> list[StagePlan] | None:
-        """Return the stages with the fewest predicted instructions of which none passes a limit.
+        """Return the stages with the least cost of which none passes a limit.
 
         Parameters
         ----------
@@ -176,6 +192,10 @@ class StageGraph:
                         best[follower] = total, [*path, edge]
         ends = [value for node, value in best.items() if node[0] == count]
         return _laid_apart(min(ends, key=lambda value: value[0])[1]) if ends else None
+
+    def cost(self, stages: Iterable[StagePlan]) -> float:
+        """Return what is kept low, of all these stages together."""
+        return sum(self._cost_of(stage) for stage in stages)
 
     def pareto_front(self) -> Iterator[list[StagePlan]]:
         """Return plans from the fastest to the leanest, each the fastest that needs less than the last."""
@@ -210,18 +230,15 @@ class StageGraph:
         read = source.shape[0] * source.shape[1] * source.shape[2] if reads_all else 0
         arena = sum(_aligned(self._size(name)) for name in layer.sources) + _aligned(target.size)
         arena += self._bystanders(start, start + 1) + (kernel.scratch_bytes if kernel else 0)
-        predicted = layer.macs * _PORTABLE_MAC + outputs * _PORTABLE_OUTPUT + read * 3
+        executed = COMPILED * (layer.macs * _PORTABLE_MAC + outputs * _PORTABLE_OUTPUT + read * 3)
+        cycles = None if self.prices is None else executed.cycles(self.prices)
+        cost = self._cost(executed.instructions, cycles)
         return StagePlan(
-            (layer,),
-            None,
-            source,
-            target,
-            None,
-            arena,
-            arena,
-            predicted if kernel is None or kernel.instructions is None else kernel.instructions,
-            kernel,
+            (layer,), None, source, target, None, arena, arena, executed.instructions, cycles, cost, kernel=kernel
         )
+
+    def _cost(self, instructions: float, cycles: float | None) -> float:
+        return instructions if cycles is None or self.objective == "instructions" else cycles
 
     def _chains_from(self, start: int, source: Layout) -> Iterator[StagePlan]:
         if self.kernels is None:
@@ -234,7 +251,24 @@ class StageGraph:
             # What is read again later must not be written over.
             kept = self._last_use[layers[0].sources[0]] >= start + length
             for chain in self._tilings(layers, source, start + length):
-                yield _plan_of(layers, chain, others, source_kept=kept)
+                yield self._plan_of(layers, chain, others, source_kept=kept)
+
+    def _plan_of(
+        self, layers: tuple[AnyLayer, ...], chain: RollingStage, others: int, *, source_kept: bool
+    ) -> StagePlan:
+        scratch = sum(item.bytes for item in chain.scratch.values())
+        source, target = 0 if chain.streamed else _aligned(chain.source.size), _aligned(chain.target.size)
+        over = None if source_kept else overlap_distance(chain)
+        apart = source + target
+        together = apart if over is None else max(source, over + target) - min(over, 0)
+        if together >= apart:
+            over, together = None, apart
+        rest = scratch + others
+        instructions = chain.predicted_instructions()
+        cycles = None if self.prices is None else chain.predicted_cycles(self.prices)
+        cost = self._cost(instructions, cycles)
+        sizes = (together + rest, apart + rest)
+        return StagePlan(layers, chain, chain.source, chain.target, over, *sizes, instructions, cycles, cost)
 
     def _chain_lengths(self, start: int) -> list[int]:
         if self.kernels is None:
@@ -313,19 +347,6 @@ def can_stream(network: Network) -> bool:
     return isinstance(first, ConvolutionLayer) and first.kernel != (1, 1) and alone
 
 
-def _plan_of(layers: tuple[AnyLayer, ...], chain: RollingStage, others: int, *, source_kept: bool) -> StagePlan:
-    scratch = sum(item.bytes for item in chain.scratch.values())
-    source, target = 0 if chain.streamed else _aligned(chain.source.size), _aligned(chain.target.size)
-    over = None if source_kept else overlap_distance(chain)
-    apart = source + target
-    together = apart if over is None else max(source, over + target) - min(over, 0)
-    if together >= apart:
-        over, together = None, apart
-    rest = scratch + others
-    instructions = chain.predicted_instructions()
-    return StagePlan(layers, chain, chain.source, chain.target, over, together + rest, apart + rest, instructions)
-
-
 def _laid_apart(plan: list[StagePlan]) -> list[StagePlan]:
     """Leave outputs over their sources only where the plan's peak asks for it: those apart are easier to place."""
     peak = max(stage.arena_bytes for stage in plan)
@@ -336,19 +357,19 @@ def _laid_apart(plan: list[StagePlan]) -> list[StagePlan]:
 
 
 def _undominated(edges: Sequence[StagePlan], slack: float) -> list[StagePlan]:
-    """Return the edges than which no other to the same node needs both fewer bytes and surely fewer instructions."""
+    """Return the edges than which no other to the same node needs both fewer bytes and surely less cost."""
     kept: dict[tuple[int, Layout], list[StagePlan]] = {}
     fewest: dict[tuple[int, Layout], float] = {}
-    for edge in sorted(edges, key=lambda edge: (edge.arena_bytes, edge.instructions)):
+    for edge in sorted(edges, key=lambda edge: (edge.arena_bytes, edge.cost)):
         node = (len(edge.layers), edge.target)
-        if edge.instructions * (1 - slack) < fewest.get(node, math.inf):
+        if edge.cost * (1 - slack) < fewest.get(node, math.inf):
             kept.setdefault(node, []).append(edge)
-            fewest[node] = min(edge.instructions, fewest.get(node, math.inf))
+            fewest[node] = min(edge.cost, fewest.get(node, math.inf))
     return [edge for edges in kept.values() for edge in edges]
 
 
 def _predicted(stage: StagePlan) -> float:
-    return stage.instructions
+    return stage.cost
 
 
 def _aligned(size: int) -> int:

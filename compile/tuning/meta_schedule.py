@@ -23,7 +23,8 @@ from thumbnet.compile.emit.build_library import fuse_layers
 from thumbnet.compile.emit.export_library import tvm_target
 from thumbnet.compile.emit.tensor_intrinsics import load_tensor_intrinsics
 from thumbnet.compile.errors import TuningError
-from thumbnet.compile.tuning.records import LOGS, opened_records
+from thumbnet.compile.tuning.record_folder import LOGS
+from thumbnet.compile.tuning.records import opened_records
 from thumbnet.targets.board import Board
 
 #: Candidates of one layer measured together, before the cost model learns from them: few enough that every layer has

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from thumbnet.compile.kernels.cycle_prices import CyclePrices
 from thumbnet.compile.kernels.kernel import Kernel
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.layers import Network
 from thumbnet.compile.plan.choose_plan import PlacedPlan, fastest_plan
 from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
-from thumbnet.compile.tuning.stage_key import key_of
+from thumbnet.compile.request import Objective
+from thumbnet.compile.tuning.stage_key import KeyedStages
 
 #: Part by which the kernels' own estimates may be wrong: what is further behind is never tried.
 SLACK = 0.15
@@ -51,6 +53,8 @@ class PlanSearch:
         What to compute.
     kernels : type of RollingStage or None
         The core's fast kernels.
+    prices, objective
+        What the kernels predict of stages, see `StageGraph`.
     ram_limit : int or None
         Bytes the arena may take.
     model : StageCostModel
@@ -66,14 +70,24 @@ class PlanSearch:
         network: Network,
         kernels: type[RollingStage] | None,
         *,
+        prices: CyclePrices | None = None,
+        objective: Objective = "cycles",
         ram_limit: int | None,
         model: StageCostModel,
         measured: dict[str, float],
         tuned: Mapping[str, Sequence[Kernel]] | None = None,
     ) -> None:
-        self._graph = StageGraph(network, kernels, cost_of=self._cost, tuned=tuned, slack=SLACK)
+        self._graph = StageGraph(
+            network,
+            kernels,
+            prices=prices,
+            objective=objective,
+            cost_of=self._cost,
+            tuned=tuned,
+            slack=SLACK,
+        )
         self._ram_limit, self._model, self._measured = ram_limit, model, measured
-        self._keys: dict[object, str] = {}
+        self._keyed = KeyedStages()
         self._estimates: dict[str, Estimate] = {}
         #: Stages being measured or proposed: taken for dear meanwhile, so that others come to be proposed.
         self._awaited: set[str] = set()
@@ -133,12 +147,7 @@ class PlanSearch:
 
     def key(self, stage: StagePlan) -> str:
         """Return the key of one of the search's stages, see `key_of`."""
-        # The graph makes each chain once, stages from it again and again.
-        identity: object = stage.chain or (stage.name, stage.kernel and stage.kernel.variant)
-        key = self._keys.get(identity)
-        if key is None:
-            key = self._keys[identity] = key_of(stage)
-        return key
+        return self._keyed.key(stage)
 
     def estimate(self, stage: StagePlan) -> Estimate:
         """Return what the model takes a stage to cost."""

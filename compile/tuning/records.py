@@ -7,10 +7,8 @@ which means another layer's where two searches wrote into one folder.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +23,7 @@ from thumbnet.compile.emit.tensor_intrinsics import load_tensor_intrinsics
 from thumbnet.compile.errors import ArtifactError, TuningError, explain_os_error
 from thumbnet.compile.file_access import read_file
 from thumbnet.compile.manifest import STRICT, first_fault
-
-WORKLOADS = "database_workload.json"
-RECORDS = "database_tuning_record.json"
-#: Locked by the search at work in the folder; empty.
-LOCK = "database.lock"
-#: What MetaSchedule makes beside them.
-LOGS = "logs"
+from thumbnet.compile.tuning.record_folder import LOCK, RECORDS, WORKLOADS, locked_for_search, make_folder
 
 _WAY_OUT = "name another folder, or delete this one and tune again"
 _log = logging.getLogger(__name__)
@@ -73,18 +65,10 @@ def opened_records(folder: Path) -> Iterator[ms.database.JSONDatabase]:
     TuningError
         The folder can't be used: another search is at work in it, it holds something else, or its records are damaged.
     """
-    _check_folder(folder)
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / LOCK).open("wb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise TuningError(
-                    f"{folder}: another `thumbnet tune` is at work in it; wait for its end, or name another folder"
-                ) from error
-            except OSError:
-                pass  # a file system without locks
+        _refuse_half(folder)
+        with locked_for_search(folder, LOCK):
             if (folder / RECORDS).exists():
                 lines = _read_lines(folder)
                 _parse(folder, lines)
@@ -120,17 +104,8 @@ def read_records(folder: Path) -> ms.database.Database:
     return database
 
 
-def _check_folder(folder: Path) -> None:
-    try:
-        if not os.path.lexists(folder):
-            return
-        if not folder.is_dir():
-            raise TuningError(f"{folder}: is a file; records need a folder")
-        names = {path.name for path in folder.iterdir()}
-    except OSError as error:
-        raise TuningError(explain_os_error(error, folder)) from error
-    if RECORDS not in names and names - {WORKLOADS, LOCK, LOGS}:
-        raise TuningError(f"{folder}: has no tuning records and is not empty; name another folder")
+def _refuse_half(folder: Path) -> None:
+    names = {path.name for path in folder.iterdir()}
     if (RECORDS in names and WORKLOADS not in names) or (
         WORKLOADS in names and RECORDS not in names and (folder / WORKLOADS).stat().st_size
     ):

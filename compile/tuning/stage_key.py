@@ -34,6 +34,8 @@ def describe_stage(stage: StagePlan) -> dict[str, Any]:
             "window_bytes": chain.window_bytes,
             "border": chain.border,
         }
+        if chain.streamed:
+            described["streamed"] = True
         if chain.weights_choose_code:
             described["weights"] = _digest_weights(stage)
     return described
@@ -43,6 +45,22 @@ def key_of(stage: StagePlan) -> str:
     """Return 24 hexadecimal digits: equal for stages that `describe_stage` says the same of, of the same kernels."""
     text = json.dumps(describe_stage(stage), sort_keys=True)
     return hashlib.sha256(f"{kernels_digest()}\n{text}".encode()).hexdigest()[:24]
+
+
+class KeyedStages:
+    """Keys of a graph's stages, each found once."""
+
+    def __init__(self) -> None:
+        self._keys: dict[object, str] = {}
+
+    def key(self, stage: StagePlan) -> str:
+        """Return `key_of` a stage."""
+        # The graph makes each chain once, and stages of it again and again.
+        identity: object = stage.chain or (stage.name, stage.kernel and stage.kernel.variant)
+        key = self._keys.get(identity)
+        if key is None:
+            key = self._keys[identity] = key_of(stage)
+        return key
 
 
 @functools.cache

@@ -48,7 +48,7 @@ def write_trials(
         The board's compiler is missing or fails.
     """
     lowered = trial_network(network, values, trials)
-    if board.family == "cortex-m":
+    if board.artifact == "c":
         emit_c(lowered, _NAME, folder, title=_TITLE, generator=_GENERATOR)
     else:
         build_stage_library(lowered, _NAME, board, folder, title=_TITLE, generator=_GENERATOR)
@@ -59,7 +59,7 @@ def write_trials(
         "model": _NAME,
         "board": board.name,
         "core": board.core,
-        "kind": "c" if board.family == "cortex-m" else "library",
+        "kind": board.artifact,
         "dtype": network.dtype,
         "input": {"shape": network.input_shape, "dtype": network.dtype},
         "output": {"shape": (classes,), "dtype": network.dtype},

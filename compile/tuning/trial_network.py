@@ -103,9 +103,10 @@ def _stage_of(name: str, trial: StagePlan, feeds: Sequence[Stage]) -> TrialStage
         tuple(feed.name for feed in feeds),
         tuple(feed.output_layout for feed in feeds),
         trial.target,
-        None,
-        trial.instructions,
-        name,
+        over=None,
+        predicted_instructions=trial.instructions,
+        predicted_cycles=trial.cycles,
+        label=name,
     )
 
 
@@ -124,7 +125,9 @@ def _feed(name: str, source: str, layout: Layout, data: NDArray[Any]) -> TrialSt
         place = [T.address_of(buffer[0]) for buffer in (output, constant)]
         T.evaluate(T.call_extern("void", "memcpy", *place, tirx.const(data.nbytes, "int32")))
     kernel = Kernel(f"{source} put in place", builder.get(), {"data": data})
-    return TrialStage((), kernel, (), (), layout, None, 0.0, name)
+    return TrialStage(
+        (), kernel, (), (), layout, over=None, predicted_instructions=0.0, predicted_cycles=None, label=name
+    )
 
 
 def _aligned(size: int) -> int:

@@ -129,7 +129,7 @@ def tune_plan(
     batch : int
         Stages given to a device at a time.
     time_limit_s : float
-        Nothing is begun later.
+        Nothing but what is left of `untuned` is begun later.
     on_progress : callable
         Told after each batch.
     on_failure : callable
@@ -171,6 +171,8 @@ class _Loop:
         self.last_failure: str | None = None
 
     def run(self, trials: int, deadline: float) -> End:
+        if not self._waiting:  # all of it known from earlier searches
+            self._report()
         with ThreadPoolExecutor(len(self._workers)) as pool:
             try:
                 return self._run(pool, trials, deadline)
@@ -183,7 +185,8 @@ class _Loop:
         while True:
             idle = self._idle()
             while idle:
-                if time.monotonic() >= deadline:
+                # Without the cost of the plan without tuning nothing could be said.
+                if not self._waiting and time.monotonic() >= deadline:
                     end = "time"
                     break
                 awaited = sum(len(stages) for _, stages in self._running.values())

@@ -15,7 +15,7 @@ from thumbnet.runtime_tests.cycles.block_profile import ExecutedBlock
 #: LLVM 14 to 18 know no timing of MVE, and less of the rest.
 LLVM_VERSION = 19
 #: Times each block is repeated, so that its start and its end overlap with the next as in a loop.
-_REPEATS = 100
+_REPEATS = 25
 #: Blocks that are asked for; what the others execute takes as long on average.
 _COVERED = 0.999
 
@@ -55,6 +55,10 @@ _THUMB_MARKER = _Marker(bytes.fromhex("b7be"), "bkpt #183")
 _A64_MARKER = _Marker(bytes.fromhex("e0f620d4"), "brk #0x7b7")
 
 
+#: Cycles of code that was priced before, by core and code: the same kernels come again and again.
+_PRICES: dict[tuple[str, bytes], float] = {}
+
+
 def block_cycles(core: str, blocks: Sequence[ExecutedBlock]) -> float:
     """Return the cycles of all executions of blocks, their data and code taken for near.
 
@@ -78,18 +82,24 @@ def block_cycles(core: str, blocks: Sequence[ExecutedBlock]) -> float:
             break
         chosen.append(block)
         covered += bytes_executed
-    listings = _disassemble(core, chosen)
-    cycles = sum(
-        block.executions * (own + _bus_cycles(core, listing))
-        for block, listing, own in zip(chosen, listings, _analyse(core, listings), strict=True)
-    )
+    _price(core, list({block.code for block in chosen}))
+    cycles = sum(block.executions * _PRICES[core, block.code] for block in chosen)
     return cycles * total / covered if covered else 0.0
 
 
-def _disassemble(core: str, blocks: Sequence[ExecutedBlock]) -> list[list[str]]:
+def _price(core: str, codes: Sequence[bytes]) -> None:
+    """Enter in `_PRICES` the cycles of those pieces of code that aren't there yet."""
+    new = [code for code in codes if (core, code) not in _PRICES]
+    if new:
+        listings = _disassemble(core, new)
+        for code, listing, cycles in zip(new, listings, _analyse(core, listings), strict=True):
+            _PRICES[core, code] = cycles + _bus_cycles(core, listing)
+
+
+def _disassemble(core: str, codes: Sequence[bytes]) -> list[list[str]]:
     marker = _A64_MARKER if TRIPLES[core].startswith("aarch64") else _THUMB_MARKER
-    code = [" ".join(f"0x{byte:02x}" for byte in block.code + marker.code) for block in blocks]
-    text = _run("llvm-mc", ["--disassemble", *_target(core, "triple")], "\n".join(code))
+    lines = [" ".join(f"0x{byte:02x}" for byte in code + marker.code) for code in codes]
+    text = _run("llvm-mc", ["--disassemble", *_target(core, "triple")], "\n".join(lines))
     listings: list[list[str]] = [[]]
     for line in text.splitlines():
         instruction = " ".join(line.split())
@@ -97,8 +107,8 @@ def _disassemble(core: str, blocks: Sequence[ExecutedBlock]) -> list[list[str]]:
             listings.append([])
         elif instruction and not instruction.startswith("."):
             listings[-1].append(instruction)
-    if len(listings) != len(blocks) + 1:
-        raise ToolchainError(f"llvm-mc-{LLVM_VERSION} read {len(listings) - 1} of {len(blocks)} blocks of {core}")
+    if len(listings) != len(codes) + 1:
+        raise ToolchainError(f"llvm-mc-{LLVM_VERSION} read {len(listings) - 1} of {len(codes)} blocks of {core}")
     return listings[:-1]
 
 

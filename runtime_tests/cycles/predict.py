@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from thumbnet.runtime_tests.cycles.block_profile import ExecutedBlock
 from thumbnet.runtime_tests.cycles.core_timing import TIMINGS
@@ -37,6 +38,19 @@ class CyclePrediction:
     stages: Mapping[str, float]
     band: tuple[float, float] | None
     basis: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields for a JSON file; the stages stand with their other costs."""
+        return {
+            "predicted_cycles": round(self.cycles),
+            "predicted_cycles_band": None if self.band is None else list(self.band),
+            "predicted_cycles_basis": f"as on {self.board}: {self.basis}",
+        }
+
+    def __str__(self) -> str:
+        """Return the cycles with their band, for people."""
+        sure = "no band" if self.band is None else f"{self.band[0]:+.0%} to {self.band[1]:+.0%}"
+        return f"{self.cycles:,.0f} cycles predicted ({self.board}, {sure})"
 
 
 class CycleModel:

@@ -242,7 +242,9 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
         } else if (address == end_address) {
             qemu_plugin_register_vcpu_insn_exec_cb(insn, pass_end, QEMU_PLUGIN_CB_NO_REGS, NULL);
         }
-        qemu_plugin_register_vcpu_mem_cb(insn, access_memory, QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW, NULL);
+        if (thumb) {
+            qemu_plugin_register_vcpu_mem_cb(insn, access_memory, QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW, NULL);
+        }
     }
     qemu_plugin_register_vcpu_tb_exec_cb(tb, execute, QEMU_PLUGIN_CB_NO_REGS, copy_from(tb, 0));
 }

@@ -13,13 +13,12 @@ import jinja2
 
 from thumbnet.compile.artifact import write_manifest
 from thumbnet.compile.errors import ArtifactError
-from thumbnet.compile.manifest import MANIFEST
+from thumbnet.compile.manifest import MANIFEST, SERVER_KIT
+from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.runtime_tests.linux.rpc_server_build import build_board_server
 from thumbnet.targets.board import Board
 from thumbnet.targets.errors import BoardError
-
-KIND = "server kit"
 
 _TEMPLATES = Path(__file__).with_name("kit")
 #: The name of a version that a file needs of the C library, or of C++'s.
@@ -29,15 +28,17 @@ _VERSION = re.compile(rb"(?<=\0)(GLIBC|GLIBCXX)_([0-9.]+)(?=\0)")
 _NAMES = {"GLIBC": "glibc", "GLIBCXX": "libstdc++ of GLIBCXX"}
 
 
-def write_kit(board: Board, folder: Path) -> list[Path]:
+def write_kit(board: Board, folder: Path, progress: Progress = say_nothing) -> list[Path]:
     """Write the kit of a board, which appears whole or not at all.
 
     Parameters
     ----------
     board : Board
-        Of family cortex-a.
+        Of family cortex-a, one that takes a shared library.
     folder : Path
         Where to; an older kit there is replaced.
+    progress : callable
+        Told before each step what is done next.
 
     Returns
     -------
@@ -47,16 +48,16 @@ def write_kit(board: Board, folder: Path) -> list[Path]:
     Raises
     ------
     BoardError
-        The board runs no Linux.
+        There is no TVM runtime for the board.
     ArtifactError
         `folder` exists and is neither empty nor a kit.
     EmulatorMissingError
         A compiler, or TVM's runtime for the board, is missing.
     """
-    if board.family != "cortex-a":
-        raise BoardError(f"{board.name}: a {board.core} board has no server kit; name a board that runs Linux")
+    if board.family != "cortex-a" or board.artifact != "library":
+        raise BoardError(f"{board.name}: a {board.core} board has no server kit; name one that TVM has a runtime for")
     _check_place(folder)
-    built = build_board_server(board)
+    built = build_board_server(board, progress)
     needs = needed_versions(built)
     context = {
         "board": board,
@@ -80,7 +81,8 @@ def write_kit(board: Board, folder: Path) -> list[Path]:
         for name in (built[0].name, "run.sh"):
             (aside / name).chmod(0o755)
         write_manifest(
-            aside, {"name": "server_kit", "kind": KIND, "board": board.name, "tvm": context["tvm"], "needs": needs}
+            aside,
+            {"name": "server_kit", "kind": SERVER_KIT, "board": board.name, "tvm": context["tvm"], "needs": needs},
         )
     return sorted(folder.iterdir())
 
@@ -101,5 +103,5 @@ def _check_place(folder: Path) -> None:
         kind = json.loads((folder / MANIFEST).read_text()).get("kind")
     except (OSError, ValueError, AttributeError):
         return  # no manifest of ours: `replaced_folder` refuses what isn't empty
-    if kind != KIND:
+    if kind != SERVER_KIT:
         raise ArtifactError(f"{folder}: holds a compiled network, not a server kit; name another folder")

@@ -18,6 +18,9 @@ from typing import Self
 from tvm import rpc
 
 from thumbnet.compile.errors import ToolchainError
+from thumbnet.compile.progress import Progress, say_nothing
+from thumbnet.runtime_tests.cycles.block_profile import BlockProfile
+from thumbnet.runtime_tests.cycles.predict import CycleModel, model_of
 from thumbnet.runtime_tests.errors import DeviceUnreachableError, EmulatorMissingError
 from thumbnet.runtime_tests.instruction_counter import InstructionCounter
 from thumbnet.runtime_tests.linux.rpc_connection import ServerAddress, close_connection, connect_server
@@ -46,6 +49,10 @@ class LinuxServer:
     ----------
     device : Device
         Of kind ``emulated`` (a Cortex-A board) or ``local``.
+    threads : int
+        Of TVM's pool in it, at least 1.
+    progress : callable
+        Told before each step what is done next.
 
     Attributes
     ----------
@@ -53,6 +60,10 @@ class LinuxServer:
         Where it listens, and the key.
     watch : ServerWatch
         Ends it where it hangs.
+    cycle_model : CycleModel or None
+        Of an emulated board's core, where there is one.
+    profile : BlockProfile or None
+        Of the blocks that measured calls execute, where there is a `cycle_model`.
     counts_instructions : bool
         Whether time evaluators on it return executed instructions (times 1e-9) and not seconds.
 
@@ -64,22 +75,27 @@ class LinuxServer:
         The server ended at once.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, threads: int = 1, progress: Progress = say_nothing) -> None:
         self.device = device
+        self.threads = threads
         self.counts_instructions = device.kind == "emulated"
+        self.cycle_model: CycleModel | None = None
+        self.profile: BlockProfile | None = None
         self._open = contextlib.ExitStack()
         with contextlib.ExitStack() as opening:  # what is open already is closed when a later step fails
             opening.callback(self.close)
-            self._start()
+            self._start(progress)
             opening.pop_all()
 
-    def _start(self) -> None:
-        files = build_server(self.device.board)
+    def _start(self, progress: Progress) -> None:
+        files = build_server(self.device.board, progress)
+        progress("starting the server")
         folder = tempfile.TemporaryDirectory(prefix="server-", dir=run_folder())
         self._folder = Path(self._open.enter_context(folder))
         environment, command = dict(os.environ), [str(files.server)]
         if self.counts_instructions:
             environment, command = self._emulate(command)
+        environment["TVM_NUM_THREADS"] = str(self.threads)
         command += ["--folder", str(self._folder), "--load", str(files.instrument)]
         with (self._folder / "server.log").open("wb") as log:
             self.process = subprocess.Popen(
@@ -98,16 +114,23 @@ class LinuxServer:
     def _emulate(self, command: list[str]) -> tuple[dict[str, str], list[str]]:
         """Return environment and command that run a command under QEMU with its instructions counted."""
         try:
-            counter = InstructionCounter()
+            counter = InstructionCounter(threads=self.threads > 1)
         except ToolchainError as error:
             raise EmulatorMissingError(str(error)) from error
         self._open.callback(counter.close)
+        plugins = counter.qemu_options
         environment = {
             "THUMBNET_INSTRUCTION_COUNTER": str(counter.path),
-            "TVM_NUM_THREADS": "1",  # the count holds for one thread
             "LD_BIND_NOW": "1",  # else the first call of each function counts its look-up too
         }
-        return environment, [*_qemu_command(self.device.board), *counter.qemu_options, *command]
+        # Blocks are recorded for one thread, as instructions are counted exactly.
+        self.cycle_model = model_of(self.device.board) if self.threads == 1 else None
+        if self.cycle_model is not None:
+            self.profile = BlockProfile()
+            self._open.callback(self.profile.close)
+            environment["THUMBNET_BLOCK_PROFILE"] = str(self.profile.path)
+            plugins += self.profile.qemu_options
+        return environment, [*_qemu_command(self.device.board), *plugins, *command]
 
     def _await_port(self, key: str) -> int:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -169,6 +192,13 @@ class LinuxServer:
         if verdict := self.watch.verdict():
             return f"the server {verdict}; open the device again"
         return f"the server ended (exit {code}); open the device again"
+
+    def explain(self, reason: str) -> str:
+        """Return why a call failed: the server's end, or the reason and the last thing the server said."""
+        if end := self.explain_end():
+            return end
+        words = self.last_words()
+        return f"{reason}; the server said: {words}" if words else reason
 
     def last_words(self) -> str:
         """Return the last thing the server said on its standard error in one line."""

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from thumbnet.compile.emit.export_library import find_compiler
 from thumbnet.compile.errors import ToolchainError
+from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.runtime_tests.errors import EmulatorMissingError
 from thumbnet.runtime_tests.qemu_plugin import first_error
 from thumbnet.runtime_tests.run_folder import cache_folder
@@ -52,24 +53,26 @@ class ServerFiles:
     instrument: Path
 
 
-def build_server(board: Board) -> ServerFiles:
+def build_server(board: Board, progress: Progress = say_nothing) -> ServerFiles:
     """Build the RPC server and the instrument for a Linux board, or find them built.
+
+    `progress` is told before each step what is done next; of what is built already there is nothing to tell.
 
     Raises
     ------
     EmulatorMissingError
         A compiler, or TVM's runtime for the board's architecture, is missing.
     """
-    libraries = _runtime_libraries(board)
+    libraries = _runtime_libraries(board, progress)
     folders = sorted({str(library.parent) for library in libraries})
     # The server needs the third library though it names nothing of it: it registers functions.
     links = ["-Wl,--no-as-needed", *map(str, libraries), *(f"-Wl,-rpath,{folder}" for folder in folders), "-ldl"]
-    server = _compile(board, "rpc_server.cc", "thumbnet_rpc_server", links)
-    return ServerFiles(server, build_instrument(board))
+    server = _compile(board, "rpc_server.cc", "thumbnet_rpc_server", links, progress)
+    return ServerFiles(server, build_instrument(board, progress))
 
 
-def build_board_server(board: Board) -> list[Path]:
-    """Build what a board needs that serves itself, see native/board_server.cc.
+def build_board_server(board: Board, progress: Progress = say_nothing) -> list[Path]:
+    """Build what a board needs that serves itself, see native/board_server.cc; `progress` as in `build_server`.
 
     Returns
     -------
@@ -82,13 +85,13 @@ def build_board_server(board: Board) -> list[Path]:
     EmulatorMissingError
         As `build_server`.
     """
-    libraries = _runtime_libraries(board)
+    libraries = _runtime_libraries(board, progress)
     links = ["-Wl,--no-as-needed", *map(str, libraries), "-Wl,-rpath,$ORIGIN", "-ldl"]
-    server = _compile(board, "board_server.cc", "thumbnet_board_server", links)
-    return [server, build_instrument(board), *libraries]
+    server = _compile(board, "board_server.cc", "thumbnet_board_server", links, progress)
+    return [server, build_instrument(board, progress), *libraries]
 
 
-def build_instrument(board: Board) -> Path:
+def build_instrument(board: Board, progress: Progress = say_nothing) -> Path:
     """Build the instrument alone: for boards whose server somebody else started, which it is uploaded to.
 
     Raises
@@ -96,13 +99,13 @@ def build_instrument(board: Board) -> Path:
     EmulatorMissingError
         As `build_server`.
     """
-    libraries = _runtime_libraries(board)[:2]
+    libraries = _runtime_libraries(board, progress)[:2]
     # nodelete: the functions it registers stay when the module it was loaded as goes.
     options = ["-shared", "-fPIC", "-Wl,-z,nodelete", *map(str, libraries), "-ldl"]
-    return _compile(board, "instrument.cc", "libthumbnet_instrument.so", options)
+    return _compile(board, "instrument.cc", "libthumbnet_instrument.so", options, progress)
 
 
-def _compile(board: Board, source: str, result: str, options: Sequence[str]) -> Path:
+def _compile(board: Board, source: str, result: str, options: Sequence[str], progress: Progress) -> Path:
     """Compile one file into a cache folder that is named by everything the result depends on."""
     compiler = _find_compiler(board.cross_compiler.removesuffix("gcc") + "g++")
     includes = ["-isystem", str(_package_folder("tvm_ffi") / "include")]
@@ -113,6 +116,7 @@ def _compile(board: Board, source: str, result: str, options: Sequence[str]) -> 
     path = cache_folder("native") / hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16] / result
 
     def compile_aside(aside: Path) -> None:
+        progress(f"compiling {source} for {board.core}")
         done = subprocess.run([*command, "-o", str(aside)], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise EmulatorMissingError(f"{compiler} can't build {source}: {first_error(done.stderr)}")
@@ -128,17 +132,25 @@ def _find_compiler(name: str) -> str:
         raise EmulatorMissingError(f"the device needs a compiler: {error}") from error
 
 
-def _runtime_libraries(board: Board) -> tuple[Path, ...]:
+def _runtime_libraries(board: Board, progress: Progress) -> tuple[Path, ...]:
     if board.family == "host":
-        return tuple(
-            _package_folder(package) / "lib" / name
-            for package, name in zip(("tvm_ffi", "tvm", "tvm"), _RUNTIME_LIBRARIES, strict=True)
-        )
+        packages = zip(("tvm_ffi", "tvm", "tvm"), _RUNTIME_LIBRARIES, strict=True)
+        libraries = tuple(_package_folder(package) / "lib" / name for package, name in packages)
+        return _check_there(libraries, "reinstall the packages " + " and ".join(_PACKAGES))
     if not str(board.llvm.get("mtriple", "")).startswith("aarch64"):
         raise EmulatorMissingError(
             f"{board.name}: TVM's package has a runtime for AArch64 and this computer, none for {board.core}"
         )
-    return tuple(_aarch64_runtime() / name for name in _RUNTIME_LIBRARIES)
+    folder = _aarch64_runtime(progress)
+    libraries = tuple(folder / name for name in _RUNTIME_LIBRARIES)
+    return _check_there(libraries, f"delete the folder {folder}, and it is fetched again")
+
+
+def _check_there(libraries: tuple[Path, ...], way_out: str) -> tuple[Path, ...]:
+    missing = [library for library in libraries if not library.is_file()]
+    if missing:
+        raise EmulatorMissingError(f"{missing[0]} of TVM's runtime is missing; {way_out}")
+    return libraries
 
 
 def _package_folder(package: str) -> Path:
@@ -148,13 +160,14 @@ def _package_folder(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _aarch64_runtime() -> Path:
+def _aarch64_runtime(progress: Progress) -> Path:
     """Return the folder of TVM's runtime libraries for AArch64, which pip fetches the first time."""
     requirements = [f"{package}=={importlib.metadata.version(package)}" for package in _PACKAGES]
     folder = cache_folder("runtime") / ("aarch64-" + "-".join(item.partition("==")[2] for item in requirements))
 
     def extract_libraries(aside: Path) -> None:
         aside.mkdir()
+        progress("downloading TVM's runtime for AArch64 with pip, 94 MB, once")
         with tempfile.TemporaryDirectory() as wheels:
             _download_wheels(requirements, Path(wheels))
             for wheel in Path(wheels).glob("*.whl"):

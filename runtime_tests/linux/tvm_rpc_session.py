@@ -1,13 +1,8 @@
 """The session with a device that runs Linux: emulated, on the network, or this computer; all over TVM RPC.
 
-A real board registers on a tracker that both computers reach, started for example on the desk's computer::
-
-    python -m tvm.exec.rpc_tracker --host 192.168.1.2 --port 9190
-
-and on the board, which needs the same version of TVM (``pip install apache-tvm apache-tvm-ffi`` with the versions of
-this project's pyproject.toml)::
-
-    python -m tvm.exec.rpc_server --tracker 192.168.1.2:9190 --key pi4
+A real board registers on a tracker that both computers reach, started for example on the desk's computer by ``python
+-m tvm.exec.rpc_tracker --host 192.168.1.2 --port 9190``; on the board runs the server of `board_kit`, or TVM's own of
+the same version, ``python -m tvm.exec.rpc_server --tracker 192.168.1.2:9190 --key pi4``.
 
 It is described to thumbnet as a `Device` of kind ``rpc`` with that address and key. **TVM RPC has no authentication and
 no encryption, and runs whatever it is sent**: tracker and server belong on a network where you trust everyone. The
@@ -20,8 +15,8 @@ what is measured goes through the same calls as on a board.
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,15 +25,20 @@ from numpy.typing import NDArray
 from tvm import relax, rpc
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.kernels.layouts import read_layout
+from thumbnet.compile.progress import Progress, say_nothing
+from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.errors import DeviceFaultError, SessionError
+from thumbnet.runtime_tests.linux.board_faults import check_processor, explain_loader, needs_dot_product
 from thumbnet.runtime_tests.linux.elf_size import measure_elf
 from thumbnet.runtime_tests.linux.emulated_linux import LinuxServer
+from thumbnet.runtime_tests.linux.outputs import shape_output, unpack_layer
+from thumbnet.runtime_tests.linux.recorded_calls import predict_calls
 from thumbnet.runtime_tests.linux.rpc_connection import close_connection, drop_connections, last_line, limit_answers
 from thumbnet.runtime_tests.linux.rpc_server_build import build_instrument
 from thumbnet.runtime_tests.linux.server_watch import IDLE_S
+from thumbnet.runtime_tests.linux.shared_work import check_shares_work, limit_pool, share_stages
 from thumbnet.runtime_tests.linux.tracker import TrackedDevice, connect_device
-from thumbnet.runtime_tests.linux.vm_profile import VmCall, name_layers, parse_profile
+from thumbnet.runtime_tests.linux.vm_profile import VmCall, middle_costs, name_layers, parse_profile
 from thumbnet.runtime_tests.session import (
     DeviceSession,
     LayerCost,
@@ -53,6 +53,7 @@ from thumbnet.targets.device import Device
 CALL_TIMEOUT_S = 60.0
 
 _NOTHING = "thumbnet.nothing"
+_PROFILED_RUNS = 3  # where counts differ from run to run
 
 
 class TvmRpcSession(DeviceSession):
@@ -70,6 +71,10 @@ class TvmRpcSession(DeviceSession):
         How long one inference may take before the device counts as hung, in seconds; on servers of our own in seconds
         of processor time, and they may not do nothing for longer than `IDLE_S` either. A board that is gone from the
         network is noticed in a quarter of a minute.
+    threads : int
+        Threads of TVM's pool that share an inference's work.
+    progress : callable
+        Told before each step of opening it what is done next.
 
     Raises
     ------
@@ -79,8 +84,16 @@ class TvmRpcSession(DeviceSession):
         No tracker, no such key, another program holds the device, or it doesn't answer.
     """
 
-    def __init__(self, device: Device, call_timeout_s: float = CALL_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        device: Device,
+        call_timeout_s: float = CALL_TIMEOUT_S,
+        *,
+        threads: int = 1,
+        progress: Progress = say_nothing,
+    ) -> None:
         self.device = device
+        self.threads = threads
         self.call_timeout_s = call_timeout_s
         self._server: LinuxServer | None = None
         self._connection: rpc.RPCSession | None = None
@@ -88,7 +101,7 @@ class TvmRpcSession(DeviceSession):
         self._layers: relax.VirtualMachine | None = None
         try:
             if device.kind != "rpc":
-                self._server = LinuxServer(device)
+                self._server = LinuxServer(device, threads, progress)
             self._connect()
         except BaseException:
             self.close()
@@ -100,13 +113,19 @@ class TvmRpcSession(DeviceSession):
         counted = self._server is not None and self._server.counts_instructions
         return "instructions" if counted else "seconds on the board"
 
+    @property
+    def _counts_vary(self) -> bool:
+        # Threads wait for each other, sometimes longer.
+        return self.threads > 1 and self.cost_kind == "instructions"
+
     def load(self, artifact: Artifact) -> None:
         """Upload a network's library and make it ready.
 
         Raises
         ------
         SessionError
-            The artifact holds no library, or one for another board.
+            The artifact holds no library, or one for another board or processor; or the device can't run it in so many
+            threads.
         DeviceFaultError
             The device refuses the library.
         """
@@ -119,9 +138,12 @@ class TvmRpcSession(DeviceSession):
                 f"{artifact.folder}: compiled for {board}, {self.device.name} is a {self.device.board.name}; "
                 f"`thumbnet compile ... --board {self.device.board.name}` makes the right one"
             )
+        check_shares_work(artifact, self.threads)
         if self._artifact is not None or self._fault is not None:
             self._connect()  # a process that never saw the other network: its heap tells nothing, names don't clash
         with self._calling("loading the network"):
+            self._check_processor(artifact)
+            self._limit_pool()
             self._main = self._start_vm(artifact, f"{artifact.name}.so")
         self._artifact = artifact
 
@@ -130,7 +152,7 @@ class TvmRpcSession(DeviceSession):
         artifact = self._loaded()
         with self._calling("the inference"):
             output = self._invoke(self._main, "main", image).numpy()
-        return _shaped(artifact, "output", output, artifact.manifest["output"]["shape"])
+        return shape_output(artifact, "output", output, artifact.manifest["output"]["shape"])
 
     def run_layers(self, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Run one inference that gives every layer's output, see `DeviceSession.run_layers`."""
@@ -140,7 +162,9 @@ class TvmRpcSession(DeviceSession):
             arrays = self._invoke_layers(artifact, image)
         if len(arrays) != len(layers):
             raise DeviceFaultError(f"{artifact.name}: gives {len(arrays)} layers, its manifest lists {len(layers)}")
-        return {layer["name"]: _unpack(artifact, layer, array) for layer, array in zip(layers, arrays, strict=True)}
+        return {
+            layer["name"]: unpack_layer(artifact, layer, array) for layer, array in zip(layers, arrays, strict=True)
+        }
 
     def _invoke_layers(self, artifact: Artifact, image: NDArray[Any]) -> list[NDArray[Any]]:
         if self._layers is None:
@@ -153,25 +177,20 @@ class TvmRpcSession(DeviceSession):
         """Run inferences of one input under the device's timer.
 
         Before the first sample the network has run three times, so that its buffers are allocated. The cost of an empty
-        call, measured by the same timer, is subtracted from instruction counts: they are exact and repeatable.
-
-        Parameters
-        ----------
-        image : ndarray
-            ``[H, W, C]``.
-        repeat : int
-            Number of samples.
+        call, measured by the same timer, is subtracted from instruction counts: those of one thread are exact and
+        repeatable.
         """
         self._loaded()
         with self._calling("measuring"):
             self._set_input(self._main, "main", image)
-        self._sample("invoke_stateful")
+        first = self._sample("invoke_stateful")
         # One at a time: however many are asked for, the device says something in between.
         samples = [self._sample("invoke_stateful") for _ in range(repeat)]
+        error = max(first, *samples) - min(first, *samples) if self._counts_vary else 0.0
         if self.cost_kind == "instructions":
             overhead = min(self._sample(_NOTHING) for _ in range(3))
             samples = [sample - overhead for sample in samples]
-        return Measurement(self.cost_kind, tuple(samples))
+        return Measurement(self.cost_kind, tuple(samples), error, self.threads)
 
     def profile(self, image: NDArray[Any]) -> list[LayerCost]:
         """Run one inference with the VM's calls measured one by one, see `DeviceSession.profile`.
@@ -179,7 +198,8 @@ class TvmRpcSession(DeviceSession):
         A layer's cost is that of its kernels, with the VM's calling of them and without the instrument's own overhead;
         what the VM does between kernels (allocating, checking shapes) belongs to no layer. So the layers' sum is less
         than what `measure` gives. On real boards and ``local`` the clock's resolution, a microsecond at worst, is the
-        error.
+        error; where several threads' instructions are counted, what those of three inferences differ by, of which the
+        middle one is given.
 
         Raises
         ------
@@ -187,11 +207,19 @@ class TvmRpcSession(DeviceSession):
             The instrument can't be loaded on the device, or what it reads stands still.
         """
         artifact = self._loaded()
-        layers = name_layers(artifact, self._profile_calls(image))
-        check_samples(self.cost_kind, [sum(cost for _, cost in layers)])
-        if self.cost_kind == "instructions":
-            return [LayerCost(name, self.cost_kind, float(cost)) for name, cost in layers]
-        return [LayerCost(name, self.cost_kind, cost * 1e-9, 1e-6) for name, cost in layers]
+        runs = range(_PROFILED_RUNS if self._counts_vary else 1)
+        profiles = [name_layers(artifact, self._profile_calls(image)) for _ in runs]
+        check_samples(self.cost_kind, [sum(cost for _, cost in profile) for profile in profiles])
+        unit, error = (1.0, 0.0) if self.cost_kind == "instructions" else (1e-9, 1e-6)
+        return [
+            LayerCost(name, self.cost_kind, cost * unit, max(spread * unit, error))
+            for name, cost, spread in middle_costs(profiles)
+        ]
+
+    def predict_cycles(self, image: NDArray[Any]) -> CyclePrediction | None:
+        """Run one inference, and one by the VM's calls, and price what was executed; see `DeviceSession`."""
+        run, profile = partial(self.measure, image, 1), partial(self._profile_calls, image)
+        return predict_calls(self._server, self._loaded(), run, profile)
 
     def memory_use(self) -> MemoryUse:
         """Return what the network takes on the device, see `DeviceSession.memory_use`.
@@ -221,10 +249,9 @@ class TvmRpcSession(DeviceSession):
 
     def _load_between_readings(self, artifact: Artifact, image: NDArray[Any]) -> int | None:
         """Load a network and run it once; return what the heap grew by, in bytes."""
-        assert self._connection is not None
-        if not self._has_instrument:
-            self._upload_instrument()
-        read_heap = self._connection.get_function("thumbnet.heap_bytes")
+        self._need_instrument()
+        read_heap = self._remote.get_function("thumbnet.heap_bytes")
+        self._limit_pool()
         before = int(read_heap())
         self._main = self._start_vm(artifact, f"{artifact.name}.so")
         self._artifact = artifact
@@ -255,6 +282,11 @@ class TvmRpcSession(DeviceSession):
                 close_connection(self._connection)
                 self._connection = None
 
+    @property
+    def _remote(self) -> rpc.RPCSession:
+        assert self._connection is not None
+        return self._connection
+
     def _loaded(self) -> Artifact:
         if self._fault is not None:
             raise DeviceFaultError(f"{self._fault} (load the network again to go on)")
@@ -262,10 +294,16 @@ class TvmRpcSession(DeviceSession):
             raise SessionError(f"{self.device.name}: no network loaded")
         return self._artifact
 
+    def _limit_pool(self) -> None:
+        # A server of ours with one thread makes no pool, which would take RAM.
+        if self._server is None or self.threads > 1:
+            limit_pool(self._remote, self.device, self.threads)
+
     def _start_vm(self, artifact: Artifact, library: str) -> relax.VirtualMachine:
-        assert self._connection is not None
-        self._connection.upload(str(artifact.folder / library))
-        return relax.VirtualMachine(self._connection.load_module(library), self._cpu)
+        self._remote.upload(str(artifact.folder / library))
+        module = self._remote.load_module(library)
+        share_stages(artifact, module, self.threads)
+        return relax.VirtualMachine(module, self._cpu)
 
     def _set_input(self, vm: relax.VirtualMachine, function: str, image: NDArray[Any]) -> None:
         expected = self._loaded().manifest["input"]
@@ -290,8 +328,7 @@ class TvmRpcSession(DeviceSession):
         return float(round(result * 1e9)) if self.cost_kind == "instructions" else result
 
     def _time(self, function: str) -> float:
-        assert self._connection is not None
-        module = self._connection._sess if function == _NOTHING else self._main.module
+        module = self._remote._sess if function == _NOTHING else self._main.module
         [result] = module.time_evaluator(function, self._cpu, number=1, repeat=1)("main").results
         return float(result)
 
@@ -300,10 +337,8 @@ class TvmRpcSession(DeviceSession):
             return self._invoke_profiled(image)
 
     def _invoke_profiled(self, image: NDArray[Any]) -> list[VmCall]:
-        if not self._has_instrument:
-            self._upload_instrument()
-        assert self._connection is not None
-        take_profile = self._connection.get_function("thumbnet.take_profile")
+        self._need_instrument()
+        take_profile = self._remote.get_function("thumbnet.take_profile")
         self._invoke(self._main, "main", image)  # so that buffers are allocated
         self._main.set_instrument("thumbnet.profile_calls")
         try:
@@ -313,11 +348,17 @@ class TvmRpcSession(DeviceSession):
         finally:
             self._main.set_instrument("thumbnet.profile_nothing")
 
-    def _upload_instrument(self) -> None:
-        assert self._connection is not None
+    def _check_processor(self, artifact: Artifact) -> None:
+        if needs_dot_product(artifact):
+            self._need_instrument()
+            check_processor(artifact, self.device, int(self._remote.get_function("thumbnet.hwcap")()))
+
+    def _need_instrument(self) -> None:
+        if self._has_instrument:
+            return
         library = build_instrument(self.device.board)
-        self._connection.upload(str(library))
-        self._instrument = self._connection.load_module(library.name)
+        self._remote.upload(str(library))
+        self._instrument = self._remote.load_module(library.name)
         self._has_instrument = True
 
     @contextlib.contextmanager
@@ -349,24 +390,6 @@ class TvmRpcSession(DeviceSession):
 
     def _explain(self, error: Exception) -> str:
         reason = last_line(error)
-        if self._server is None:
-            return f"{reason}; look at the server on the board"
-        if end := self._server.explain_end():
-            return end
-        words = self._server.last_words()
-        return f"{reason}; the server said: {words}" if words else reason
-
-
-def _unpack(artifact: Artifact, layer: dict[str, Any], array: NDArray[Any]) -> NDArray[Any]:
-    """Return a layer's output in its shape; our own stages give the bytes of its layout."""
-    if "layout" not in layer:
-        return _shaped(artifact, layer["name"], array, layer["shape"])
-    layout = read_layout(layer["layout"])
-    whole = _shaped(artifact, layer["name"], array, (layout.size,))
-    return layout.unpack(whole.tobytes()).reshape(layer["shape"])
-
-
-def _shaped(artifact: Artifact, what: str, array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-    if array.size != math.prod(shape):
-        raise DeviceFaultError(f"{artifact.name}: {what} has {array.size} values, its manifest says {list(shape)}")
-    return np.asarray(array).reshape(shape)
+        if loader := explain_loader(reason):
+            return loader
+        return f"{reason}; look at the server on the board" if self._server is None else self._server.explain(reason)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.network.integer_relax import identifier
@@ -23,12 +24,15 @@ class VmCall:
         0 for calls of the network's main function.
     storage_bytes : int
         What the call allocates for activations.
+    recorded : int
+        Under which number the blocks it executed are recorded; -1 where they aren't.
     """
 
     name: str
     cost: int
     depth: int
     storage_bytes: int
+    recorded: int = -1
 
     @property
     def is_kernel(self) -> bool:
@@ -38,9 +42,12 @@ class VmCall:
 
 def parse_profile(text: str) -> list[VmCall]:
     """Read what ``thumbnet.take_profile`` returned, and take the instrument's overhead off each call."""
-    rows = [line.split("\t", 3) for line in text.splitlines()]
+    rows = [line.split("\t", 4) for line in text.splitlines()]
     overhead = int(rows[0][1])
-    return [VmCall(name, max(0, int(cost) - overhead), int(depth), int(size)) for depth, cost, size, name in rows[1:]]
+    return [
+        VmCall(name, max(0, int(cost) - overhead), int(depth), int(size), int(recorded))
+        for depth, cost, size, recorded, name in rows[1:]
+    ]
 
 
 def name_layers(artifact: Artifact, calls: Iterable[VmCall]) -> list[tuple[str, int]]:
@@ -56,3 +63,10 @@ def name_layers(artifact: Artifact, calls: Iterable[VmCall]) -> list[tuple[str, 
     if not by_symbol.keys() & {kernel.name for kernel in kernels} and len(kernels) == len(layers):
         return [(layer["name"], kernel.cost) for layer, kernel in zip(layers, kernels, strict=True)]
     return [(by_symbol.get(kernel.name, kernel.name), kernel.cost) for kernel in kernels]
+
+
+def middle_costs(profiles: Sequence[Sequence[tuple[str, int]]]) -> list[tuple[str, float, int]]:
+    """Return name, median cost and spread of the costs of each layer, from what `name_layers` said of several runs."""
+    runs_by_layer = zip(*profiles, strict=True)
+    costs_by_layer = ((runs[0][0], [cost for _, cost in runs]) for runs in runs_by_layer)
+    return [(name, float(median(costs)), max(costs) - min(costs)) for name, costs in costs_by_layer]

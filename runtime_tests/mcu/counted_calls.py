@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from thumbnet.runtime_tests.cycles.block_profile import BlockProfile, ExecutedBlock
-from thumbnet.runtime_tests.cycles.predict import model_of
+from thumbnet.runtime_tests.cycles.predict import CyclePrediction, model_of
 from thumbnet.runtime_tests.errors import DeviceFaultError
 from thumbnet.runtime_tests.instruction_counter import InstructionCounter
 from thumbnet.targets.board import Board
@@ -30,20 +30,22 @@ class CountedCalls:
 
     def __init__(self, symbols: Mapping[str, int], board: Board) -> None:
         self._places = [symbols["measure_begin"], symbols["measure_end"]]
-        self.cycle_model = model_of(board)
-        timing = self.cycle_model.board.flash_timing if self.cycle_model is not None else None
-        self._profile = BlockProfile(self._places, board.flash, timing)
+        self._cycle_model = model_of(board)
+        self._counter = InstructionCounter(self._places)
+        self._profile: BlockProfile | None = None
         try:
-            self._counter = InstructionCounter(self._places)
+            if self._cycle_model is not None:
+                self._profile = BlockProfile(self._places, board.flash, self._cycle_model.board.flash_timing)
         except BaseException:
-            self._profile.close()
+            self._counter.close()
             raise
         self._overhead = 0
 
     @property
     def qemu_options(self) -> list[str]:
         """QEMU's options that load the plugins."""
-        return [*self._counter.qemu_options, *self._profile.qemu_options]
+        profile = [] if self._profile is None else self._profile.qemu_options
+        return [*self._counter.qemu_options, *profile]
 
     def clear(self) -> None:
         """Forget the calls made so far."""
@@ -75,8 +77,28 @@ class CountedCalls:
             )
         return costs
 
+    def predict(
+        self, stages: Sequence[str], run: Callable[[], object], profile: Callable[[], object]
+    ) -> CyclePrediction | None:
+        """Return the predicted cycles of an inference and of its stages; None where there is no model of the core.
+
+        Parameters
+        ----------
+        stages : sequence of str
+            Their names.
+        run, profile : callable
+            Make one measured call, and one of each stage in order.
+        """
+        if self._cycle_model is None:
+            return None
+        with self._recording() as runs:
+            run()
+        with self._recording() as parts:
+            profile()
+        return self._cycle_model.predict(runs[0], dict(zip(stages, parts, strict=True)))
+
     @contextlib.contextmanager
-    def recording(self) -> Iterator[list[list[ExecutedBlock]]]:
+    def _recording(self) -> Iterator[list[list[ExecutedBlock]]]:
         """Record the blocks of the measured calls made in the block; at its end the list holds those of each call.
 
         Raises
@@ -84,6 +106,7 @@ class CountedCalls:
         DeviceFaultError
             There were more than there is room for.
         """
+        assert self._profile is not None
         calls: list[list[ExecutedBlock]] = []
         self._profile.start()
         yield calls
@@ -98,4 +121,5 @@ class CountedCalls:
     def close(self) -> None:
         """Let the counters go. May be called twice."""
         self._counter.close()
-        self._profile.close()
+        if self._profile is not None:
+            self._profile.close()

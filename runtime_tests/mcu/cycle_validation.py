@@ -15,7 +15,7 @@ from thumbnet.runtime_tests.cycles.block_profile import BlockProfile, ExecutedBl
 from thumbnet.runtime_tests.cycles.core_timing import EVENTS, TIMINGS
 from thumbnet.runtime_tests.cycles.predict import CycleModel
 from thumbnet.runtime_tests.errors import SessionError
-from thumbnet.runtime_tests.mcu.emulator import Emulator
+from thumbnet.runtime_tests.mcu.emulator import MachineEmulator
 from thumbnet.runtime_tests.mcu.firmware_build import read_symbols
 from thumbnet.targets.board import Board
 from thumbnet.targets.errors import BoardError
@@ -80,8 +80,7 @@ def validate_cycles(table: Path) -> Iterator[Case]:
         The table, or a program in it, isn't what it should be.
     """
     text = read_file(table, most_bytes=1 << 26).decode(errors="replace")
-    rows = csv.DictReader(io.StringIO(text))
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(_rows_of(table, text), start=2):
         where = f"{table}: line {number}"
         board = _board_of(where, row)
         published = _number(where, row, "published_cycles")
@@ -96,6 +95,17 @@ def validate_cycles(table: Path) -> Iterator[Case]:
         except BoardError as error:
             raise SessionError(f"{where}: {error}") from error
         yield Case(name, board, published, predicted)
+
+
+def _rows_of(table: Path, text: str) -> list[dict[str, str]]:
+    """Return a table's rows; cells that a short row lacks are empty."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
+    except csv.Error as error:
+        raise SessionError(f"{table}: is no CSV table: {error}") from error
+    if not rows:
+        raise SessionError(f"{table}: has no cases; its first line names the columns, each further one is a case")
+    return rows
 
 
 def _board_of(where: str, row: Mapping[str, str]) -> Board:
@@ -167,7 +177,7 @@ def run_program(elf: Path, machine: str, profile: BlockProfile) -> list[Executed
         It ends before.
     """
     profile.start()
-    emulator = Emulator(machine, elf, profile.qemu_options)
+    emulator = MachineEmulator(machine, elf, profile.qemu_options)
     try:
         while not profile.call_ended:
             if not emulator.running:

@@ -1,4 +1,7 @@
-"""Firmware images: the firmware's sources, a network's sources and its golden vectors, built for one board."""
+"""Firmware images: the firmware's sources, a network's sources and its golden vectors, built for one board.
+
+For boards that run Linux they are programs, linked statically: nothing has to be there but the kernel.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ from thumbnet.targets.board import Board
 
 FIRMWARE = Path(__file__).parent / "firmware"
 #: Sources that every board's firmware has; the board's port comes on top.
-COMMON_SOURCES = ("start.c", "rpc.c", "frame.c", "measure.c", "canary.c")
+COMMON_SOURCES = ("rpc.c", "frame.c", "measure.c", "canary.c")
 STACK_BYTES = 16 << 10
 ARENA_SECTION = ".thumbnet_arena"
 #: What the firmware's functions call through pointers.
@@ -38,12 +41,34 @@ POINTERS = {"frame_send": ("write_port",), "measured_call": ("{name}_run", "{nam
 #: Golden vectors in the image: as many as fit in this, but at least one.
 GOLDEN_BYTES = 64 << 10
 
+#: The Debian packages of each compiler and of what belongs to it.
+_PACKAGES = {
+    "arm-none-eabi": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    "arm-linux-gnueabihf": "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
+}
+
 #: No build path, time or identifier gets into the image.
 COMPILE_FLAGS = (*CODE_FLAGS, "-Wall", "-Wextra", "-Werror", STACK_FLAG)
 #: By the beginning of an object's name. -O3 is what instruction counts are published with; none of the firmware's own
 #: instructions is counted, so that it is made small.
 OPTIMIZATION = {"network": "-O3", "firmware": "-Os", "golden": "-Os"}
-LINK_FLAGS = ("-nostartfiles", "-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,--fatal-warnings")
+LINK_FLAGS = ("-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,--fatal-warnings")
+#: RAM on either side of the arena that a program watches.
+GUARD_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What an image is: more sources, its linker script, more flags, the function that all else is called from."""
+
+    sources: tuple[str, ...]
+    script: str
+    link_flags: tuple[str, ...]
+    root: str
+
+
+_BARE = _Form(("start.c",), "firmware.ld.j2", ("-nostartfiles",), "start")
+_PROGRAM = _Form((), "linux.ld.j2", ("-static",), "rpc_loop")
 
 
 @dataclass(frozen=True)
@@ -145,7 +170,7 @@ def build_firmware(artifact: Artifact, board: Board, out: Path | None = None) ->
         image_bytes=_image_bytes(elf, compiler),
         compiler=plan.compiler_version,
         run_stack=stack.worst_case(f"{artifact.name}_run"),
-        firmware_stack=stack.worst_case("start"),
+        firmware_stack=stack.worst_case(_form_of(board).root),
     )
     _check_stack(image, board, artifact)
     return image
@@ -174,28 +199,32 @@ def _plan_build(artifact: Artifact, board: Board, compiler: str) -> _Plan:
         "MODEL_HASH": hash_network(artifact),
         "BOARD": board.name,
         f"{name.upper()}_ARENA_ATTRIBUTE": f'__attribute__((section("{ARENA_SECTION}")))',
-        "CLOCK_HZ": f"{board.clock_hz}u",
+        **({} if board.clock_hz is None else {"CLOCK_HZ": f"{board.clock_hz}u"}),
         **{key: f"{value:#x}u" for key, value in board.peripherals.items()},
     }
     flags = (*board.core_flags, *COMPILE_FLAGS, *(f"-D{key}={value}" for key, value in definitions.items()))
-    firmware = {
-        f"firmware_{Path(name).stem}": FIRMWARE / name for name in (*COMMON_SOURCES, f"port_{board.firmware}.c")
-    }
+    form = _form_of(board)
+    own = (*form.sources, *COMMON_SOURCES, f"port_{board.firmware}.c")
+    firmware = {f"firmware_{Path(name).stem}": FIRMWARE / name for name in own}
     network = {name: _read_listed(artifact, name) for name in _listed_sources(artifact)}
     if not any(name.endswith(".c") for name in network):
         raise ArtifactError(f"{artifact.folder}: lists no C sources; compile the network again")
     template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    script = template.from_string((FIRMWARE / "firmware.ld.j2").read_text()).render(
-        board=board, stack_bytes=STACK_BYTES, arena_bytes=artifact.manifest["arena_bytes"]
+    script = template.from_string((FIRMWARE / form.script).read_text()).render(
+        board=board, stack_bytes=STACK_BYTES, arena_bytes=artifact.manifest["arena_bytes"], guard_bytes=GUARD_BYTES
     )
     golden = _golden_source(artifact)
     version = _run([compiler, "--version"], FIRMWARE, "version")
-    options = [*flags, *OPTIMIZATION.values(), *LINK_FLAGS]
+    options = [*flags, *OPTIMIZATION.values(), *form.link_flags, *LINK_FLAGS]
     digest = hashlib.sha256("\0".join([*options, script, golden, version]).encode())
     contents = {path.name: path.read_bytes() for path in [*firmware.values(), *sorted(FIRMWARE.glob("*.h"))]}
     for name, content in [*contents.items(), *network.items()]:
         digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
     return _Plan(compiler, version.splitlines()[0], flags, firmware, network, script, golden, digest.hexdigest()[:32])
+
+
+def _form_of(board: Board) -> _Form:
+    return _PROGRAM if board.runs_linux else _BARE
 
 
 def _listed_sources(artifact: Artifact) -> list[str]:
@@ -250,7 +279,8 @@ def _build_aside(plan: _Plan, folder: Path, board: Board, artifact: Artifact) ->
         with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool, shared_lifeline() as lifeline:
             list(pool.map(partial(compile_one, lifeline), objects, objects.values()))
         files = [f"{stem}.o" for stem in sorted(objects)]
-        command = [plan.compiler, *board.core_flags, *LINK_FLAGS, "-Tfirmware.ld", *files, "-o", "firmware.elf"]
+        flags = (*board.core_flags, *_form_of(board).link_flags, *LINK_FLAGS)
+        command = [plan.compiler, *flags, "-Tfirmware.ld", *files, "-o", "firmware.elf"]
         try:
             _run(command, aside, "link")
         except ToolchainError as error:
@@ -289,7 +319,7 @@ def _check_stack(image: FirmwareImage, board: Board, artifact: Artifact) -> None
 def _find_tool(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        package = "gcc-arm-none-eabi libnewlib-arm-none-eabi" if name.startswith("arm-none-eabi") else f"gcc ({name})"
+        package = _PACKAGES.get(name.rpartition("-")[0], f"gcc ({name})")
         raise ToolchainError(f"{name} is not installed; `apt install {package}` brings it")
     return path
 

@@ -27,7 +27,7 @@ def check_identity(device: Device, identity: Identity, artifact: Artifact, image
     if identity.board != board or identity.model_hash != image.model_hash:
         raise ProtocolError(
             f"{device.name} runs {identity.model} {identity.model_hash} for {identity.board}, wanted "
-            f"{artifact.name} {image.model_hash} for {board}; flash {image.elf}"
+            f"{artifact.name} {image.model_hash} for {board}; {way_onto_board(device, image)}"
         )
     sizes = {
         "bytes of input": (identity.input_bytes, _bytes_of(manifest["input"])),
@@ -40,8 +40,15 @@ def check_identity(device: Device, identity: Identity, artifact: Artifact, image
         if found != wanted:
             raise ProtocolError(
                 f"{device.name}: the firmware has {found} {what}, {artifact.name}'s manifest says {wanted}; "
-                f"flash {image.elf}, or compile the network again"
+                f"{way_onto_board(device, image)}, or compile the network again"
             )
+
+
+def way_onto_board(device: Device, image: FirmwareImage) -> str:
+    """Return what a person does to have a firmware run on a board."""
+    if device.board.runs_linux:
+        return f"copy {image.elf} to the board and start it there"
+    return f"flash {image.elf}"
 
 
 def _bytes_of(tensor: Mapping[str, Any]) -> int:

@@ -1,4 +1,7 @@
-"""A microcontroller held open: emulated by QEMU, or a real one at a serial port. Both speak `protocol`."""
+"""A board that runs our firmware, held open: emulated by QEMU, or a real one. All speak `protocol`.
+
+A microcontroller's line is a serial port; on boards that run Linux the firmware is a program, and the line is TCP.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +19,23 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.errors import ToolchainError
-from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
+from thumbnet.compile.kernels.layouts import Layout, nhwc_layout, read_layout
 from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.errors import (
     ArenaOverrunError,
     DeviceFaultError,
     DeviceUnreachableError,
+    EmulatorMissingError,
     SessionError,
 )
 from thumbnet.runtime_tests.mcu.board_timer import BoardTimer
 from thumbnet.runtime_tests.mcu.counted_calls import CountedCalls
 from thumbnet.runtime_tests.mcu.debug_port import DebugPort
-from thumbnet.runtime_tests.mcu.emulator import Emulator, find_qemu
+from thumbnet.runtime_tests.mcu.device_line import line_of, longest_call_s
+from thumbnet.runtime_tests.mcu.emulator import Emulator, find_qemu, start_emulator
 from thumbnet.runtime_tests.mcu.firmware_build import FirmwareImage, build_firmware
-from thumbnet.runtime_tests.mcu.identity_check import check_identity
+from thumbnet.runtime_tests.mcu.identity_check import check_identity, way_onto_board
 from thumbnet.runtime_tests.mcu.protocol import Identity, ProtocolClient, Run, SelfTest
-from thumbnet.runtime_tests.mcu.serial_transport import SerialTransport
 from thumbnet.runtime_tests.mcu.transport import Transport
 from thumbnet.runtime_tests.session import DeviceSession, LayerCost, Measurement, MeasurementKind, MemoryUse
 from thumbnet.targets.device import Device
@@ -43,25 +47,24 @@ Result = TypeVar("Result")
 OTHER_COMPILER_STACK_BYTES = 128
 #: Empty calls whose shortest is the overhead of the board's timer.
 CALIBRATIONS = 5
-#: Bits on the line of the longest request and its reply: some 1050 bytes each, ten bits a byte.
-_LONGEST_CALL_BITS = 2 * 1050 * 10
 
 
 class MicrocontrollerSession(DeviceSession):
-    """One microcontroller with one network on it.
+    """One board with our firmware, and one network in that.
 
     Parameters
     ----------
     device : Device
-        Kind ``"emulated"`` or ``"serial"``, with a Cortex-M board.
+        Kind ``"emulated"``, ``"serial"`` or ``"tcp"``, with a board that takes C sources.
     run_timeout_s : float
         How long one inference may take before the firmware is held to hang.
     wrap_transport : callable or None
         Given the transport, returns the one to use: for example a `LoggingTransport` around it.
     count_exactly : bool
-        Emulated: count instructions by the plugin; else by the timer of -icount, with its error.
+        Emulated microcontrollers: count instructions by the plugin; else by the timer of -icount, with its error.
     shortcut : bool
-        Emulated: move inputs and layers through QEMU's debug port; else, as on a real board, through the serial port.
+        Emulated microcontrollers: move inputs and layers through QEMU's debug port; else, as on a real board, through
+        the serial port.
     """
 
     def __init__(
@@ -72,9 +75,9 @@ class MicrocontrollerSession(DeviceSession):
         count_exactly: bool = True,
         shortcut: bool = True,
     ) -> None:
-        if device.kind not in ("emulated", "serial") or device.board.family != "cortex-m":
+        if device.kind not in ("emulated", "serial", "tcp") or device.board.artifact != "c":
             raise SessionError(
-                f"{device.name}: {device.board.name} by {device.kind} is no microcontroller at a serial port"
+                f"{device.name}: {device.board.name} by {device.kind} is no board that runs our firmware"
             )
         self.device = device
         self.image: FirmwareImage | None = None
@@ -95,7 +98,7 @@ class MicrocontrollerSession(DeviceSession):
     # ------------------------------------------------------------------ loading
 
     def load(self, artifact: Artifact) -> None:
-        """Build the firmware and start it (emulated), or check that the board runs it (serial).
+        """Build the firmware and start it (emulated), or check that the board runs it (serial, tcp).
 
         Raises
         ------
@@ -110,17 +113,16 @@ class MicrocontrollerSession(DeviceSession):
         """
         self.close()
         if self.device.kind == "emulated":
-            find_qemu()  # before a long build
+            find_qemu(self.device.board)  # before a long build
         self.image = build_firmware(artifact, self.device.board)
         self._artifact = artifact
         self._stack_bytes = None
         try:
-            transport = self._start_emulator(self.image) if self.device.kind == "emulated" else self._open_port()
+            transport = self._start_emulator(self.image) if self.device.kind == "emulated" else line_of(self.device)
             self._transport = self._wrap(transport)
-            self._transport.open()
-            on_the_line_s = _LONGEST_CALL_BITS / self.device.baud if self.device.kind == "serial" else 0.0
+            self._open(self._transport, self.image)
             self._client = ProtocolClient(
-                self._transport, run_timeout_s=self._run_timeout_s, resend_s=0.25 + on_the_line_s
+                self._transport, run_timeout_s=self._run_timeout_s, resend_s=0.25 + longest_call_s(self.device)
             )
             self.identity = self._identify(self.image)
             check_identity(self.device, self.identity, artifact, self.image)
@@ -129,13 +131,18 @@ class MicrocontrollerSession(DeviceSession):
             self.close()
             raise
 
-    def _open_port(self) -> Transport:
-        return SerialTransport(self.device.address, self.device.baud)
+    def _open(self, transport: Transport, image: FirmwareImage) -> None:
+        try:
+            transport.open()
+        except DeviceUnreachableError as error:
+            if self.device.kind != "tcp":
+                raise
+            raise DeviceUnreachableError(
+                f"{self.device.name}: {error} If not, {way_onto_board(self.device, image)}"
+            ) from error
 
     def _start_emulator(self, image: FirmwareImage) -> Transport:
-        machine = self.device.board.qemu
-        if machine is None:
-            raise SessionError(f"{self.device.board.name}: QEMU has no such board")
+        board = self.device.board
         options = ["-icount", "shift=0,sleep=off"]
         if self.inexact_because is None:
             try:
@@ -143,16 +150,21 @@ class MicrocontrollerSession(DeviceSession):
                 options = self._counter.qemu_options
             except ToolchainError as error:
                 self.inexact_because = str(error)
-        self._emulator = Emulator(machine, image.elf, options)
+        if board.runs_linux and self._counter is None:
+            raise EmulatorMissingError(f"{self.device.name} only counts exactly: {self.inexact_because}")
+        self._emulator = start_emulator(board, image.elf, options)
         return self._emulator.transport
 
     def _identify(self, image: FirmwareImage) -> Identity:
         try:
             return self._ask(lambda client: client.open())
         except DeviceUnreachableError as error:
-            if self.device.kind == "serial":
-                raise DeviceUnreachableError(f"{error} Flash {image.elf} if not, and reset the board") from error
-            raise
+            if self.device.kind == "emulated":
+                raise
+            remedy = way_onto_board(self.device, image)
+            if not self.device.board.runs_linux:
+                remedy += ", and reset the board"
+            raise DeviceUnreachableError(f"{error} If not, {remedy}") from error
 
     def _calibrate(self, identity: Identity) -> None:
         """Measure a call of one instruction: what it costs beyond that is the measurement's own."""
@@ -213,15 +225,10 @@ class MicrocontrollerSession(DeviceSession):
 
     def predict_cycles(self, image: NDArray[Any]) -> CyclePrediction | None:
         """See `DeviceSession.predict_cycles`."""
-        counter = self._counter
-        if counter is None or counter.cycle_model is None:
+        if self._counter is None:
             return None
-        with counter.recording() as runs:
-            self._run_once(image)
-        with counter.recording() as stages:
-            self.profile(image)
         names = [layer["name"] for layer in self._loaded.manifest["layers"]]
-        return counter.cycle_model.predict(runs[0], dict(zip(names, stages, strict=True)))
+        return self._counter.predict(names, partial(self._run_once, image), partial(self.profile, image))
 
     def memory_use(self) -> MemoryUse:
         """See `DeviceSession.memory_use`.
@@ -386,7 +393,4 @@ def _layout_of(layer: Mapping[str, Any]) -> Layout:
     if "layout" not in layer:
         shape = (*(1,) * (3 - len(layer["shape"])), *layer["shape"])
         return replace(nhwc_layout(shape), size=math.prod(shape))
-    fields: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in layer["layout"].items()
-    }
-    return Layout(**fields)
+    return read_layout(layer["layout"])

@@ -24,6 +24,24 @@ done:
 """
 
 
+#: Four threads at once, 2,000,000 instructions each, and the few of starting and ending them.
+THREADED = """
+#include <pthread.h>
+static void *turn(void *unused) {
+    __asm volatile("mov x9, #16960; movk x9, #15, lsl #16; 1: subs x9, x9, #1; b.ne 1b" ::: "x9", "cc");
+    return unused;
+}
+int main(void) {
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        pthread_create(&threads[i], 0, turn, 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], 0);
+    return 0;
+}
+"""
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
     for tool, package in (("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"), ("qemu-aarch64", "qemu-user")):
@@ -53,6 +71,20 @@ def test_counts_a_program_exactly(program, attempt):
     finally:
         counter.close()
     assert not counter.path.exists()
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools("aarch64-linux-gnu-gcc", "qemu-aarch64")
+def test_counts_what_all_threads_execute(tmp_path):
+    (tmp_path / "turns.c").write_text(THREADED)
+    command = ["aarch64-linux-gnu-gcc", "-O1", "-static", "-pthread", tmp_path / "turns.c", "-o", tmp_path / "turns"]
+    subprocess.run(command, check=True)
+    counter = InstructionCounter(threads=True)
+    try:
+        subprocess.run(["qemu-aarch64", *counter.qemu_options, tmp_path / "turns"], check=True)
+        assert 8_000_000 < counter.count < 8_400_000
+    finally:
+        counter.close()
 
 
 @pytest.mark.emulated

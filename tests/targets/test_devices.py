@@ -17,6 +17,11 @@ board = "raspberry_pi_4"
 kind = "rpc"
 tracker = "localhost:9190"
 key = "pi4"
+
+[devices.my_old_pi]
+board = "raspberry_pi_2"
+kind = "tcp"
+address = "10.0.0.3:7355"
 """
 
 
@@ -34,9 +39,9 @@ def test_built_in_devices(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     kinds = {device.name: (device.board.name, device.kind) for device in list_devices()}
     assert kinds["local"] == ("host", "local")
-    for board in ("mps2_an385", "mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547", "raspberry_pi_4"):
+    for board in ("mps2_an385", "mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547", "raspberry_pi_2"):
         assert kinds[f"qemu_{board}"] == (board, "emulated")
-    assert len(kinds) == 9
+    assert len(kinds) == 10
 
 
 def test_reads_the_users_devices(write_toml, monkeypatch):
@@ -45,6 +50,8 @@ def test_reads_the_users_devices(write_toml, monkeypatch):
     assert (serial.kind, serial.address, serial.baud) == ("serial", "/dev/ttyACM0", 921600)
     rpc = get_device("my_pi", path)
     assert (rpc.kind, rpc.address, rpc.key) == ("rpc", "localhost:9190", "pi4")
+    tcp = get_device("my_old_pi", path)
+    assert (tcp.kind, tcp.address) == ("tcp", "10.0.0.3:7355")
     monkeypatch.chdir(path.parent)
     assert get_device("my_pi") == rpc
 
@@ -62,7 +69,7 @@ def test_an_unknown_device_names_the_nearest(write_toml):
         ("[device.a]\n", "unknown table or field device"),
         ("devices = 3\n", "devices must be tables"),
         ("[devices]\na = 1\n", "device a: must be a table"),
-        ('[devices.a]\nboard = "mps2_an386"\n', "device a: kind is None; known: serial, rpc"),
+        ('[devices.a]\nboard = "mps2_an386"\n', "device a: kind is None; known: serial, rpc, tcp"),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "usb"\n', "kind is 'usb'"),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\n', "port is missing"),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = 3\n', "port is 3, it must be text"),
@@ -70,9 +77,21 @@ def test_an_unknown_device_names_the_nearest(write_toml):
         ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = "p"\nbaud = -1\n', "baud is -1"),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = "p"\nbaud = true\n', "a whole number"),
         ('[devices.a]\nboard = "mps2_an38"\nkind = "serial"\nport = "p"\n', "unknown board mps2_an38, did you mean"),
-        ('[devices.a]\nboard = "raspberry_pi_4"\nkind = "serial"\nport = "p"\n', "not over a serial port"),
+        (
+            '[devices.a]\nboard = "raspberry_pi_4"\nkind = "serial"\nport = "p"\n',
+            'tracker; use kind = "rpc"',
+        ),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "rpc"\ntracker = "h:1"\nkey = "k"\n', "is a microcontroller"),
         ('[devices.a]\nboard = "raspberry_pi_4"\nkind = "rpc"\ntracker = "h"\nkey = "k"\n', "must be HOST:PORT"),
+        ('[devices.a]\nboard = "raspberry_pi_4"\nkind = "tcp"\naddress = "h:1"\n', 'tracker; use kind = "rpc"'),
+        ('[devices.a]\nboard = "raspberry_pi_2"\nkind = "rpc"\ntracker = "h:1"\nkey = "k"\n', 'use kind = "tcp"'),
+        ('[devices.a]\nboard = "raspberry_pi_2"\nkind = "serial"\nport = "p"\n', 'use kind = "tcp"'),
+        ('[devices.a]\nboard = "mps2_an386"\nkind = "tcp"\naddress = "h:1"\n', 'use kind = "serial"'),
+        (
+            '[devices.a]\nboard = "raspberry_pi_2"\nkind = "tcp"\naddress = "h"\n',
+            "address is 'h', it must be HOST:PORT",
+        ),
+        ('[devices.a]\nboard = "raspberry_pi_2"\nkind = "tcp"\n', "address is missing"),
         *(
             (
                 f'[devices.a]\nboard = "raspberry_pi_4"\nkind = "rpc"\ntracker = "{tracker}"\nkey = "k"\n',

@@ -28,11 +28,18 @@ def test_an_unknown_board_names_the_nearest_and_all():
 
 def test_firmware_boards_have_what_their_port_needs():
     for board in list_boards():
-        if board.firmware is not None:
+        if board.firmware == "mps2":
             assert set(board.peripherals) == {"UART_BASE", "UART_RX_IRQ", "FPGAIO_BASE", "FPGAIO_HZ"}
             assert board.clock_hz and board.qemu
             # V2 1.0-224: 3.6 MB of weights, 1.3 MB of activations.
             assert board.flash.size >= 4 << 20 and board.ram.size >= 4 << 20
+
+
+def test_every_board_says_which_artifact_it_takes():
+    kinds = {board.name: (board.artifact, board.runs_linux) for board in list_boards()}
+    assert kinds["mps2_an386"] == ("c", False)
+    assert kinds["raspberry_pi_2"] == ("c", True)
+    assert kinds["raspberry_pi_4"] == kinds["host"] == ("library", True)
 
 
 @pytest.mark.parametrize(

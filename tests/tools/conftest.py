@@ -4,6 +4,8 @@ import pytest
 
 from thumbnet.tools import cli
 
+from ..processes import PROGRESS
+
 
 @pytest.fixture
 def thumbnet(capfd, monkeypatch):
@@ -25,7 +27,7 @@ def refused(thumbnet):
 
     def run(*arguments):
         code, _, err = thumbnet(*arguments)
-        lines = [line for line in err.splitlines() if line.strip()]
+        lines = [line for line in err.splitlines() if line.strip() and not PROGRESS.fullmatch(line)]
         assert code == 2, err
         assert len(lines) == 1, err
         assert lines[0].startswith("thumbnet: error: ")

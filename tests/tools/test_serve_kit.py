@@ -22,13 +22,22 @@ def test_serve_kit_prints_its_files_and_the_next_step(thumbnet, tmp_path):
     ("board", "says"),
     [
         ("raspberry_pi_44", "did you mean raspberry_pi_4?"),
-        ("nucleo_f746zg", "nucleo_f746zg: a cortex-m7 board has no server kit; name a board that runs Linux"),
-        ("host", "name a board that runs Linux"),
+        ("nucleo_f746zg", "nucleo_f746zg: a cortex-m7 board has no server kit; name one that TVM has a runtime for"),
+        ("raspberry_pi_2", "raspberry_pi_2: a cortex-a7 board has no server kit"),
+        ("host", "name one that TVM has a runtime for"),
     ],
 )
 def test_boards_that_serve_nothing(refused, tmp_path, board, says):
     assert says in refused("serve-kit", "--board", board, "-o", tmp_path / "kit")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++")
+def test_a_kit_is_no_network(thumbnet, refused, tmp_path):
+    assert thumbnet("serve-kit", "--board", "raspberry_pi_4", "-o", tmp_path / "kit")[0] == 0
+    line = refused("profile", tmp_path / "kit", "--device", "qemu_raspberry_pi_4")
+    assert f"{tmp_path}/kit: holds a server kit, no network; name a folder of `thumbnet compile -o`" in line
 
 
 @pytest.mark.emulated

@@ -1,4 +1,4 @@
-"""`thumbnet bench`: the networks and cores other runtimes were measured on, counted the same way."""
+"""`thumbnet bench`: the networks and cores other runtimes were measured on, measured the same way."""
 
 # ruff: noqa: PLC0415, PLR0917 - heavy imports sit in the function, so that --help is there at once
 
@@ -6,14 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.progress import Progress
 
 from thumbnet.compile.errors import explain_os_error
-from thumbnet.tools.output import json_option, print_table, write_json
+from thumbnet.tools.benchmark_tables import describe, print_results
+from thumbnet.tools.output import json_option, write_json
 
 if TYPE_CHECKING:
     from thumbnet.targets.board import Family
@@ -28,11 +29,11 @@ CHECK_FAILED = 1
 @click.option(
     "--family",
     "families",
-    type=click.Choice(["cortex-m", "cortex-a"]),
+    type=click.Choice(["cortex-m", "cortex-a", "host"]),
     multiple=True,
-    help="All boards of a family, may be repeated; cortex-m where no board is named either.",
+    help="All emulated boards of a family, or this computer; may be repeated; cortex-m where no board is named either.",
 )
-@click.option("--board", "board_names", multiple=True, help="An emulated board, may be repeated.")
+@click.option("--board", "board_names", multiple=True, help="An emulated board, or host; may be repeated.")
 @click.option("--network", "networks", multiple=True, help="A network of the benchmark, may be repeated; all.")
 @click.option(
     "--weights-dir",
@@ -40,9 +41,24 @@ CHECK_FAILED = 1
     help="Folder that may have trained weights (vww_96_int8.tflite, mobilenet_v2_1.0_224_quant.tflite); random ones"
     " stand in for what microcontrollers find missing there.",
 )
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1, max=64),
+    multiple=True,
+    default=(1,),
+    show_default="1",
+    help="Cortex-A: threads that share an inference, may be repeated, a row each.",
+)
 @click.option("--layers/--no-layers", default=True, show_default=True, help="Print the cost of every layer too.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=Path("build/bench"), show_default=True
+)
+@click.option(
+    "--validate",
+    "validation_table",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Predict the cycles of the cases in this CSV table, print them beside the published ones, and run nothing"
+    " else. A row has published_cycles, core or board, and executed instructions by class or an ELF program.",
 )
 @json_option
 def bench(
@@ -50,27 +66,36 @@ def bench(
     board_names: tuple[str, ...],
     networks: tuple[str, ...],
     weights_dir: Path | None,
+    threads: tuple[int, ...],
     layers: bool,
     output: Path,
+    validation_table: Path | None,
     json_file: Path | None,
 ) -> int:
     """Build the benchmark's networks, run them on emulated boards, and print what they cost beside other runtimes.
 
     Microcontrollers run each network with its dead channels kept and removed, boards with Linux (--family cortex-a)
-    MobileNets of full size, some with the weights that cost most. What is counted is executed instructions, exactly,
-    which is neither cycles nor time. The artifacts and what ran are left in the folder OUTPUT. The exit code is 1 where
-    a board's answers are not the reference's bytes.
+    MobileNets of full size, in int8 and float32, some with the weights that cost most. What is counted is executed
+    instructions, exactly, which is neither cycles nor time; cycles are predicted from them. --family host takes the
+    time on this computer instead, in turns with ONNX Runtime where it is installed. The artifacts and what ran are left
+    in the folder OUTPUT. Where the answers are not the reference's a row has no cost, and the exit code is 1.
     """
+    if validation_table is not None:
+        _validate(validation_table, json_file)
+        return 0
+
     from thumbnet.targets.registry import get_board
-    from thumbnet.tools.benchmark import BOARDS, KINDS, count_steps, emulated_device, run_benchmark
-    from thumbnet.tools.stage_costs import print_stages
+    from thumbnet.tools.benchmark import BOARDS, KINDS, benchmark_device, count_steps, run_benchmark
+    from thumbnet.tools.cycle_output import print_basis
 
     if not families and not board_names:
         families = ("cortex-m",)
     names = [*(name for family in families for name in BOARDS[family]), *board_names]
     boards = [get_board(name) for name in dict.fromkeys(names)]
     for board in boards:
-        emulated_device(board)  # before the first long build
+        benchmark_device(board)  # before the first long build
+    threads = tuple(dict.fromkeys(threads))
+    _check_threads({board.family for board in boards}, threads)
     workloads = _choose_workloads({board.family for board in boards}, networks, weights_dir)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -78,24 +103,52 @@ def bench(
         raise click.ClickException(explain_os_error(error, output)) from error
     results: list[Result] = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=count_steps(boards, workloads, weights_dir))
+        task = progress.add_task("", total=count_steps(boards, workloads, weights_dir, threads))
         steps = run_benchmark(
             boards,
             output,
             weights_dir=weights_dir,
             workloads=workloads,
+            threads=threads,
             progress=lambda step: progress.update(task, advance=1, description=step),
         )
         results.extend(steps)
     if layers:
-        for result in results:
-            print_stages(f"{_title(result)}: instructions of one inference (exact)", result.stages, result.whole)
-    rivals = _print_results(results)
-    for name, kind in KINDS.items():
-        click.echo(f"{name}: {kind}")
-    click.echo(f"The networks, and the ELF files that ran, are in {output}.")
-    write_json(json_file, [result.as_json(best) for result, best in zip(results, rivals, strict=True)])
-    return 0 if all(result.equal_to_reference for result in results) else CHECK_FAILED
+        _print_layers(results)
+    rivals = print_results(results)
+    print_basis((result.board.core, result.cycles, result.unpredicted_because) for result in results)
+    rows = [result.as_json(best) for result, best in zip(results, rivals, strict=True)]
+    for name in dict.fromkeys(name for name in KINDS for row in rows if name in row):
+        click.echo(f"{name}: {KINDS[name]}")
+    click.echo(f"The networks, and what ran, are in {output}.")
+    write_json(json_file, rows)
+    return 0 if all(result.right for result in results) else CHECK_FAILED
+
+
+def _check_threads(families: set[Family], threads: Sequence[int]) -> None:
+    """Refuse threads where networks run in one, before the first long build."""
+    alone = sorted(families - {"cortex-a"})
+    if alone and max(threads) > 1:
+        raise click.UsageError(
+            f"--threads {max(threads)}: networks of {' and '.join(alone)} run in one thread; give it with --family"
+            " cortex-a alone"
+        )
+
+
+def _print_layers(results: Sequence[Result]) -> None:
+    from thumbnet.tools.stage_costs import print_stages
+
+    for result in results:
+        what = f"{result.whole.kind} of one inference ({result.whole.certainty})"
+        if result.right:
+            print_stages(f"{describe(result)}: {what}", result.stages, result.whole, result.cycles)
+
+
+def _validate(table: Path, json_file: Path | None) -> None:
+    from thumbnet.runtime_tests.mcu.cycle_validation import validate_cycles
+    from thumbnet.tools.cycle_output import print_validation
+
+    write_json(json_file, print_validation(table.name, list(validate_cycles(table))))
 
 
 def _choose_workloads(families: set[Family], networks: Sequence[str], weights_dir: Path | None) -> list[Workload]:
@@ -116,84 +169,3 @@ def _choose_workloads(families: set[Family], networks: Sequence[str], weights_di
                 f" {workload.weights_file} in it gives them"
             )
     return chosen
-
-
-def _title(result: Result) -> str:
-    return (
-        f"{result.network} ({result.weights} weights), dead channels {result.dead_channels},"
-        f" on {result.board.name} ({result.board.core})"
-    )
-
-
-def _print_results(results: Sequence[Result]) -> list[dict[str, Any] | None]:
-    """Print each result beside its rivals, and return its best rival, None where it has none."""
-    from thumbnet.tools.benchmark import load_rivals, rivals_of
-
-    rivals = load_rivals()
-    rows: list[Sequence[object]] = []
-    best: list[dict[str, Any] | None] = []
-    for result in results:
-        found = rivals_of(result, rivals)
-        rows.append(_own_row(result))
-        rows.extend(_rival_row(result, rival) for rival in found)
-        best.append(found[0] if found else None)
-    print_table(
-        "One inference, int8, batch 1, memory in bytes; other runtimes as in tools/rivals.json, with sources",
-        [
-            "network",
-            "weights",
-            "dead channels",
-            "core",
-            "runtime",
-            "instructions",
-            "per MAC",
-            "to thumbnet",
-            "RAM: arena",
-            "RAM: stack, worst case",
-            "flash: image",
-            "flash: network",
-            "right bytes",
-        ],
-        rows,
-    )
-    return best
-
-
-def _own_row(result: Result) -> Sequence[object]:
-    from thumbnet.tools.stage_costs import per_mac
-
-    return (
-        result.network,
-        result.weights,
-        result.dead_channels,
-        result.board.core,
-        "thumbnet",
-        result.instructions,
-        per_mac(result.instructions, result.macs),
-        None,
-        result.arena_bytes,
-        result.stack_bytes,
-        result.flash_bytes,
-        result.network_flash_bytes,
-        result.equal_to_reference,
-    )
-
-
-def _rival_row(result: Result, rival: dict[str, Any]) -> Sequence[object]:
-    from thumbnet.tools.stage_costs import per_mac
-
-    return (
-        "",
-        "",
-        "",
-        rival["core"],
-        rival["runtime"],
-        rival["instructions"],
-        per_mac(rival["instructions"], result.macs),
-        f"{rival['instructions'] / result.instructions:.2f}x",
-        rival["ram_bytes"],
-        None,
-        rival["flash_bytes"],
-        None,
-        rival["equal_to_tflite"],
-    )

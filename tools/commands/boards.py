@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from thumbnet.tools.output import json_option, print_table, write_json
+
+if TYPE_CHECKING:
+    from thumbnet.targets.board import Board
 
 
 @click.command()
@@ -20,7 +25,16 @@ def boards(json_file: Path | None) -> None:
     known = list_boards()
     print_table(
         "Boards",
-        ["name", "core", "flash (KiB)", "RAM (KiB)", "clock (MHz)", "artifact", "description"],
+        [
+            "name",
+            "core",
+            "flash (KiB)",
+            "RAM (KiB)",
+            "clock (MHz)",
+            "L1 data / L2 / L3 (KiB)",
+            "artifact",
+            "description",
+        ],
         [
             (
                 board.name,
@@ -28,7 +42,8 @@ def boards(json_file: Path | None) -> None:
                 board.flash and board.flash.size // 1024,
                 board.ram and board.ram.size // 1024,
                 board.clock_hz and board.clock_hz / 1e6,
-                "C sources" if board.family == "cortex-m" else "shared library",
+                _caches(board),
+                "C sources" if board.artifact == "c" else "shared library",
                 board.description,
             )
             for board in known
@@ -44,8 +59,15 @@ def boards(json_file: Path | None) -> None:
                 "flash_bytes": board.flash and board.flash.size,
                 "ram_bytes": board.ram and board.ram.size,
                 "clock_hz": board.clock_hz,
+                "caches": board.caches and asdict(board.caches),
                 "description": board.description,
             }
             for board in known
         ],
     )
+
+
+def _caches(board: Board) -> str | None:
+    if board.caches is None:
+        return None
+    return " / ".join(f"{size >> 10:,}" for size in asdict(board.caches).values() if size is not None)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from thumbnet.tools.network_options import NetworkFiles, trained_network
 from thumbnet.tools.output import json_option, print_table, write_json
+from thumbnet.tools.progress import show_steps
 from thumbnet.tools.skipped_images import print_skipped, strict_option
 
 if TYPE_CHECKING:
@@ -46,18 +46,20 @@ def check(files: NetworkFiles, images: Path, limit: int, strict: bool, json_file
     background, or what padding, batch norm epsilon and activation were trained with. The neighbours of what is given
     or assumed are tried, and the options of the best are printed.
     """
-    from thumbnet.models.image_folder import load_images
-    from thumbnet.tools.convention_search import Setting, search_conventions
-    from thumbnet.tools.network import load_network
+    with show_steps(f"checking {files.model}") as shown:
+        shown.step("loading PyTorch")
+        from thumbnet.models.image_folder import load_images
+        from thumbnet.tools.convention_search import Setting, search_conventions
+        from thumbnet.tools.network import load_network
 
-    loaded = load_network(files)
-    classes = loaded.spec.classes - loaded.preprocessing.label_offset
-    found = load_images(images, limit=limit, strict=strict, classes=classes)
+        loaded = load_network(files)
+        classes = loaded.spec.classes - loaded.preprocessing.label_offset
+        shown.step("looking at the images")
+        found = load_images(images, limit=limit, strict=strict, classes=classes)
     print_skipped(found.skipped)
-    with Console(stderr=True).status("") as status:
-        result = search_conventions(
-            files, found.images, lambda count: status.update(f"{files.model}: {count} settings tried")
-        )
+    with show_steps(f"checking {files.model}") as shown:
+        shown.step("trying the first setting")
+        result = search_conventions(files, found.images, lambda count: shown.step(f"{count} settings tried"))
     skipped = f", {len(found.skipped)} skipped" if found.skipped else ""
     print_table(
         f"{files.model}, float: top-1 on {len(found.images)} images{skipped}, {len(result.trials)} settings tried",

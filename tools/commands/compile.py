@@ -13,6 +13,7 @@ import click
 from thumbnet.compile.request import CompileOptions, check_options
 from thumbnet.tools.network_options import NetworkFiles, compile_options, network_files
 from thumbnet.tools.output import json_option, print_table, write_json
+from thumbnet.tools.progress import show_steps
 from thumbnet.tools.skipped_images import print_skipped
 
 
@@ -28,23 +29,26 @@ def compile(
 ) -> None:
     """Compile MODEL for a board into the folder OUTPUT.
 
-    Microcontrollers get plain C sources, boards that run Linux a shared library. What the sources will take on the
-    board is told exactly where its compiler is installed: arena, worst-case stack, constants, code.
+    Microcontrollers and 32-bit Arm get plain C sources, other boards a shared library. What the sources will take on
+    the board is told exactly where its compiler is installed: arena, worst-case stack, constants, code.
     """
     from thumbnet.compile.errors import CompileError
     from thumbnet.targets.registry import get_board
 
     target = get_board(board)
     check_options(options, target)
-    if pareto and (target.instruction_set is None or options.tuning is not None):
+    if pareto and options.tuning is not None:
+        raise CompileError(f"{board}: --pareto shows plans without tuning; leave it or --tuning out")
+    if pareto and target.instruction_set is None:
         raise CompileError(
-            f"{board}: --pareto is about plans of our own kernels, which this board or request does without;"
-            " leave it out"
+            f"{board}: --pareto is about plans of our own kernels, which this board does without; leave it out"
         )
 
-    from thumbnet.tools.network import compile_network
+    with show_steps(f"compiling {files.model} for {board}") as shown:
+        shown.step("loading PyTorch and TVM")
+        from thumbnet.tools.network import compile_network
 
-    artifact = compile_network(files, target, output, options)
+        artifact = compile_network(files, target, output, options, shown.step)
     manifest = artifact.manifest
     rows: list[tuple[str, object]] = [
         ("model", manifest["model"]),
@@ -58,7 +62,10 @@ def compile(
             "arena, without the input (bytes)" if options.stream_input else "arena, input included (bytes)",
             manifest.get("arena_bytes"),
         ),
+        ("cycles an inference (predicted)", manifest.get("predicted_cycles")),
         ("instructions an inference (predicted)", manifest.get("predicted_instructions")),
+        ("stages that were measured", _measured(manifest)),
+        ("planned for few", manifest.get("objective")),
         *_footprint(manifest),
         ("ranges", manifest["quantization"]["ranges"]),
         ("image to input", manifest["preprocessing"]["geometry"]),
@@ -69,22 +76,27 @@ def compile(
     print_skipped(manifest["quantization"]["calibration_skipped"])
     print_table("Compiled", ["what", "value"], [(key, _text(value)) for key, value in rows if value is not None])
     if pareto:
-        _print_choices(manifest.get("ram_choices", ()), manifest.get("arena_bytes"))
+        _print_choices(
+            manifest.get("ram_choices", ()), manifest.get("arena_bytes"), manifest.get("objective", "instructions")
+        )
     write_json(json_file, {**manifest, "folder": str(output)})
 
 
-def _print_choices(choices: Sequence[Mapping[str, int]], taken: int | None) -> None:
+def _print_choices(choices: Sequence[Mapping[str, Any]], taken: int | None, objective: str) -> None:
     """Print the Pareto front, of points less than a twentieth apart one; all are in the manifest."""
+    kinds = [kind for kind in ("cycles", "instructions") if choices and choices[0][f"predicted_{kind}"] is not None]
     rows: list[tuple[str, ...]] = []
     shown = 0.0
     for choice in choices:
-        arena, instructions = choice["arena_bytes"], choice["predicted_instructions"]
+        arena = choice["arena_bytes"]
         if rows and arena > 0.95 * shown and arena != taken and choice is not choices[-1]:
             continue
         shown = arena
-        more = instructions / choices[0]["predicted_instructions"] - 1
-        rows.append((f"{arena:,}", f"{instructions:,}", f"+{more:.1%}", "this one" if arena == taken else ""))
-    columns = ["--ram-limit (bytes)", "instructions (predicted)", "to the fastest", ""]
+        predicted = [choice[f"predicted_{kind}"] for kind in kinds]
+        more = choice[f"predicted_{objective}"] / choices[0][f"predicted_{objective}"] - 1
+        taken_one = "this one" if arena == taken else ""
+        rows.append((f"{arena:,}", *(f"{count:,}" for count in predicted), f"+{more:.1%}", taken_one))
+    columns = ["--ram-limit (bytes)", *(f"{kind} (predicted)" for kind in kinds), f"{objective} to the fewest", ""]
     print_table("What limits on the arena give", columns, rows)
 
 
@@ -112,6 +124,17 @@ def _dead_channels(entry: Any) -> str | None:  # noqa: ANN401 - as in the manife
         f"{removed['channels']:,} of {removed['before']['channels']:,} removed:"
         f" {removed['macs']:,} MACs, {removed['constant_bytes']:,} bytes"
     )
+
+
+def _measured(manifest: dict[str, Any]) -> str | None:
+    """Return how much of a tuned plan was measured, and what that costs."""
+    tuning = manifest.get("tuning")
+    if tuning is None:
+        return None
+    measured, cost = tuning["measured_stages"], tuning["measured_cost"]
+    number = f"{cost:,.0f}" if cost >= 1000 else f"{cost:.6g}"
+    costs = f", which cost {number} {tuning['kind']}" if measured else ""
+    return f"{measured} of {len(manifest['layers'])}{costs}"
 
 
 def _text(value: object) -> str:

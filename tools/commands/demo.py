@@ -7,10 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from thumbnet.tools.output import json_option, print_table, write_json
+from thumbnet.tools.progress import show_steps
 
 #: Four emulated microcontrollers and one emulated Linux board.
 DEVICES = (
@@ -43,17 +42,15 @@ def demo(model: str, limit: int, output: Path, json_file: Path | None) -> int:
     files = NetworkFiles(model)
     images = list_images(BUNDLED_IMAGES).images[:limit]
     reports = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(DEVICES) * (len(images) + 1))
+    with show_steps(model, len(DEVICES) * (len(images) + 1)) as shown:
         for name in DEVICES:
             device = get_device(name)
-            progress.update(task, description=f"compiling for {device.board.name}")
+            shown.step(f"compiling for {device.board.name}")
             artifact = compile_network(files, device.board, output / device.board.name)
-            progress.update(task, advance=1, description=f"running on {name}")
+            shown.advance()
+            shown.step(f"running on {name}")
             with open_session(device) as session:
-                reports.append(
-                    run_tests(artifact, session, load_trained(artifact), images, lambda: progress.advance(task))
-                )
+                reports.append(run_tests(artifact, session, load_trained(artifact), images, advance=shown.advance))
     values = [report.values for report in reports]
     print_table(
         f"{model}, int8: {len(images)} images of handwritten digits on emulated boards",

@@ -17,6 +17,14 @@ devices_option = click.option(
     help="File of your own devices; ./devices.toml if it exists.",
 )
 
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1, max=64),
+    default=1,
+    show_default=True,
+    help="Boards that run Linux: threads that share the work of an inference; the answer's bytes are the same.",
+)
+
 
 @click.command()
 @devices_option
@@ -25,7 +33,8 @@ def devices(devices_file: Path | None, json_file: Path | None) -> None:
     """List the devices networks can be tested on: emulators, this computer, and your own.
 
     Your own stand in devices.toml, a table a device: [devices.NAME] with board, kind = "serial" and port (and baud),
-    or kind = "rpc" and the tracker's HOST:PORT and key.
+    or kind = "rpc" and the tracker's HOST:PORT and key, or kind = "tcp" and the address HOST:PORT of a firmware that
+    is a program of Linux.
     """
     from thumbnet.targets.devices import list_devices
 

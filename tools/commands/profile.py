@@ -1,6 +1,6 @@
 """`thumbnet profile`: where an inference spends its instructions."""
 
-# ruff: noqa: PLC0415 - heavy imports sit in the function, so that --help is there at once
+# ruff: noqa: PLC0415, PLR0917 - heavy imports sit in the function, so that --help is there at once
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from thumbnet.tools.commands.devices import devices_option
+from thumbnet.tools.commands.devices import devices_option, threads_option
 from thumbnet.tools.output import json_option, write_json
+from thumbnet.tools.progress import show_steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thumbnet.compile.artifact import Artifact
-    from thumbnet.runtime_tests.session import Measurement
 
-#: Inferences for the whole's cost on real devices, where samples differ; counted instructions are the same each time.
+#: Inferences for the whole's cost where samples differ: on real devices, and where several threads wait for each other.
 TIMED_RUNS = 5
 
 
@@ -31,15 +31,22 @@ TIMED_RUNS = 5
     type=click.Path(path_type=Path, dir_okay=False),
     help="An image to run; a golden vector of the artifact if not given.",
 )
+@threads_option
 @devices_option
 @json_option
 def profile(
-    artifact: Path, device: str, image_file: Path | None, devices_file: Path | None, json_file: Path | None
+    artifact: Path,
+    device: str,
+    image_file: Path | None,
+    threads: int,
+    devices_file: Path | None,
+    json_file: Path | None,
 ) -> None:
     """Show what each stage of the network in ARTIFACT costs on a device, the dearest first.
 
-    Instructions on emulated devices, cycles or seconds on real ones; multiply-accumulates; and which kernel computes
-    the stage. A stage is a layer, or layers that are computed together.
+    Instructions on emulated devices, with the cycles predicted from them where there is a model of the core; cycles or
+    seconds on real ones; multiply-accumulates; and which kernel computes the stage. A stage is a layer, or layers that
+    are computed together.
     """
     from thumbnet.compile.artifact import Artifact
     from thumbnet.targets.devices import get_device
@@ -47,19 +54,27 @@ def profile(
     target = get_device(device, devices_file)
     loaded = Artifact.load(artifact)
 
-    from thumbnet.runtime_tests.open_session import open_session
-    from thumbnet.tools.network import check_core
-    from thumbnet.tools.stage_costs import cost_fields, median, print_stages, profile_stages
+    with show_steps(f"{loaded.manifest['model']} on {target.name}") as shown:
+        shown.step("loading PyTorch and TVM")
+        from thumbnet.runtime_tests.open_session import open_session
+        from thumbnet.tools.cycle_output import cycle_fields, print_basis
+        from thumbnet.tools.network import check_core
+        from thumbnet.tools.stage_costs import cost_fields, median, print_stages, profile_stages
 
-    check_core(loaded, target)
-    image, source = _input_of(loaded, image_file)
-    with open_session(target) as session:
-        session.load(loaded)
-        stages = profile_stages(loaded, session, image)
-        whole = session.measure(image, TIMED_RUNS if target.kind != "emulated" else 1)
+        check_core(loaded, target)
+        image, source = _input_of(loaded, image_file)
+        shown.step("opening the device")
+        with open_session(target, threads, shown.step) as session:
+            shown.step("loading the network")
+            session.load(loaded)
+            shown.step("measuring")
+            cycles, unpredicted_because = session.predict_cycles_or_say_why(image)
+            stages = profile_stages(loaded, session, image, cycles)
+            whole = session.measure(image, 1 if target.kind == "emulated" and threads == 1 else TIMED_RUNS)
     model = loaded.manifest["model"]
-    what = f"{whole.kind} of one inference ({_certainty(whole)})"
-    print_stages(f"{model} on {target.name} ({target.board.core}): {what}, {source}", stages, whole)
+    what = f"{whole.kind} of one inference ({whole.certainty})"
+    print_stages(f"{model} on {target.name} ({target.board.core}): {what}, {source}", stages, whole, cycles)
+    print_basis([(target.board.core, cycles, unpredicted_because)])
     if loaded.manifest["kind"] == "library":
         click.echo("What TVM's virtual machine does between kernels is in the whole inference and in no stage.")
     write_json(
@@ -71,18 +86,14 @@ def profile(
             "core": target.board.core,
             "input": source,
             "kind": whole.kind,
+            "threads": threads,
             "error": whole.error,
             "macs": loaded.manifest.get("macs"),
             **cost_fields(whole.kind, median(whole.samples)),
+            **cycle_fields(cycles, unpredicted_because),
             "layers": [stage.as_json() for stage in sorted(stages, key=lambda stage: -stage.cost)],
         },
     )
-
-
-def _certainty(whole: Measurement) -> str:
-    if whole.kind == "seconds on the board":
-        return f"median of {len(whole.samples)}"
-    return "exact" if whole.error == 0 else f"error up to {whole.error:g}"
 
 
 def _input_of(artifact: Artifact, image_file: Path | None) -> tuple[NDArray[Any], str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from thumbnet.tools.output import json_option, print_table, write_json
+from thumbnet.tools.progress import show_steps
 
 
 @click.command("serve-kit")
@@ -25,7 +26,8 @@ def serve_kit(board: str, output: Path, json_file: Path | None) -> None:
     from thumbnet.targets.registry import get_board
 
     try:
-        files = write_kit(get_board(board), output)
+        with show_steps(f"the server of a {board}") as shown:
+            files = write_kit(get_board(board), output, shown.step)
     except OSError as error:
         raise click.ClickException(f"{output}: can't be written ({error.strerror})") from error
     rows = [(file.name, file.stat().st_size) for file in files]

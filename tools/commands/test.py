@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
-from thumbnet.tools.commands.devices import devices_option
+from thumbnet.tools.commands.devices import devices_option, threads_option
 from thumbnet.tools.output import json_option, print_table, write_json
+from thumbnet.tools.progress import show_steps
 from thumbnet.tools.skipped_images import print_skipped, strict_option
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ CHECK_FAILED = 1
     help="Folder of images to leave out, told by their content: those calibrated on.",
 )
 @strict_option
+@threads_option
 @devices_option
 @json_option
 def test(
@@ -50,6 +50,7 @@ def test(
     limit: int | None,
     exclude: Path | None,
     strict: bool,
+    threads: int,
     devices_file: Path | None,
     json_file: Path | None,
 ) -> int:
@@ -64,23 +65,27 @@ def test(
     target = get_device(device, devices_file)
     loaded = Artifact.load(artifact)
 
-    from thumbnet.models.image_folder import load_images
-    from thumbnet.runtime_tests.network_tests import run_tests
-    from thumbnet.runtime_tests.open_session import open_session
-    from thumbnet.tools.network import check_core, load_trained
+    what = f"{loaded.manifest['model']} on {target.name}"
+    with show_steps(what) as shown:
+        shown.step("loading PyTorch and TVM")
+        from thumbnet.models.image_folder import load_images
+        from thumbnet.runtime_tests.network_tests import run_tests
+        from thumbnet.runtime_tests.open_session import open_session
+        from thumbnet.tools.network import check_core, load_trained
 
-    check_core(loaded, target)
-    trained = load_trained(loaded)
-    classes = trained.spec.classes - trained.preprocessing.label_offset
-    found = load_images(images, limit=limit, strict=strict, classes=classes, exclude=exclude)
+        check_core(loaded, target)
+        trained = load_trained(loaded)
+        classes = trained.spec.classes - trained.preprocessing.label_offset
+        shown.step("looking at the images")
+        found = load_images(images, limit=limit, strict=strict, classes=classes, exclude=exclude)
     print_skipped(found.skipped)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"{loaded.manifest['model']} on {target.name}", total=len(found.images))
-        with open_session(target) as session:
-            report = run_tests(loaded, session, trained, found.images, lambda: progress.advance(task))
+    with show_steps(what, len(found.images)) as shown:
+        shown.step("opening the device")
+        with open_session(target, threads, shown.step) as session:
+            report = run_tests(loaded, session, trained, found.images, advance=shown.advance, progress=shown.step)
     skipped = f", {len(found.skipped)} skipped" if found.skipped else ""
     print_table(
-        f"{loaded.manifest['model']} on {target.name}: {len(found.images)} images{skipped}",
+        f"{what}: {len(found.images)} images{skipped}",
         ["check", "status", "result"],
         [(check.name, check.status.value, check.detail) for check in report.checks],
     )

@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from thumbnet.tools.output import check_place, json_option, print_table, replace_file, write_json
+from thumbnet.tools.progress import show_steps
 
 #: What the bundled weights have to reach on the held-out digits.
 LEAST_ACCURACY = 0.97
@@ -66,10 +65,8 @@ def train(
     for part, folder, each in folders:
         check_digits(part, folder, each)  # before the work, not after it
     began = time.monotonic()
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"training {spec.name}", total=epochs)
-        result = train_digits(spec, epochs, seed, lambda epoch, loss: progress.update(task, completed=epoch))
+    with show_steps(f"training {spec.name}, epochs", epochs) as shown:
+        result = train_digits(spec, epochs, seed, lambda epoch, loss: shown.advance())
     seconds = time.monotonic() - began
     if result.accuracy < LEAST_ACCURACY:
         raise TrainingError(

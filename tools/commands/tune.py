@@ -1,31 +1,61 @@
-"""`thumbnet tune`: search for the schedules that run fastest on a device."""
+"""`thumbnet tune`: the plan, or the schedules, that run fastest on a device."""
 
 # ruff: noqa: PLC0415, PLR0917 - heavy imports sit in the function, so that --help is there at once
 
 from __future__ import annotations
 
-import os
-import sys
+import math
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 
 from thumbnet.compile.request import CompileOptions
 from thumbnet.tools.commands.devices import devices_option
 from thumbnet.tools.network_options import NetworkFiles, compile_options, network_files
-from thumbnet.tools.output import json_option, print_table, write_json
+from thumbnet.tools.output import json_option, write_json
 from thumbnet.tools.skipped_images import print_skipped
+
+if TYPE_CHECKING:
+    from thumbnet.compile.plan.stage_graph import StagePlan
+    from thumbnet.compile.request import CompileRequest
+    from thumbnet.runtime_tests.measure_stages import Objective, StageReading
+    from thumbnet.targets.device import Device
+
+#: Trials where nobody says: for a search of stages more than it needs as a rule.
+TRIALS = {"kernels": 2000, "tvm": 256}
 
 
 @click.command()
 @network_files
 # Other channels are other layers: records serve the network they were found for.
-@compile_options("quantize", "keep_dead_channels")
-@click.option("--device", required=True, help="Where candidates are measured, see `thumbnet devices`.")
-@click.option("--trials", type=click.IntRange(min=1), default=256, show_default=True, help="Candidates to measure.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@compile_options("quantize", "keep_dead_channels", "ram_limit")
+@click.option(
+    "--device",
+    "names",
+    required=True,
+    multiple=True,
+    help="Where stages are measured, see `thumbnet devices`; all of one type of board, may be repeated.",
+)
+@click.option(
+    "--space",
+    type=click.Choice(["kernels", "tvm"]),
+    help="kernels: plans of our own kernels, the default where there are some. tvm: TVM's schedules, by MetaSchedule"
+    " (boards that take a shared library).",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(["cycles", "instructions", "seconds"]),
+    help="What is kept low: cycles"
+    " on microcontrollers (predicted on emulated ones), seconds on boards that run Linux, instructions on emulated ones"
+    " of these.",
+)
+@click.option("--trials", type=click.IntRange(min=1), help="Stages or candidates to measure at most; 2000, or 256.")
+@click.option(
+    "--time-limit", type=click.FloatRange(min=0, min_open=True), help="Minutes after which nothing more is begun."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of MetaSchedule's search.")
 @click.option(
     "-o",
     "--output",
@@ -39,76 +69,123 @@ from thumbnet.tools.skipped_images import print_skipped
 def tune(
     files: NetworkFiles,
     options: CompileOptions,
-    device: str,
-    trials: int,
+    names: tuple[str, ...],
+    space: str | None,
+    objective: Objective | None,
+    trials: int | None,
+    time_limit: float | None,
     seed: int,
     folder: Path,
     devices_file: Path | None,
     json_file: Path | None,
 ) -> None:
-    """Tune MODEL on a device that runs Linux; `thumbnet compile --tuning` then uses the records.
+    """Tune MODEL on devices; `thumbnet compile --tuning` then uses the records.
 
-    An emulated device counts instructions: the search then finds the schedule that executes the fewest.
+    A network is cut into stages, each computed by one of many ways; thumbnet knows what each should cost, and measures
+    those that a good plan could use, until no other can be better. RAM is kept to --ram-limit, or to what the network
+    takes without tuning. Ctrl-C keeps all that was measured.
     """
     from thumbnet.targets.devices import get_device
 
-    target = get_device(device, devices_file)
-    if target.board.family == "cortex-m":
-        raise click.BadParameter(f"{device} is a microcontroller; only boards that run Linux are tuned so far")
+    devices = [get_device(name, devices_file) for name in dict.fromkeys(names)]
+    if space is None:
+        own = devices[0].board.instruction_set is not None and options.quantize == "int8"
+        space = "kernels" if own else "tvm"
+    if space == "tvm" and (len(devices) > 1 or devices[0].board.artifact == "c"):
+        raise click.BadParameter("--space tvm is for one device that takes a shared library")
+    if space == "kernels" and options.quantize == "none":
+        raise click.BadParameter("--quantize none is tuned by --space tvm only")
 
-    from thumbnet.compile.compile_model import import_network
-    from thumbnet.compile.emit.build_library import keep_entry
-    from thumbnet.compile.tuning.meta_schedule import tune_module
-    from thumbnet.runtime_tests.linux.tuning_runner import open_tuning_target
     from thumbnet.tools.network import make_request
 
-    model = files.model
-    request = make_request(files, target.board, options)
-    quantization = request.manifest["quantization"]
-    print_skipped(quantization["calibration_skipped"])
-    # Every layer's output is not what will be deployed.
-    module = keep_entry(import_network(request), "main")
-    # A copy of standard error: the search sends the original to a file.
-    console = Console(file=os.fdopen(os.dup(sys.stderr.fileno()), "w"))
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with (
-        Progress(*columns, console=console, transient=True) as progress,
-        open_tuning_target(target) as measuring,
-    ):
-        task = progress.add_task(f"{model} on {target.name}", total=trials)
-        tuned = tune_module(
-            module,
-            target.board,
-            folder,
-            trials=trials,
-            builder=measuring.builder,
-            runner=measuring.runner,
-            seed=seed,
-            on_round=lambda count: progress.advance(task, count),
-        )
-    # MetaSchedule calls what it is given seconds; the emulator gives 1e-9 of an instruction count.
-    counts = measuring.kind == "instructions"
-    factor = 1e9 if counts else 1.0
-    rows = [(item.name, item.uses, item.trials, item.best and item.best * factor) for item in tuned]
-    print_table(
-        f"{model} on {target.name}: best of each layer, in {measuring.kind}; ranges: {quantization['ranges']}",
-        ["layer", "uses", "candidates", "best"],
-        [
-            (name, uses, count, None if best is None else f"{best:,.0f}" if counts else f"{best:.6f}")
-            for name, uses, count, best in rows
-        ],
-    )
+    request = make_request(files, devices[0].board, options)
+    print_skipped(request.manifest["quantization"]["calibration_skipped"])
+    trials = trials or TRIALS[space]
+    if space == "tvm":
+        found = _tune_schedules(request, devices[0], folder, trials=trials, seed=seed)
+    else:
+        minutes = math.inf if time_limit is None else time_limit
+        found = _tune_stages(request, devices, objective, folder, trials=trials, minutes=minutes)
     write_json(
         json_file,
         {
-            "model": model,
-            "device": target.name,
-            "board": target.board.name,
-            "kind": measuring.kind,
-            "ranges": quantization["ranges"],
+            "model": files.model,
+            "devices": [device.name for device in devices],
+            "board": devices[0].board.name,
+            "space": space,
+            "ranges": request.manifest["quantization"]["ranges"],
             "folder": str(folder),
-            "layers": [
-                {"name": name, "uses": uses, "candidates": count, "best": best} for name, uses, count, best in rows
-            ],
+            **found,
         },
     )
+
+
+def _tune_schedules(request: CompileRequest, device: Device, folder: Path, *, trials: int, seed: int) -> dict[str, Any]:
+    from thumbnet.tools.tune_schedules import tune_schedules
+
+    kind, layers = tune_schedules(request, device, folder, trials=trials, seed=seed)
+    return {"kind": kind, "layers": [asdict(layer) for layer in layers]}
+
+
+def _tune_stages(
+    request: CompileRequest,
+    devices: list[Device],
+    objective: Objective | None,
+    folder: Path,
+    *,
+    trials: int,
+    minutes: float,
+) -> dict[str, Any]:
+    from thumbnet.compile.tuning.ratio_model import RatioModel
+    from thumbnet.compile.tuning.stage_records import measured_costs, opened_stage_records, read_stage_records
+    from thumbnet.tools.tune_stages import (
+        as_json,
+        check_devices,
+        default_objective,
+        kind_of,
+        make_record,
+        prepare_stages,
+        print_tuned,
+        tune_stages,
+    )
+    from thumbnet.tools.tuning_picture import draw_tuning
+
+    check_devices(devices)
+    wanted = objective or default_objective(devices[0])
+    tuning = prepare_stages(request)
+    kind = kind_of(wanted, devices[0])
+    readings: list[tuple[float, float]] = []
+    with opened_stage_records(folder) as recorder:
+        board = devices[0].board
+        emulated = devices[0].kind == "emulated"
+        known = [record for record in read_stage_records(folder) if (record.kind, record.board) == (kind, board.name)]
+        measured = measured_costs(known, core=board.core, kind=kind, emulated=emulated)
+        ratios = [record.cost / record.predicted for record in known if record.samples and record.key in measured]
+
+        def record(device: Device, stage: StagePlan, reading: StageReading) -> None:
+            recorder.add(make_record(device, stage, reading))
+            if reading.samples:
+                readings.append((stage.cost, reading.cost))
+
+        try:
+            tuned = tune_stages(
+                tuning,
+                devices,
+                wanted,
+                model=RatioModel(ratios),
+                measured=measured,
+                on_reading=record,
+                trials=trials,
+                time_limit_s=60 * minutes,
+            )
+        except KeyboardInterrupt:
+            click.echo(f"{len(readings)} stages are kept in {folder}; the same command goes on from there.", err=True)
+            raise
+    where = ", ".join(device.name for device in devices)
+    title = f"{request.name} on {where}, arena of at most {tuning.ram_limit:,} bytes"
+    print_tuned(title, kind, tuned)
+    picture = folder / "tuning.png"
+    readings += [(record.predicted, record.cost) for record in known if record.samples]
+    draw_tuning(picture, tuned, title=title, kind=kind, readings=readings)
+    click.echo(f"How it went is drawn in {picture}.")
+    return {"kind": kind, **as_json(tuned)}

@@ -7,11 +7,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from thumbnet.compile.kernels.dotprod.packing import pack_sdot, plan_sdot
+from thumbnet.compile.kernels.dotprod.packing import pack_sdot, pack_sdot_depthwise, plan_sdot, plan_sdot_depthwise
+from thumbnet.compile.kernels.neon.packing import DepthwisePlan
 from thumbnet.compile.kernels.neon.stage import NeonStage, requantized
 from thumbnet.compile.kernels.pixel_stage import Pixels
 from thumbnet.compile.kernels.stage_code import Index
-from thumbnet.compile.network.integer_network import Convolution
+from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution
+from thumbnet.compile.network.layers import ConvolutionLayer
 
 
 class DotprodStage(NeonStage):
@@ -20,12 +22,26 @@ class DotprodStage(NeonStage):
     instruction_set = "dotprod"
     headers = (Path(__file__).with_name("thumbnet_dotprod.h"), *NeonStage.headers)
 
+    depthwise_macro = "DOTPROD_DEPTHWISE"
+
+    def depthwise_plan(self, layer: DepthwiseConvolution) -> DepthwisePlan:
+        """Return how a depthwise layer is computed."""
+        return plan_sdot_depthwise(layer)
+
+    def _pack_depthwise(self, layer: DepthwiseConvolution) -> dict[str, NDArray[Any]]:
+        return pack_sdot_depthwise(layer)
+
     def _pack_convolution(self, layer: Convolution) -> dict[str, NDArray[Any]]:
         return pack_sdot(layer)
 
     def convolution_instructions(self, layer: Convolution, pixels: int) -> float:
         """Return the instructions of so many pixels of a convolution."""
         return plan_sdot(layer).instructions(pixels)
+
+    def channel_tiles(self, layer: ConvolutionLayer) -> int:
+        """Return how often a convolution goes over its pixels: once for each tile of output channels."""
+        assert isinstance(layer, Convolution)
+        return sum(group.tiles for group in plan_sdot(layer).groups)
 
     def _multiply_pixels(self, index: int, source: Pixels, target: tuple[str, Index], pixels: Index) -> None:
         layer = self.layers[index]

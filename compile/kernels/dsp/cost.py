@@ -6,44 +6,68 @@ The counts of the inner loops are those of the assembly in `thumbnet_dsp.h`; wha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from thumbnet.compile.kernels import stage_cost
 from thumbnet.compile.kernels.chains import Gather
-from thumbnet.compile.kernels.dsp.storage import DspChain
-from thumbnet.compile.kernels.stage_cost import CALL, COPY, SurroundingCost
+from thumbnet.compile.kernels.cycle_prices import COMPILED, Executed
+from thumbnet.compile.kernels.dsp.storage import DspChain, pixel_pairs
+from thumbnet.compile.kernels.stage_cost import COPY, SurroundingCost
 from thumbnet.compile.network.fixed_point import Requantization
 from thumbnet.compile.network.integer_network import Add, Convolution, DepthwiseConvolution
 
-#: Instructions for two outputs of a depthwise kernel, by stride and size of the planes' elements.
-_DEPTHWISE_PAIR = {(1, 2): 22, (2, 2): 25, (1, 1): 27, (2, 1): 34}
-#: A clamp that is no saturation, for each value.
+#: A call with its arguments, the kernel's entry and exit, and what of its code another has pushed out of the cache.
+_CALL = Executed(simple=34, loads=5, multiple=4, words=27, jumps=2, flash_reads=5)
+#: Two outputs of a depthwise kernel, by stride and size of the planes' elements; a row of them; and a channel.
+_DEPTHWISE_PAIR = {
+    (1, 2): Executed(simple=19, multiple=3, words=6),
+    (2, 2): Executed(simple=19, loads=3, multiple=3, words=6),
+    (1, 1): Executed(simple=24, loads=3, unaligned=1.5),
+    (2, 1): Executed(simple=31, loads=3, unaligned=1.5),
+}
+_DEPTHWISE_ROW = Executed(simple=4, loads=1, jumps=1)
+_DEPTHWISE_CHANNEL = Executed(simple=16, loads=6, multiple=2, words=6, jumps=1, flash_reads=2.5)
+#: Pointwise: two slots of a block of 2 x 4 and of 2 x 2 outputs, such blocks without their slots, a turn of the loop.
+_STEP4, _BLOCK4 = Executed(simple=12, loads=2), Executed(simple=33, loads=2, multiple=2, words=11, jumps=1)
+_STEP2, _BLOCK2 = Executed(simple=4, multiple=1, words=4), Executed(simple=14, multiple=3, words=11, jumps=1)
+_TURN = Executed(simple=1, loads=1, jumps=1)
+_TURN_SLOTS = 16
+#: The widening of two slots of four channels: their constants come from the flash.
+_WIDEN4 = Executed(simple=4.3, multiple=1, words=6, jumps=0.1, flash_reads=1)
+#: Two outputs of the kernel of eight input channels, and a row of them.
+_STATIONARY_PAIR = Executed(simple=14.2, loads=0.2, multiple=2, words=8, jumps=0.2)
+_STATIONARY_ROW = Executed(simple=4, loads=2, multiple=1, words=2, jumps=1)
+#: Pixels of the image, and eight values of a pixel pair, to pair16.
+_IMAGE_PAIR = Executed(simple=44, loads=4, multiple=4, words=28, jumps=1, unaligned=5)
+_WIDENED_PIXELS = Executed(simple=8, multiple=3, words=12, jumps=0.3)
+#: A value of a residual add.
+_ADD = Executed(simple=5.9, loads=0.6, jumps=0.3)
+#: Instructions of a clamp that is no saturation, for each value.
 _CLAMP = 7
 #: Borders are stored value by value, rows carried by words.
 _SURROUNDING = SurroundingCost(fill=4, carry_channel=15, carry_byte=0.65)
 
 
-def predict_instructions(stage: DspChain) -> float:
-    """Return the estimated instructions of one inference."""
-    return stage_cost.predict_instructions(stage, _SURROUNDING, partial(_layer, stage))
+def predict_executed(stage: DspChain) -> Executed:
+    """Return an estimate of what one inference executes."""
+    total = COMPILED * stage_cost.surrounding_instructions(stage, _SURROUNDING)
+    for index, blocks, rows in stage_cost.layer_blocks(stage):
+        total += _layer(stage, index, blocks, rows)
+    return total
 
 
-def _layer(stage: DspChain, index: int, blocks: int, rows: int) -> float:
+def _layer(stage: DspChain, index: int, blocks: int, rows: int) -> Executed:
     layer = stage.layers[index]
     height, width, channels = layer.output_shape
     match layer:
         case Gather():
-            return COPY * height * width * channels
+            return COMPILED * (COPY * height * width * channels)
         case Add():
-            return 7 * height * width * channels
+            return _ADD * (height * width * channels)
         case DepthwiseConvolution():
             planes = stage.source if index == 0 else stage.windows[index]
-            row = 6 + width / 2 * _DEPTHWISE_PAIR[layer.stride[0], planes.element_bytes]
-            return (
-                blocks * (4 * CALL + 25 * channels)
-                + channels * rows * row
-                + _clamps(layer.requantization, layer.output_shape)
-            )
+            row = _DEPTHWISE_ROW + _DEPTHWISE_PAIR[layer.stride[0], planes.element_bytes] * (width / 2)
+            kernel = row * rows + (_DEPTHWISE_CHANNEL) * blocks
+            return kernel * channels + _CALL * (2 * blocks) + _clamps(layer.requantization, layer.output_shape)
         case Convolution():
             return (
                 _products(stage, index, blocks, rows)
@@ -53,44 +77,51 @@ def _layer(stage: DspChain, index: int, blocks: int, rows: int) -> float:
     raise AssertionError(layer)
 
 
-def _products(stage: DspChain, index: int, blocks: int, rows: int) -> float:
-    """Return what pixel pairs times channel pairs take, and the widening of weights."""
+def _products(stage: DspChain, index: int, blocks: int, rows: int) -> Executed:
+    """Return what pixel pairs times groups of output channels take, and the widening of weights."""
     layer = stage.layers[index]
     assert isinstance(layer, Convolution)
     _, width, channels = layer.output_shape
     if stage.stationary(index):
-        return blocks * channels * CALL + rows * channels * (8 + 7.8 * width)
-    slots = stage.slots_of(layer)
+        return _CALL * (blocks * channels) + (_STATIONARY_ROW + _STATIONARY_PAIR * (width / 2)) * (rows * channels)
+    steps = stage.slots_of(layer) / 2
+    fours, pairs = stage.channel_groups(layer)
+    turns = max(stage.slots_of(layer) / _TURN_SLOTS - 1, 0)
     if layer.output_shape[:2] == (1, 1):
-        return -(-channels // 2) * (2 * CALL + 2.8 * slots)
-    channel_pairs, pairs = -(-layer.output_shape[2] // 2), -(-layer.output_shape[1] // 2)
-    products = rows * channel_pairs * (10 + pairs * (19 + 2.5 * slots))
+        # One pixel: each group's products are as many as its weights.
+        return (_CALL * 2 + (_STEP2 + _WIDEN4 * 0.5) * steps) * pairs
+    pixels = stage.block_pairs(index, rows)
+    assert isinstance(pixels, int)
+    products = (_BLOCK4 + _STEP4 * steps + _TURN * turns) * fours + (_BLOCK2 + _STEP2 * steps) * pairs
+    total = products * pixels
     if layer.kernel == (1, 1):
-        return products + blocks * channel_pairs * (2 * CALL + 1.3 * slots)
+        return total + (_CALL * (2 * (fours + pairs)) + _WIDEN4 * (steps * (fours + 0.5 * pairs))) * blocks
     assert stage.im2col is not None
-    chunks = pairs // stage.im2col.chunk_pairs
-    return products + rows * chunks * channel_pairs * CALL
+    chunks = pixel_pairs(layer) // stage.im2col.chunk_pairs
+    return total + _CALL * (rows * chunks * (fours + pairs))
 
 
-def _pixels(stage: DspChain, index: int, rows: int) -> float:
+def _pixels(stage: DspChain, index: int, rows: int) -> Executed:
     """Return what the gathering or widening of pixels before the products takes."""
     layer = stage.layers[index]
     assert isinstance(layer, Convolution)
-    pairs = -(-layer.output_shape[1] // 2)
+    pairs = pixel_pairs(layer)
     if layer.kernel != (1, 1):
         assert stage.im2col is not None
         if stage.im2col.fast:
             edges = pairs - len(stage.im2col.inner_pairs)
-            return rows * (pairs * 52 + edges * 250)
-        return rows * pairs * stage.im2col.slots * 2 * 8
+            return _IMAGE_PAIR * (rows * pairs) + COMPILED * (rows * edges * 250)
+        return COMPILED * (rows * pairs * stage.im2col.slots * 2 * 8)
     if index > 0:
-        return 0.0
+        return Executed()
     channels = layer.input_shape[2]
-    return rows * pairs * (3 + channels / 8 * 11) if channels % 8 == 0 else rows * pairs * 2 * channels * 8
+    if channels % 8:
+        return COMPILED * (rows * pairs * 2 * channels * 8)
+    return (_WIDENED_PIXELS * (channels / 8) + Executed(simple=2, jumps=1)) * (rows * pairs)
 
 
-def _clamps(requantization: Requantization, shape: Sequence[int]) -> float:
+def _clamps(requantization: Requantization, shape: Sequence[int]) -> Executed:
     if (requantization.minimum, requantization.maximum) == (-128, 127):
-        return 0.0
+        return Executed()
     height, width, channels = shape
-    return _CLAMP * height * width * channels
+    return COMPILED * (_CLAMP * height * width * channels)

@@ -17,13 +17,20 @@ from thumbnet.compile.network.integer_network import Convolution
 class DspInput(DspChain):
     """Emits what comes before the multiplications."""
 
-    def _widen(self, index: int, pair: Index, stream: tirx.Expr, plane_bytes: int) -> None:
+    def _widen(self, index: int, group: Index, stream: tirx.Expr, channel_bytes: int, *, fours: bool) -> None:
+        """Emit the widening of the weights of a group of four output channels, or of a pair behind all fours.
+
+        `channel_bytes` is how far apart the outputs of two channels are.
+        """
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
         slots = self.slots_of(layer)
-        flash = self._at(f"weight{index}", pair * (4 + slots // 2))
-        arguments = (stream, flash, layer.requantization.zero_point, plane_bytes)
-        if slots % 32 == 0:
+        first = 0 if fours else self.channel_groups(layer)[0] * (8 + slots)
+        flash = self._at(f"weight{index}", first + group * (8 + slots if fours else 4 + slots // 2))
+        arguments = (stream, flash, layer.requantization.zero_point, channel_bytes)
+        if fours:
+            self._call(self._define("WIDEN4", "widen4"), *arguments, slots)
+        elif slots % 32 == 0:
             self._call(self._define("WIDEN32", "widen"), *arguments, slots)
         else:
             self._call(self._define("WIDEN", f"widen_{slots}", slots), *arguments)
@@ -33,14 +40,24 @@ class DspInput(DspChain):
             return
         layer = self.layers[0]
         assert isinstance(layer, Convolution)
-        pairs = -(-layer.output_shape[2] // 2)
         planes = self.windows[1] if 1 in self.windows else self.target
-        plane_bytes = planes.channel_bytes if planes.planar else layer.output_shape[2]
-        with self._loop("pair", pairs) as pair:
-            self._widen(0, pair, self._at("conv_stream", pair * (self.im2col.slots + 8)), plane_bytes)
+        channel_bytes = planes.channel_bytes if planes.planar else layer.output_shape[2]
+        for fours in (True, False):
+            count = self.channel_groups(layer)[not fours]
+            if count:
+                with self._loop("group", count) as group:
+                    self._widen(0, group, self._conv_stream(group, fours=fours), channel_bytes, fours=fours)
         if not self.im2col.fast:
             with self._loop("byte", self.im2col.image_bytes) as i:
                 T.buffer_store(self.buffers["image_rows"], T.int8(layer.input_zero_point), [i])
+
+    def _conv_stream(self, group: Index, *, fours: bool) -> tirx.Expr:
+        """Return where the image's convolution has the widened weights of a group of output channels."""
+        layer = self.layers[0]
+        assert isinstance(layer, Convolution)
+        of_four, of_pair = self.stream_words(layer)
+        first = 0 if fours else self.channel_groups(layer)[0] * of_four
+        return self._at("conv_stream", first + group * (of_four if fours else of_pair))
 
     # ---- the image, straight from the input ----------------------------------------------------------------------
 
@@ -140,8 +157,7 @@ class DspInput(DspChain):
                     self._call("memset", self._at("image_rows", begin), layer.input_zero_point, width * channels)
         taps = layer.kernel[1] * channels
         with self._loops(pair=pixel_pairs(layer), pixel=2, tap_row=layer.kernel[0], tap=taps) as (pair, pixel, tap, k):
-            slot = tap * taps + k
-            target = (pair * (im2col.slots // 4) + slot // 4) * 8 + pixel * 4 + slot % 4
+            target = _in_pair16(im2col.slots, pair, pixel, tap * taps + k)
             source = tap * im2col.row_bytes + (pair * 2 + pixel) * (layer.stride[1] * channels) + k
             T.buffer_store(self.buffers["act"], self.buffers["image_rows"][source].astype("int16"), [target])
 
@@ -158,15 +174,17 @@ class DspInput(DspChain):
             return
         if channels % 8 == 0:
             name = self._define("TO_PAIR16", f"to_pair16_{channels}", channels)
-            if width % 2 == 0:
-                self._call(name, self._at("input0", first * row_elements), self._at("act", 0), count * (width // 2))
+            if width % 2 == 0 or self.in_one_row(0):
+                pairs = self.block_pairs(0, count)
+                self._call(name, self._at("input0", first * row_elements), self._at("act", 0), pairs)
                 return
             with self._loop("row", count) as row:
                 act = self._at("act", row * (pixel_pairs(layer) * 2 * slots))
                 self._call(name, self._at("input0", (first + row) * row_elements), act, pixel_pairs(layer))
             return
-        with self._loops(row=count, pair=pixel_pairs(layer), pixel=2, channel=channels) as (row, pair, pixel, k):
-            target = ((row * pixel_pairs(layer) + pair) * (slots // 4) + k // 4) * 8 + pixel * 4 + k % 4
+        rows, pairs = (1, self.block_pairs(0, count)) if self.in_one_row(0) else (count, pixel_pairs(layer))
+        with self._loops(row=rows, pair=pairs, pixel=2, channel=channels) as (row, pair, pixel, k):
+            target = _in_pair16(slots, row * pairs + pair, pixel, k)
             source = (first + row) * row_elements + (pair * 2 + pixel) * channels + k
             T.buffer_store(self.buffers["act"], self.buffers["input0"][source].astype("int16"), [target])
 
@@ -180,3 +198,8 @@ class DspInput(DspChain):
             value = self.buffers["input0"][(first + y) * (width * channels) + x * channels + c].astype(window.dtype)
             target = c * plane + (position + y) * row_elements + window.border[1] + x
             T.buffer_store(self.buffers["window1"], value, [target])
+
+
+def _in_pair16(slots: int, pair: Index, pixel: Index, slot: Index) -> Index:
+    """Return the element of a slot of a pixel in pair16."""
+    return (pair * (slots // 2) + slot // 2) * 4 + pixel * 2 + slot % 2

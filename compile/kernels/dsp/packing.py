@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.network.fixed_point import Requantization
 
-#: In a word of four weight bytes, SXTB16 takes bytes 0 and 2, rotated bytes 1 and 3: stored so, neighbours come out.
+#: In a word of four bytes, SXTB16 takes bytes 0 and 2, rotated bytes 1 and 3.
 _SXTB16_ORDER = (0, 2, 1, 3)
 #: Where the nine taps of a depthwise kernel, row by row, stand among its bytes: so that SXTB16 gives the pairs needed.
 _TAPS = {
@@ -25,11 +25,19 @@ DEPTHWISE_BYTES = 17
 def depthwise_slots(channels: int) -> list[int]:
     """Return which channel the depthwise kernels leave in each slot of pair16; -1 for a slot without one.
 
-    Four calls cover all channels, each a quarter of them in a row, one slot of every group of four.
+    Two calls cover all channels, each a half of them in a row, one slot of every two.
     """
-    groups = -(-channels // 4)
-    slots = ((slot % 4) * groups + slot // 4 for slot in range(4 * groups))
+    half = 2 * -(-channels // 4)
+    slots = ((slot % 2) * half + slot // 2 for slot in range(2 * half))
     return [channel if channel < channels else -1 for channel in slots]
+
+
+def channel_groups(channels: int) -> tuple[int, int]:
+    """Return how many fours of output channels the pointwise kernels compute, and pairs behind them: none or one.
+
+    With an odd number of channels the last group has one too many.
+    """
+    return (channels + 1) // 4, (channels + 1) % 4 // 2
 
 
 def widened_slots(channels: int) -> list[int]:
@@ -43,9 +51,13 @@ def plain_slots(channels: int) -> list[int]:
 
 
 def pack_pointwise(
-    weight: NDArray[np.int8], bias: NDArray[np.int32], requantization: Requantization, slots: Sequence[int]
+    weight: NDArray[np.int8],
+    bias: NDArray[np.int32],
+    requantization: Requantization,
+    slots: Sequence[int],
+    groups: tuple[int, int],
 ) -> NDArray[np.int32]:
-    """Pack a matrix of weights for WIDEN.
+    """Pack a matrix of weights for WIDEN4 and WIDEN.
 
     Parameters
     ----------
@@ -57,27 +69,34 @@ def pack_pointwise(
         Its multipliers go in doubled, as SMMLAR takes them.
     slots : sequence of int
         Channel of each slot, -1 for none; a multiple of four.
+    groups : (int, int)
+        Fours of output channels, and pairs behind them.
 
     Returns
     -------
     ndarray
-        int32: for each channel pair its two biases, its two multipliers, then for each four slots a word of the first
-        channel's weights and one of the second's.
+        int32: for each four channels their biases, then for each two slots a word of two channels' weights and one of
+        the others', then their multipliers; for each pair its biases, its multipliers, and a word for each two slots.
     """
     channels = weight.shape[0]
     even = channels + channels % 2
     padded = np.zeros((even, weight.shape[1] + 1), np.int8)
     padded[:channels, :-1] = weight
     # The extra column of zeros is what slot -1 gets.
-    ordered = padded[:, list(slots)].reshape(even, -1, 4)[:, :, _SXTB16_ORDER]
-    words = np.ascontiguousarray(ordered).view("<i4")[:, :, 0]
-    interleaved = words.reshape(even // 2, 2, -1).transpose(0, 2, 1).reshape(even // 2, -1)
-    head = np.zeros((2, even), np.int32)
-    head[0, :channels] = bias
-    head[1, :channels] = _doubled(requantization)
-    pairs = head.reshape(2, even // 2, 2).transpose(1, 0, 2).reshape(even // 2, 4)
-    packed: NDArray[np.int32] = np.concatenate([pairs, interleaved], axis=1).astype(np.int32).reshape(-1)
-    return packed
+    ordered = padded[:, list(slots)].reshape(even // 2, 2, -1, 2).transpose(0, 2, 3, 1)
+    # SXTB16 makes a word of channel 0's two slots of a word's even bytes, and channel 1's of the odd ones.
+    words = np.ascontiguousarray(ordered).reshape(even // 2, -1, 4).view("<i4")[:, :, 0]
+    biases, factors = np.zeros((2, even), np.int32)
+    biases[:channels], factors[:channels] = bias, _doubled(requantization)
+    parts: list[NDArray[np.int32]] = []
+    fours, pairs = groups
+    for pair in range(0, 2 * fours, 2):
+        group = slice(2 * pair, 2 * pair + 4)
+        parts += [biases[group], words[pair : pair + 2].T.reshape(-1), factors[group]]
+    for pair in range(2 * fours, 2 * fours + pairs):
+        group = slice(2 * pair, 2 * pair + 2)
+        parts += [biases[group], factors[group], words[pair]]
+    return np.concatenate(parts)
 
 
 def pack_stationary(

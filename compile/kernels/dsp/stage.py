@@ -1,19 +1,21 @@
 """A chain of layers on the micro-kernels of `thumbnet_dsp.h`, as one TIR function.
 
 The chain is computed in steps of rows (`rolling_rows`); between its layers there are only windows of rows. Activations
-are int16 (or int8) planes before a depthwise layer and pixel pairs (pair16) before a pointwise one; weights of a
-channel pair are widened into a stream once a block. Where the layouts come from stands in the header.
+are int16 (or int8) planes before a depthwise layer and pixel pairs (pair16) before a pointwise one; weights of four
+output channels are widened into a stream once a block. Where the layouts come from stands in the header.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from thumbnet.compile.kernels.chains import Gather
-from thumbnet.compile.kernels.dsp.cost import predict_instructions
+from thumbnet.compile.kernels.cycle_prices import CyclePrices, Executed
+from thumbnet.compile.kernels.dsp.cost import predict_executed
 from thumbnet.compile.kernels.dsp.image_input import DspInput
 from thumbnet.compile.kernels.dsp.packing import DEPTHWISE_BYTES
 from thumbnet.compile.kernels.dsp.storage import STATIONARY_CHANNELS, fits_int16, left_shift, pixel_pairs
@@ -48,20 +50,29 @@ class DspStage(DspInput):
 
     def predicted_instructions(self) -> float:
         """Return the estimate of `cost`."""
-        return predict_instructions(self)
+        return self._executed.instructions
+
+    def predicted_cycles(self, prices: CyclePrices) -> float:
+        """Return the estimate of `cost`, priced."""
+        return self._executed.cycles(prices)
+
+    @cached_property
+    def _executed(self) -> Executed:
+        return predict_executed(self)
 
     # ---- depthwise ---------------------------------------------------------------------------------------------
 
     def _depthwise(self, index: int, step: Index, first: Index, count: Index) -> None:
         layer, layout = self.layers[index], self._planes(index)
         assert isinstance(layer, DepthwiseConvolution)
-        stride, (_, width, channels) = layer.stride[0], layer.output_shape
-        groups = -(-channels // 4)
+        stride, (height, width, channels) = layer.stride[0], layer.output_shape
+        half = 2 * -(-channels // 4)
         shift = left_shift(layer.requantization)
         size = "" if layout.element_bytes == 2 else "_P8"
-        # Between pixel pairs, the pixels of a pair, and the groups of four slots: pair16, or wide(8).
-        steps = (32, 16, 8) if self.stationary(index + 1) else (16 * groups, 8, 16)
-        shape = (width, 1, layout.row_bytes, layout.channel_bytes, *steps)
+        # Between pixel pairs, the pixels of a pair, and every second slot: wide(8), or pair16.
+        steps = (32, 16, 4) if self.stationary(index + 1) else (8 * half, 4, 8)
+        rows_unrolled = height if self.in_one_row(index + 1) else 1
+        shape = (width, rows_unrolled, layout.row_bytes, layout.channel_bytes, *steps)
         name = f"depthwise3x3s{stride}{size.lower()}_" + "_".join(map(str, shape)) + f"_{_word(layer)}"
         self._define(f"DW3X3S{stride}{size}", name, *shape, layer.requantization.zero_point, shift)
         row = first * stride
@@ -72,7 +83,7 @@ class DspStage(DspInput):
         plane = layout.channel_bytes // layout.element_bytes
         weight = f"weight{index}"
 
-        def quarter(slot: Index, begin: Index, end: Index) -> None:
+        def every_second(slot: Index, begin: Index, end: Index) -> None:
             self._call(
                 name,
                 self._at(weight, begin * DEPTHWISE_BYTES),
@@ -82,13 +93,9 @@ class DspStage(DspInput):
                 count * stride * layout.row_bytes,
             )
 
-        if channels % 4 == 0:
-            with self._loop("slot", 4) as slot:
-                quarter(slot, slot * groups, (slot + 1) * groups)
-        else:
-            for begin in range(0, channels, groups):
-                quarter(begin // groups, begin, min(begin + groups, channels))
-        self._clamp_act(layer.requantization, count * (-(-width // 2)) * 8 * groups)
+        for slot, begin in enumerate(range(0, channels, half)):
+            every_second(slot, begin, min(begin + half, channels))
+        self._clamp_act(layer.requantization, self.block_pairs(index + 1, count) * 4 * half)
 
     # ---- convolution and pointwise -----------------------------------------------------------------------------
 
@@ -144,38 +151,27 @@ class DspStage(DspInput):
             self._clamp_planes(layer, buffer, layout, position, count)
             return
         element = layout.element_bytes
+        kind, extra = "PLANAR8", tuple[str, ...]()
         pairs, width = self._pairs_of(layer), layer.output_shape[1]
         slots = self.slots_of(layer)
-        shift = left_shift(layer.requantization)
-        suffix = f"{slots}_{shift}"
         if element == 2:
-            fits = fits_int16(layer)
-            saturation = "FITS" if fits else "ANY"
-            name = self._define(
-                "PW2X2_PLANAR",
-                f"pointwise_planar16_{saturation.lower()}_{suffix}",
-                slots,
-                shift,
-                f"TN_SAT_PIX_{saturation}",
-            )
-        else:
-            name = self._define("PW2X2_PLANAR8", f"pointwise_planar8_{suffix}", slots, shift)
+            kind, extra = "PLANAR", ("FITS" if fits_int16(layer) else "ANY",)
         first = position * (layout.row_bytes // element) + layout.border[1] + 2 * first_pair
         plane = layout.channel_bytes // element
         gap = layout.row_bytes - 2 * pairs * element
 
-        def store(pair: Index, stream: tirx.Expr) -> None:
+        def store(channel: Index, stream: tirx.Expr, size: str) -> None:
             self._call(
-                name,
+                self._pointwise(size, kind, layer, *extra),
                 self._at("act", 0),
-                self._at(buffer, first + pair * (2 * plane)),
+                self._at(buffer, first + channel * plane),
                 self._at("act", pairs * 2 * slots),
                 stream,
                 count,
                 gap,
             )
 
-        self._for_channel_pairs(index, layout.channel_bytes, store)
+        self._for_channel_groups(index, layout.channel_bytes, store)
         if first_pair + pairs < pixel_pairs(layer):
             return
         if width % 2:
@@ -189,7 +185,7 @@ class DspStage(DspInput):
         assert isinstance(layer, Convolution)
         _, width, channels = layer.output_shape
         row = width * STATIONARY_CHANNELS
-        unrolled = next(pixels for pixels in (8, 6, 4, 2) if width % pixels == 0)
+        unrolled = next(pixels for pixels in (16, 12, 8, 6, 4, 2) if width % pixels == 0)
         gap = layout.row_bytes - width * element
         kind = "PLANAR8" if element == 1 else "PLANAR_FITS" if fits_int16(layer) else "PLANAR_ANY"
         name = f"pointwise8_{kind.lower()}_{unrolled}_{2 * row}_{gap}"
@@ -210,20 +206,19 @@ class DspStage(DspInput):
         assert isinstance(layer, Convolution)
         _, width, channels = layer.output_shape
         start = first + 2 * first_pair * channels
-        slots = self.slots_of(layer)
-        shift = left_shift(layer.requantization)
+        pair_elements = 2 * self.slots_of(layer)
+        act_row = self._pairs_of(layer) * pair_elements
         one = layer.output_shape[:2] == (1, 1)
-        macro, stem = ("PW1X2_NHWC", "fully_connected") if one else ("PW2X2_NHWC", "pointwise_nhwc")
-        name = self._define(macro, f"{stem}_{slots}_{channels}_{shift}", slots, shift, channels)
-        act_row = self._pairs_of(layer) * 2 * slots
 
-        def store(pair: Index, stream: tirx.Expr) -> None:
-            if width % 2 == 0:
+        def store(channel: Index, stream: tirx.Expr, size: str) -> None:
+            name = self._pointwise("1X2" if one else size, "NHWC", layer)
+            if width % 2 == 0 or self.in_one_row(index):
+                elements = count * act_row if width % 2 == 0 else self.block_pairs(index, count) * pair_elements
                 self._call(
                     name,
                     self._at("act", 0),
-                    self._at(buffer, start + 2 * pair),
-                    self._at("act", count * act_row),
+                    self._at(buffer, start + channel),
+                    self._at("act", elements),
                     stream,
                 )
                 return
@@ -232,33 +227,48 @@ class DspStage(DspInput):
                 self._call(
                     name,
                     self._at("act", row * act_row),
-                    self._at(buffer, start + row * (width * channels) + 2 * pair),
+                    self._at(buffer, start + row * (width * channels) + channel),
                     self._at("act", (row + 1) * act_row),
                     stream,
                 )
 
-        self._for_channel_pairs(index, channels, store)
+        self._for_channel_groups(index, channels, store)
         lowest, highest = layer.requantization.minimum, layer.requantization.maximum
         if (lowest, highest) != (-128, 127) and first_pair + self._pairs_of(layer) == pixel_pairs(layer):
             with self._loop("value", count * width * channels) as i:
                 self._clamp(buffer, first + i, lowest, highest)
 
-    def _for_channel_pairs(self, index: int, plane_bytes: int, store: Callable[[Index, tirx.Expr], None]) -> None:
-        """Emit the loop over pairs of output channels, each with its weights widened."""
+    def _pointwise(self, size: str, kind: str, layer: Convolution, *extra: str) -> str:
+        """Define the kernel of so many pixels and channels for a layer, and return its name."""
+        parameters = (self.slots_of(layer), left_shift(layer.requantization), *extra)
+        name = "_".join(str(part).lower() for part in ("pointwise" + size, kind, *parameters))
+        return self._define(f"PW{size}_{kind}", name, *parameters)
+
+    def _for_channel_groups(
+        self, index: int, channel_bytes: int, store: Callable[[Index, tirx.Expr, str], None]
+    ) -> None:
+        """Emit the loops over fours and pairs of output channels, each with its weights widened.
+
+        `store` is given the first channel, the weights' stream and the size of the kernel.
+        """
         layer = self.layers[index]
         assert isinstance(layer, Convolution)
-        slots = self.slots_of(layer)
-        pairs = -(-layer.output_shape[2] // 2)
-        words = slots + 8
-        odd = layer.output_shape[2] % 2
-        with self._loop("pair", pairs) as turn:
-            # With an odd number of channels the last pair's second one falls on a neighbour, which is written later.
-            pair = pairs - 1 - turn if odd else turn
+        fours, pairs = self.channel_groups(layer)
+
+        def emit(group: Index, *, is_four: bool) -> None:
+            channel = 4 * group if is_four else 4 * fours + 2 * group
+            size = "2X4" if is_four else "2X2"
             if layer.kernel != (1, 1):
-                store(pair, self._at("conv_stream", pair * words))
+                store(channel, self._conv_stream(group, fours=is_four), size)
                 return
-            self._widen(index, pair, self._at("stream", 0), plane_bytes)
-            store(pair, self._at("stream", 0))
+            self._widen(index, group, self._at("stream", 0), channel_bytes, fours=is_four)
+            store(channel, self._at("stream", 0), size)
+
+        # With an odd number of channels the last group's last one falls on a neighbour, which is written later.
+        for count, is_four in ((pairs, False), (fours, True)):
+            if count:
+                with self._loop("group", count) as turn:
+                    emit(count - 1 - turn if layer.output_shape[2] % 2 else turn, is_four=is_four)
 
     # ---- residual add ------------------------------------------------------------------------------------------
 

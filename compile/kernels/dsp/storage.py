@@ -14,6 +14,7 @@ import numpy as np
 from thumbnet.compile.kernels.chains import Link
 from thumbnet.compile.kernels.dsp.im2col import IM2COL3_SLOTS, Im2col, plan_im2col
 from thumbnet.compile.kernels.dsp.packing import (
+    channel_groups,
     depthwise_slots,
     pack_depthwise,
     pack_pointwise,
@@ -24,12 +25,15 @@ from thumbnet.compile.kernels.dsp.packing import (
 from thumbnet.compile.kernels.kernel import Scratch
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout, planar_layout
 from thumbnet.compile.kernels.rolling_stage import RollingStage
+from thumbnet.compile.kernels.stage_code import Index
 from thumbnet.compile.network.fixed_point import Requantization
 from thumbnet.compile.network.integer_network import Add, Convolution, DepthwiseConvolution, accumulator_bound
 from thumbnet.compile.network.layers import DepthwiseLayer, Shape
 
 #: Input channels of the pointwise layers that PW_K8 computes.
 STATIONARY_CHANNELS = 8
+#: Pixels of an image that a depthwise kernel computes as if they were one row: it unrolls them all.
+_MOST_IN_ONE_ROW = 12
 
 
 class DspChain(RollingStage):
@@ -75,14 +79,14 @@ class DspChain(RollingStage):
                 match layer:
                     case Convolution() if layer.kernel == (1, 1):
                         slots = self.slots_of(layer)
-                        act = max(act, block * pixel_pairs(layer) * 2 * slots)
+                        act = max(act, self.block_pairs(index, block) * 2 * slots)
                         if not self.stationary(index):
-                            stream = max(stream, slots + 8)
+                            stream = max(stream, *self.stream_words(layer))
                     case Convolution():
                         self.im2col = plan_im2col(layer, self.block_bytes)
                         act = max(act, self.im2col.chunk_pairs * 2 * self.im2col.slots)
-                        channel_pairs = -(-layer.output_shape[2] // 2)
-                        self.scratch["conv_stream"] = Scratch("int32", channel_pairs * (self.im2col.slots + 8))
+                        groups = zip(self.channel_groups(layer), self.stream_words(layer), strict=True)
+                        self.scratch["conv_stream"] = Scratch("int32", sum(count * words for count, words in groups))
                         self.scratch["image_rows"] = Scratch("int8", self.im2col.image_bytes)
                     case Add():
                         _, width, channels = layer.output_shape
@@ -97,16 +101,17 @@ class DspChain(RollingStage):
     def _pack_constants(self) -> None:
         for index, layer in enumerate(self.layers):
             match layer:
-                case Convolution() if layer.kernel == (1, 1):
-                    pack = pack_stationary if self.stationary(index) else pack_pointwise
-                    self.constants[f"weight{index}"] = pack(
+                case Convolution() if self.stationary(index):
+                    self.constants[f"weight{index}"] = pack_stationary(
                         layer.weight[:, 0, 0], layer.bias, layer.requantization, self._slots(index)
                     )
                 case Convolution():
-                    assert self.im2col is not None
-                    slots = IM2COL3_SLOTS if self.im2col.fast else plain_slots(layer.weight[0].size)
                     self.constants[f"weight{index}"] = pack_pointwise(
-                        layer.weight.reshape(layer.weight.shape[0], -1), layer.bias, layer.requantization, slots
+                        layer.weight.reshape(layer.weight.shape[0], -1),
+                        layer.bias,
+                        layer.requantization,
+                        self._slots(index),
+                        self.channel_groups(layer),
                     )
                 case DepthwiseConvolution():
                     dtype = self._planes(index).dtype
@@ -130,6 +135,31 @@ class DspChain(RollingStage):
         """Tell whether a row is written before all that it is computed from has been read."""
         return self.im2col is not None and self.im2col.chunk_pairs < pixel_pairs(self.layers[0])
 
+    def in_one_row(self, index: int) -> bool:
+        """Tell whether a pointwise layer's pixels are paired across rows: an odd row has a pair less half full then.
+
+        Its whole image has to be there at once, and its outputs have to follow each other as the pixels do.
+        """
+        if index == len(self.layers):
+            return False
+        layer = self.layers[index]
+        if not isinstance(layer, Convolution) or layer.kernel != (1, 1) or layer.output_shape[1] % 2 == 0:
+            return False
+        height, width, _ = layer.output_shape
+        if index > 0 and height * width > _MOST_IN_ONE_ROW:
+            return False
+        last = index + 1 == len(self.layers)
+        pixels = not self.target.planar if last else isinstance(self.layers[index + 1], Add)
+        group = next(group for group in self.groups if index in group)
+        return pixels and self.steps == 1 and self.block_rows(group) >= height
+
+    def block_pairs(self, index: int, rows: Index) -> Index:
+        """Return the pixel pairs of some rows of a pointwise layer's block in act."""
+        layer = self.layers[index]
+        if self.in_one_row(index):
+            return -(-layer.output_shape[0] * layer.output_shape[1] // 2)
+        return rows * pixel_pairs(layer)
+
     def stationary(self, index: int) -> bool:
         """Tell whether a layer is computed by the kernel that holds one channel's weights in registers (PW_K8)."""
         if index == len(self.layers):
@@ -147,10 +177,25 @@ class DspChain(RollingStage):
         )
 
     def _slots(self, index: int) -> list[int]:
-        channels = self.layers[index].input_shape[2]
+        """Return which value of a pixel, or tap of the image's convolution, stands in which slot of `act`."""
+        layer = self.layers[index]
+        if isinstance(layer, Convolution) and layer.kernel != (1, 1):
+            assert self.im2col is not None
+            return IM2COL3_SLOTS if self.im2col.fast else plain_slots(layer.weight[0].size)
+        channels = layer.input_shape[2]
         if index > 0 and isinstance(self.layers[index - 1], DepthwiseConvolution):
             return depthwise_slots(channels)
         return widened_slots(channels) if channels % 8 == 0 else plain_slots(channels)
+
+    def channel_groups(self, layer: Convolution) -> tuple[int, int]:
+        """Return the fours and pairs of output channels: of a layer of one pixel pairs only, each has little to do."""
+        channels = layer.output_shape[2]
+        return (0, -(-channels // 2)) if layer.output_shape[:2] == (1, 1) else channel_groups(channels)
+
+    def stream_words(self, layer: Convolution) -> tuple[int, int]:
+        """Return the words of a stream of four channels' weights and of a pair's, 0 where the layer has none."""
+        slots, (fours, pairs) = self.slots_of(layer), self.channel_groups(layer)
+        return (2 * slots + 14) * bool(fours), (slots + 8) * bool(pairs)
 
     def _planes(self, index: int) -> Layout:
         """Return the layout a depthwise layer reads."""

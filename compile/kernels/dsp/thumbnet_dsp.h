@@ -9,8 +9,8 @@
  *   planar16  plane of one channel, rows of WP int16 (WP even): [left border][W pixels][right border]. Border = zx.
  *             Consumed by the depthwise kernel, produced by the pointwise ones.
  *   planar8   the same of int8: half the RAM, 5 instructions more for 2 outputs of the depthwise kernel.
- *   pair16(K) for two neighbouring pixels: [K4/4][2 pixels][4 slots] int16, K4 = K rounded up to 4; a single (odd last)
- *             pixel: [K4/4][4]. Consumed by the pointwise kernels: one LDM brings 4 slots of 2 pixels.
+ *   pair16(K) for two neighbouring pixels: [K4/2][2 pixels][2 slots] int16, K4 = K rounded up to 4; an odd last pixel
+ *             has a neighbour of any value. Consumed by the pointwise kernels.
  *   wide(K)   one pixel: K int16 in a row (K = 8 only): consumed by the weight-stationary kernel.
  * Slots are input channels in any order, as long as the packed weights agree.
  *

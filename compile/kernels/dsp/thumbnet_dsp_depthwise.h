@@ -234,15 +234,16 @@
     TN_DW8_ROW1("[r12, #2*.Lk_WPB]", "r6", "r8", "b", "r0")                                             \
     TN_DW8_ROW1("[r12], #2", "r4", "r7", "b", "r0"),                                                    \
     , "r9", 1)
-/* Stride 2: the second pixel's taps 0 and 2 come from a load of their own, at OFFSET + 2. */
+/* Stride 2: the second pixel's last value comes from a load of its own, at OFFSET + 4: of a byte, which is never
+ * unaligned. */
 #define TN_DW82_ROW(OFFSET, LOAD, WA, WC, H, A0, A1)                                                    \
-    "ldr r3, [r12, #" OFFSET "+2]\n"                                                                    \
+    "ldrsb r3, [r12, #" OFFSET "+4]\n"                                                                  \
     "ldr r2, " LOAD "\n"                                                                                \
-    "sxtb16 r3, r3\n"                                                                                   \
     "sxtb16 r9, r2, ror #8\n"                                                                           \
     "sxtb16 r2, r2\n"                                                                                   \
     "smlad r0, r2, " WA ", " A0 "\n"                                                                    \
-    "smlad r1, r3, " WA ", " A1 "\n"                                                                    \
+    "smlatb r1, r2, " WA ", " A1 "\n"                                                                   \
+    "smlabt r1, r3, " WA ", r1\n"                                                                       \
     "smlab" H " r0, r9, " WC ", r0\n"                                                                   \
     "smlat" H " r1, r9, " WC ", r1\n"
 #define TN_DEF_DW3X3S2_P8(NAME, W, U, WPB, ICH, OSTEP, O1, OCH, ZO, SH)                                 \

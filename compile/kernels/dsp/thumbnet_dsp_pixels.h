@@ -6,6 +6,13 @@
 
 /* clang-format off */
 
+/* Eight int8 of two pixels, in r6, r10 and r7, r11, to pair16 in r4-r11. */
+#define TN_WIDEN_PIXELS                                                                                 \
+    "sxtb16 r4, r6\n sxtb16 r6, r6, ror #8\n"                                                           \
+    "sxtb16 r5, r7\n sxtb16 r7, r7, ror #8\n"                                                           \
+    "sxtb16 r8, r10\n sxtb16 r10, r10, ror #8\n"                                                        \
+    "sxtb16 r9, r11\n sxtb16 r11, r11, ror #8\n"
+
 /* ------------------------------------------------------------------------------------------------------------------
  * First convolution 3x3x3 stride 2: 27 taps of one pixel pair into pair16(28), 52 instructions for the pair. in: int8
  * NHWC at the first tap of the first pixel, ROW bytes a row. Slots: tap rows of (b0 b2 b1 b3 b4 b6 b5 b7), then b8 of
@@ -22,22 +29,22 @@
     "1:\n"                                                                                              \
     ".set .Lk_at, 0\n"                                                                                  \
     ".rept 3\n"                                                                                         \
-    "  ldr r5, [r0, #.Lk_at]\n"                                                                         \
+    "  ldr r6, [r0, #.Lk_at]\n"                                                                         \
     "  ldr r7, [r0, #.Lk_at+6]\n"                                                                       \
-    "  ldr r9, [r0, #.Lk_at+4]\n"                                                                       \
+    "  ldr r10, [r0, #.Lk_at+4]\n"                                                                      \
     "  ldr r11, [r0, #.Lk_at+10]\n"                                                                     \
-       TN_WIDEN_4_11                                                                                    \
+       TN_WIDEN_PIXELS                                                                                  \
     "  stm lr!, {r4-r11}\n"                                                                             \
     "  .set .Lk_at, .Lk_at+.Lk_ROWB\n"                                                                  \
     ".endr\n"                                                                                           \
-    "ldrsb r4, [r0, #8]\n"                   /* b8 of the rows: r4, r8, r5 of pixel 0, r6, r9, r7 of pixel 1 */ \
-    "ldrsb r5, [r0, #2*.Lk_ROWB+8]\n"                                                                   \
-    "ldrsb r6, [r0, #14]\n"                                                                             \
+    "ldrsb r4, [r0, #8]\n"                   /* b8 of the rows: r4, r8, r6 of pixel 0, r5, r9, r7 of pixel 1 */ \
+    "ldrsb r6, [r0, #2*.Lk_ROWB+8]\n"                                                                   \
+    "ldrsb r5, [r0, #14]\n"                                                                             \
     "ldrsb r7, [r0, #2*.Lk_ROWB+14]\n"                                                                  \
     "ldrsb r8, [r0, #.Lk_ROWB+8]\n"                                                                     \
     "ldrsb r9, [r0, #.Lk_ROWB+14]\n"                                                                    \
     "pkhbt r4, r4, r8, lsl #16\n"                                                                       \
-    "pkhbt r6, r6, r9, lsl #16\n"                                                                       \
+    "pkhbt r5, r5, r9, lsl #16\n"                                                                       \
     "stm lr!, {r4-r7}\n"                                                                                \
     "ldr r4, [sp]\n"                                                                                    \
     "adds r0, r0, #12\n"                                                                                \
@@ -60,9 +67,9 @@
     ".set .Lk_turn, 8 + 24*!(.Lk_K%32)\n"       /* channels unrolled */                                 \
     "2:\n"                                                                                              \
     ".rept .Lk_turn/8\n"                                                                                \
-    "  ldrd r5, r9, [r0], #8\n"                                                                         \
+    "  ldrd r6, r10, [r0], #8\n"                                                                        \
     "  ldrd r7, r11, [r3], #8\n"                                                                        \
-       TN_WIDEN_4_11                                                                                    \
+       TN_WIDEN_PIXELS                                                                                  \
     "  stm lr!, {r4-r11}\n"                                                                             \
     ".endr\n"                                                                                           \
     ".if .Lk_K > .Lk_turn\n"                                                                            \

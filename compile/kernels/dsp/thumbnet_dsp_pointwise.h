@@ -7,11 +7,213 @@
 /* clang-format off */
 
 /* ------------------------------------------------------------------------------------------------------------------
- * Pointwise, 2 pixels x 2 output channels, K a multiple of 4.
- * Weight stream of one channel pair (int32 words): {b0, b1, b0, b1}, [K/4][2 channels][4] int16, {M0, M1, zo, CS}:
- * CS = bytes from the first channel's output plane to the second's (planar outputs only), so that one function serves
- * all shapes of one K. 16 + 10 * K/4 instructions for 4 outputs (both operands int16 pairs: two LDM and eight SMLAD for
- * 16 MACs).
+ * Pointwise, 2 pixels x 4 output channels, K a multiple of 4.
+ * Weight stream of four channels (int32 words): {b0, b0, b1, b1, b2, b2, b3, b3, CS}, [K/2][4 channels][2] int16,
+ * {M0, M1, M2, M3, zo}: CS = bytes from one channel's output to the next's (N of pixels), so that one function serves
+ * all shapes of one K. A step of two slots, 16 MACs, is six loads in two runs and eight SMLAD: 16 cycles of Cortex-M4,
+ * on which a load right behind another takes one cycle, and an LDM of four takes five.
+ *
+ * Registers in the loop: r6-r12, lr accumulators (pixel 0 and 1 of channel 0, of channel 1 ...), r2, r3 two slots of the
+ * two pixels, r4, r5 two weights of two channels, r0 act, r1 stream, both a word behind: a turn's last loads move them
+ * on.
+ * Stack: [sp] = out, CS, act_end, stream, end of the weights, rows, bytes of a row of act, gap.
+ */
+/* Steps of slots unrolled: .Lk_turn a turn and .Lk_rest before the first, both together at most TN_PW_UNROLL slots: a
+ * block's code, whose size that is, should keep to 1 KB, the cache before the flash of STM32L4. */
+#ifndef TN_PW_UNROLL
+#define TN_PW_UNROLL 16
+#endif
+#define TN_PW4_TURN                                                                                     \
+    ".set .Lk_steps, .Lk_K/2\n"                                                                         \
+    ".set .Lk_turn, .Lk_steps\n"                                                                        \
+    ".set .Lk_rest, 0\n"                                                                                \
+    ".if .Lk_steps > " TN_STR(TN_PW_UNROLL) "/2\n"                                                      \
+    "  .set .Lk_turn, 1\n"                                                                              \
+    "  .set .Lk_at, " TN_STR(TN_PW_UNROLL) "/2\n"                                                       \
+    "  .rept " TN_STR(TN_PW_UNROLL) "/2\n"                                                              \
+    "    .if .Lk_turn == 1 && .Lk_at + .Lk_steps % .Lk_at <= " TN_STR(TN_PW_UNROLL) "/2\n"              \
+    "      .set .Lk_turn, .Lk_at\n"                                                                     \
+    "      .set .Lk_rest, .Lk_steps % .Lk_at\n"                                                         \
+    "    .endif\n"                                                                                      \
+    "    .set .Lk_at, .Lk_at-1\n"                                                                       \
+    "  .endr\n"                                                                                         \
+    ".endif\n"
+/* Offsets up to 124 bytes are short instructions. */
+#define TN_PW4_STEPS(COUNT)                                                                             \
+    ".set .Lk_at, 0\n"                                                                                  \
+    ".set .Lk_left, " COUNT "\n"                                                                        \
+    ".rept " COUNT "\n"                                                                                 \
+    "  .set .Lk_left, .Lk_left-1\n"                                                                     \
+    "  ldr r4, [r1, #(16*.Lk_at+4)]\n"                                                                  \
+    "  ldr r5, [r1, #(16*.Lk_at+8)]\n"                                                                  \
+    "  ldr r2, [r0, #(8*.Lk_at+4)]\n"                                                                   \
+    "  .if .Lk_at == 7 || .Lk_left == 0\n"                                                              \
+    "    ldr r3, [r0, #(8*.Lk_at+8)]!\n"                                                                \
+    "  .else\n"                                                                                         \
+    "    ldr r3, [r0, #(8*.Lk_at+8)]\n"                                                                 \
+    "  .endif\n"                                                                                        \
+    "  smlad r6, r2, r4, r6\n"                                                                          \
+    "  smlad r7, r3, r4, r7\n"                                                                          \
+    "  smlad r8, r2, r5, r8\n"                                                                          \
+    "  smlad r9, r3, r5, r9\n"                                                                          \
+    "  ldr r4, [r1, #(16*.Lk_at+12)]\n"                                                                 \
+    "  .if .Lk_at == 7 || .Lk_left == 0\n"                                                              \
+    "    ldr r5, [r1, #(16*.Lk_at+16)]!\n"                                                              \
+    "    .set .Lk_at, -1\n"                                                                             \
+    "  .else\n"                                                                                         \
+    "    ldr r5, [r1, #(16*.Lk_at+16)]\n"                                                               \
+    "  .endif\n"                                                                                        \
+    "  smlad r10, r2, r4, r10\n"                                                                        \
+    "  smlad r11, r3, r4, r11\n"                                                                        \
+    "  smlad r12, r2, r5, r12\n"                                                                        \
+    "  smlad lr, r3, r5, lr\n"                                                                          \
+    "  .set .Lk_at, .Lk_at+1\n"                                                                         \
+    ".endr\n"
+/* After it: r2 = out, r3 = CS, r4 = act_end. */
+#define TN_PW4_MACS(K, SH, ROWS)                                                                        \
+    TN_LET("K", K)                                                                                      \
+    TN_LET("SH", SH)                                                                                    \
+    TN_PW4_TURN                                                                                         \
+    "push {r4-r11, lr}\n"                                                                               \
+    ROWS                                                                                                \
+    "sub r7, r2, r0\n"                                                                                  \
+    "add r4, r3, #32\n"                                                                                 \
+    "sub r3, r2, #4\n"                                                                                  \
+    "ldr r2, [r4]\n"                                                                                    \
+    ".if .Lk_K < 512\n"                                                                                 \
+    "  add r5, r4, #(8*.Lk_K)\n"                                                                        \
+    ".else\n"                                                                                           \
+    "  movw r5, #(8*.Lk_K)\n"                                                                           \
+    "  add r5, r5, r4\n"                                                                                \
+    ".endif\n"                                                                                          \
+    "subs r0, r0, #4\n"                                                                                 \
+    "push {r1-r8}\n"                                                                                    \
+    "1:\n"                                                                                              \
+    "ldr r1, [sp, #12]\n"                                                                               \
+    "ldmdb r1, {r6-r12, lr}\n"                                                                          \
+    TN_PW4_STEPS(".Lk_rest")                                                                            \
+    "3:\n"                                                                                              \
+    TN_PW4_STEPS(".Lk_turn")                                                                            \
+    ".if .Lk_turn < .Lk_steps\n"                                                                        \
+    "  ldr r2, [sp, #16]\n"                                                                             \
+    "  cmp r1, r2\n"                                                                                    \
+    "  bne 3b\n"                                                                                        \
+    ".endif\n"                                                                                          \
+    "ldr r2, [r1, #4]\n"                                                                                \
+    "ldr r3, [r1, #8]\n"                                                                                \
+    "ldr r4, [r1, #12]\n"                                                                               \
+    "ldr r5, [r1, #16]\n"                                                                               \
+    "ldr r1, [r1, #20]\n"                                                                               \
+    TN_SHL("r6") TN_SHL("r7") TN_SHL("r8") TN_SHL("r9")                                                 \
+    TN_SHL("r10") TN_SHL("r11") TN_SHL("r12") TN_SHL("lr")                                              \
+    "smmlar r6, r6, r2, r1\n"                                                                           \
+    "smmlar r7, r7, r2, r1\n"                                                                           \
+    "smmlar r8, r8, r3, r1\n"                                                                           \
+    "smmlar r9, r9, r3, r1\n"                                                                           \
+    "smmlar r10, r10, r4, r1\n"                                                                         \
+    "smmlar r11, r11, r4, r1\n"                                                                         \
+    "smmlar r12, r12, r5, r1\n"                                                                         \
+    "smmlar lr, lr, r5, r1\n"                                                                           \
+    "ldm sp, {r2-r4}\n"
+#define TN_PW4_LEAVE                                                                                    \
+    "add sp, sp, #32\n"                                                                                 \
+    "pop {r4-r11, pc}\n"
+#define TN_PW4_TAIL                                                                                     \
+    "str r2, [sp]\n"                                                                                    \
+    "cmp r0, r4\n"                                                                                      \
+    "bne 1b\n"
+/* After a row (as long as act .. act_end): gap bytes skipped in out, then the next of `rows`. */
+#define TN_PW4_ROWS                                                                                     \
+    TN_PW4_TAIL                                                                                         \
+    "ldr r3, [sp, #20]\n"                                                                               \
+    "ldr r5, [sp, #24]\n"                                                                               \
+    "ldr r6, [sp, #28]\n"                                                                               \
+    "add r4, r4, r5\n"                                                                                  \
+    "add r2, r2, r6\n"                                                                                  \
+    "subs r3, r3, #1\n"                                                                                 \
+    "str r2, [sp]\n"                                                                                    \
+    "str r4, [sp, #8]\n"                                                                                \
+    "str r3, [sp, #20]\n"                                                                               \
+    "bne 1b\n"                                                                                          \
+    TN_PW4_LEAVE
+#define TN_PW4_SAT8                                                                                     \
+    "ssat r6, #8, r6\n"                                                                                 \
+    "ssat r7, #8, r7\n"                                                                                 \
+    "ssat r8, #8, r8\n"                                                                                 \
+    "ssat r9, #8, r9\n"                                                                                 \
+    "ssat r10, #8, r10\n"                                                                               \
+    "ssat r11, #8, r11\n"                                                                               \
+    "ssat r12, #8, r12\n"                                                                               \
+    "ssat lr, #8, lr\n"
+/* Saturation of the pixel pair of each channel. FITS: every result is proven to lie in int16 before the clamp. */
+#define TN_PW4_PACK                                                                                     \
+    "pkhbt r6, r6, r7, lsl #16\n"                                                                       \
+    "pkhbt r8, r8, r9, lsl #16\n"                                                                       \
+    "pkhbt r10, r10, r11, lsl #16\n"                                                                    \
+    "pkhbt r12, r12, lr, lsl #16\n"
+#define TN_PW4_SAT_FITS                                                                                 \
+    TN_PW4_PACK                                                                                         \
+    "ssat16 r6, #8, r6\n"                                                                               \
+    "ssat16 r8, #8, r8\n"                                                                               \
+    "ssat16 r10, #8, r10\n"                                                                             \
+    "ssat16 r12, #8, r12\n"
+#define TN_PW4_SAT_ANY                                                                                  \
+    TN_PW4_SAT8 TN_PW4_PACK
+
+/* Output planar16: channel c at out + c * CS; `rows` rows of an even number of pixels (act_end ends the first), gap
+ * bytes of out skipped between rows. */
+#define TN_DEF_PW2X4_PLANAR(NAME, K, SH, SAT)                                                           \
+    void NAME(const int16_t *act, int16_t *out, const int16_t *act_end, const int32_t *stream, int32_t rows, \
+              int32_t gap);                                                                             \
+    TN_FN(NAME,                                                                                         \
+    TN_PW4_MACS(K, SH, "ldrd r6, r8, [sp, #36]\n")                                                      \
+    TN_PW4_SAT_##SAT                                                                                    \
+    "add r5, r2, r3, lsl #1\n"                                                                          \
+    "str r8, [r2, r3]\n"                                                                                \
+    "str r12, [r5, r3]\n"                                                                               \
+    "str r10, [r5]\n"                                                                                   \
+    "str r6, [r2], #4\n"                                                                                \
+    TN_PW4_ROWS)
+/* Output planar8. */
+#define TN_DEF_PW2X4_PLANAR8(NAME, K, SH)                                                               \
+    void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream, int32_t rows, \
+              int32_t gap);                                                                             \
+    TN_FN(NAME,                                                                                         \
+    TN_PW4_MACS(K, SH, "ldrd r6, r8, [sp, #36]\n")                                                      \
+    TN_PW4_SAT8                                                                                         \
+    "add r5, r2, r3\n"                                                                                  \
+    "add r1, r5, r3\n"                                                                                  \
+    "add r3, r3, r1\n"                                                                                  \
+    "strb r8, [r5]\n"                                                                                   \
+    "strb r9, [r5, #1]\n"                                                                               \
+    "strb r10, [r1]\n"                                                                                  \
+    "strb r11, [r1, #1]\n"                                                                              \
+    "strb r12, [r3]\n"                                                                                  \
+    "strb lr, [r3, #1]\n"                                                                               \
+    "strb r7, [r2, #1]\n"                                                                               \
+    "strb r6, [r2], #2\n"                                                                               \
+    TN_PW4_ROWS)
+/* Output int8 NHWC; CS is the number of channels. */
+#define TN_DEF_PW2X4_NHWC(NAME, K, SH)                                                                  \
+    void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream);          \
+    TN_FN(NAME,                                                                                         \
+    TN_PW4_MACS(K, SH, "")                                                                              \
+    TN_PW4_SAT8                                                                                         \
+    "add r5, r2, r3\n"                                                                                  \
+    "strb r8, [r2, #1]\n"                                                                               \
+    "strb r10, [r2, #2]\n"                                                                              \
+    "strb r12, [r2, #3]\n"                                                                              \
+    "strb r6, [r2]\n"                                                                                   \
+    "strb r7, [r5]\n"                                                                                   \
+    "strb r9, [r5, #1]\n"                                                                               \
+    "strb r11, [r5, #2]\n"                                                                              \
+    "strb lr, [r5, #3]\n"                                                                               \
+    "add r2, r5, r3\n"                                                                                  \
+    TN_PW4_TAIL TN_PW4_LEAVE)
+/* ------------------------------------------------------------------------------------------------------------------
+ * Pointwise, 2 pixels x 2 output channels: those left over by fours.
+ * Weight stream of a channel pair (int32 words): {b0, b1, b0, b1}, [K/2][2 channels][2] int16, {M0, M1, zo, CS}.
+ * 16 + 10 * K/4 instructions for 4 outputs (two LDM and eight SMLAD for 16 MACs: the smallest code).
  *
  * Registers in the loop: r0-r3 accumulators (pixel 0 of channels 0, 1, then pixel 1), r4-r7 four slots of the two
  * pixels, r8-r11 four weights of the two channels, r12 act, lr stream. After it: r4, r5 = M0, M1, r6 = zo, r7 = CS,
@@ -20,9 +222,6 @@
  */
 /* Slots unrolled, .Lk_turn: the largest part of K up to TN_PW_UNROLL, more where that is a small one; 3 instructions a
  * turn. The end of the weights lies on the stack. */
-#ifndef TN_PW_UNROLL
-#define TN_PW_UNROLL 64
-#endif
 #define TN_PW_TURN(MOST)                                                                                \
     ".set .Lk_at, 4\n"                                                                                  \
     ".rept 32\n"                                                                                        \
@@ -65,12 +264,12 @@
     "  ldm r12!, {r4-r7}\n"                                                                             \
     "  ldm lr!, {r8-r11}\n"                                                                             \
     "  smlad r0, r4, r8, r0\n"               /* two slots of each */                                    \
-    "  smlad r1, r4, r10, r1\n"                                                                         \
-    "  smlad r2, r6, r8, r2\n"                                                                          \
-    "  smlad r3, r6, r10, r3\n"                                                                         \
-    "  smlad r0, r5, r9, r0\n"               /* and the other two */                                    \
-    "  smlad r1, r5, r11, r1\n"                                                                         \
-    "  smlad r2, r7, r9, r2\n"                                                                          \
+    "  smlad r1, r4, r9, r1\n"                                                                          \
+    "  smlad r2, r5, r8, r2\n"                                                                          \
+    "  smlad r3, r5, r9, r3\n"                                                                          \
+    "  smlad r0, r6, r10, r0\n"              /* and the other two */                                    \
+    "  smlad r1, r6, r11, r1\n"                                                                         \
+    "  smlad r2, r7, r10, r2\n"                                                                         \
     "  smlad r3, r7, r11, r3\n"                                                                         \
     ".endr\n"                                                                                           \
     TN_PW_AGAIN                                                                                         \
@@ -112,11 +311,11 @@
 #define TN_PACK_PIX                                                                                     \
     "pkhbt r0, r0, r2, lsl #16\n"                                                                       \
     "pkhbt r1, r1, r3, lsl #16\n"
-#define TN_SAT_PIX_FITS                                                                                 \
+#define TN_SAT_FITS                                                                                 \
     TN_PACK_PIX                                                                                         \
     "ssat16 r0, #8, r0\n"                                                                               \
     "ssat16 r1, #8, r1\n"
-#define TN_SAT_PIX_ANY                                                                                  \
+#define TN_SAT_ANY                                                                                  \
     TN_SAT4 TN_PACK_PIX
 
 /* Output planar16: c0 at out, c1 CS bytes further; `rows` rows of an even number of pixels (act_end ends the first),
@@ -126,7 +325,7 @@
               int32_t gap);                                                                             \
     TN_FN(NAME,                                                                                         \
     TN_PW_MACS(K, SH)                                                                                   \
-    SAT                                                                                                 \
+    TN_SAT_##SAT                                                                                         \
     "str r1, [r8, r7]\n"                                                                                \
     "str r0, [r8], #4\n"                                                                                \
     TN_PW_ROWS)
@@ -143,26 +342,18 @@
     "strb r2, [r8, #1]\n"                                                                               \
     "strb r0, [r8], #2\n"                                                                               \
     TN_PW_ROWS)
-/* Output int8 NHWC with N channels; the stream's CS has to be N. */
-#define TN_DEF_PW2X2_NHWC(NAME, K, SH, N)                                                               \
+/* Output int8 NHWC; CS is the number of channels. */
+#define TN_DEF_PW2X2_NHWC(NAME, K, SH)                                                                  \
     void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream);          \
     TN_FN(NAME,                                                                                         \
-    TN_LET("N", N)                                                                                      \
     TN_PW_MACS(K, SH)                                                                                   \
     TN_SAT4                                                                                             \
-    ".if 2*.Lk_N < 256\n"                    /* as an offset of a load and as a step */                 \
-    "  strb r1, [r8, #1]\n"                                                                             \
-    "  strb r2, [r8, #.Lk_N]\n"                                                                         \
-    "  strb r3, [r8, #(.Lk_N+1)]\n"                                                                     \
-    "  strb r0, [r8], #(2*.Lk_N)\n"                                                                     \
-    ".else\n"                                                                                           \
-    "  strb r1, [r8, #1]\n"                                                                             \
-    "  strb r0, [r8]\n"                                                                                 \
-    "  add r7, r7, r8\n"                                                                                \
-    "  strb r2, [r7]\n"                                                                                 \
-    "  strb r3, [r7, #1]\n"                                                                             \
-    "  rsb r8, r8, r7, lsl #1\n"             /* out + 2 * N */                                          \
-    ".endif\n"                                                                                          \
+    "add r10, r8, r7\n"                                                                                 \
+    "strb r1, [r8, #1]\n"                                                                               \
+    "strb r0, [r8]\n"                                                                                   \
+    "strb r2, [r10]\n"                                                                                  \
+    "strb r3, [r10, #1]\n"                                                                              \
+    "add r8, r10, r7\n"                                                                                 \
     TN_PW_TAIL)
 
 /* One pixel x 2 channels (the last of an odd row): act is a pair16 block whose second pixel is ignored. */
@@ -177,9 +368,9 @@
     "  ldm r12!, {r4-r7}\n"                                                                             \
     "  ldm lr!, {r8-r11}\n"                                                                             \
     "  smlad r0, r4, r8, r0\n"                                                                          \
-    "  smlad r1, r4, r10, r1\n"                                                                         \
-    "  smlad r0, r5, r9, r0\n"                                                                          \
-    "  smlad r1, r5, r11, r1\n"                                                                         \
+    "  smlad r1, r4, r9, r1\n"                                                                          \
+    "  smlad r0, r6, r10, r0\n"                                                                         \
+    "  smlad r1, r6, r11, r1\n"                                                                         \
     ".endr\n"                                                                                           \
     TN_PW_AGAIN                                                                                         \
     "ldm lr, {r4-r7}\n"                                                                                 \
@@ -189,7 +380,7 @@
     "smmlar r1, r1, r5, r6\n"                                                                           \
     "ssat r0, #8, r0\n"                                                                                 \
     "ssat r1, #8, r1\n"
-#define TN_DEF_PW1X2_NHWC(NAME, K, SH, N)                                                               \
+#define TN_DEF_PW1X2_NHWC(NAME, K, SH)                                                                  \
     void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream);          \
     TN_FN(NAME,                                                                                         \
     TN_PW_MACS1(K, SH)                                                                                  \
@@ -209,9 +400,52 @@
 #define TN_WIDEN_4_11                                                                                   \
     TN_WIDEN_4_5 TN_WIDEN_6_7 TN_WIDEN_8_11
 
-/* Widens the weights of one channel pair into a stream. Flash: {b0, b1, M0, M1}, then per 4 slots 4 bytes of c0 and 4
- * of c1, in the order slot 0, 2, 1, 3 (so that SXTB16 gives neighbours). K a multiple of 4; 0.7 instructions a weight.
- * Returns the flash pointer of the next pair. A turn of the loop takes 8 slots, or 16 or 32 where they divide K. */
+/* Widens the weights of four channels into a stream. Flash: {b0, b1, b2, b3}, then for each two slots a word of channels
+ * 0 and 1, {0, 1} of slot 0 and {0, 1} of slot 1 (so that SXTB16 gives neighbours), and one of channels 2 and 3, then
+ * {M0, M1, M2, M3}. K a multiple of 4, 16 weights a word of four: some 1.4 cycles a weight. */
+#define TN_DEF_WIDEN4(NAME)                                                                             \
+    void NAME(int32_t *stream, const int32_t *flash, int32_t zo, int32_t cs, int32_t k);                \
+    TN_FN(NAME,                                                                                         \
+    "push {r2, r4-r11, lr}\n"                                                                           \
+    "ldm r1!, {r4, r6, r8, r10}\n"                                                                      \
+    "mov r5, r4\n"                                                                                      \
+    "mov r7, r6\n"                                                                                      \
+    "mov r9, r8\n"                                                                                      \
+    "mov r11, r10\n"                                                                                    \
+    "stm r0!, {r4-r11}\n"                                                                               \
+    "ldr r2, [sp, #40]\n"                                                                               \
+    "str r3, [r0], #4\n"                                                                                \
+    "add r3, r0, r2, lsl #3\n"               /* end of the weights, and of those in turns */            \
+    "and r2, r2, #12\n"                                                                                 \
+    "sub r2, r3, r2, lsl #3\n"                                                                          \
+    "cmp r0, r2\n"                                                                                      \
+    "beq 2f\n"                                                                                          \
+    "1:\n"                                                                                              \
+    ".rept 4\n"                                                                                         \
+    "  ldm r1!, {r5, r7, r9, r11}\n"                                                                    \
+       TN_WIDEN_4_11                                                                                    \
+    "  stm r0!, {r4-r11}\n"                                                                             \
+    ".endr\n"                                                                                           \
+    "cmp r0, r2\n"                                                                                      \
+    "bne 1b\n"                                                                                          \
+    "2:\n"                                                                                              \
+    "cmp r0, r3\n"                                                                                      \
+    "beq 4f\n"                                                                                          \
+    "3:\n"                                                                                              \
+    "ldm r1!, {r5, r7, r9, r11}\n"                                                                      \
+    TN_WIDEN_4_11                                                                                       \
+    "stm r0!, {r4-r11}\n"                                                                               \
+    "cmp r0, r3\n"                                                                                      \
+    "bne 3b\n"                                                                                          \
+    "4:\n"                                                                                              \
+    "ldm r1, {r4-r7}\n"                                                                                 \
+    "pop {r8}\n"                                                                                        \
+    "stm r0, {r4-r8}\n"                                                                                 \
+    "pop {r4-r11, pc}\n")
+
+/* Widens the weights of one channel pair into a stream. Flash: {b0, b1, M0, M1}, then a word for each two slots as above.
+ * K a multiple of 4; 0.7 instructions a weight. Returns the flash pointer of the next pair. A turn of the loop takes 8
+ * slots, or 16 or 32 where they divide K. */
 #define TN_DEF_WIDEN(NAME, K)                                                                           \
     const int32_t *NAME(int32_t *stream, const int32_t *flash, int32_t zo, int32_t cs);                 \
     TN_FN(NAME,                                                                                         \

@@ -4,96 +4,107 @@
 #ifndef TN_KERNELS_PORTABLE_H
 #define TN_KERNELS_PORTABLE_H
 #define TN_PORT static __attribute__((noinline, unused))
-#define TN_SAT_PIX_FITS
-#define TN_SAT_PIX_ANY
 #define TN_K8_PLANAR_FITS 2
 #define TN_K8_PLANAR_ANY 2
 #define TN_K8_PLANAR8 1
-/* One block of a weight stream: out[pixel][channel]; a block of one pixel passes npix = 1. */
-TN_INLINE void tn_pw_block(const int16_t *act, const int32_t *stream, int K, int npix, int shift, int32_t out[2][2]) {
-    const int16_t *w = (const int16_t *)(stream + 4);
-    const int32_t *q = stream + 4 + K;
+/* A block of pointwise outputs out[pixel][channel]: pixels of pair16, C channels of weights behind their biases, which
+ * are in words as far apart as STEP says. */
+TN_INLINE void tn_pw_block(const int16_t *act, const int32_t *bias, int step, const int16_t *w, const int32_t *factor,
+                           int32_t zo, int K, int C, int npix, int shift, int32_t out[2][4]) {
     for (int p = 0; p < npix; ++p)
-        for (int c = 0; c < 2; ++c) {
-            int32_t acc = stream[c];
-            const int16_t *a = act + 4 * p, *b = w + 4 * c;
-            for (int k = 0; k < K; k += 4, a += 8, b += 8)
-                acc += a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3];
-            out[p][c] = tn_requant((int32_t)((uint32_t)acc << shift), q[c], q[2]);
+        for (int c = 0; c < C; ++c) {
+            int32_t acc = bias[c * step];
+            for (int k = 0; k < K; k += 2) {
+                const int16_t *a = act + 2 * k + 2 * p, *b = w + C * k + 2 * c;
+                acc += a[0] * b[0] + a[1] * b[1];
+            }
+            out[p][c] = tn_requant((int32_t)((uint32_t)acc << shift), factor[c], zo);
         }
 }
-#define TN_PORT_PWR(NAME, T, K, SH, GAP, STORES, ADV, ARGS, ROWS)                                                      \
+/* Of a weight stream of four channels, and of a pair. */
+TN_INLINE void tn_pw_block4(const int16_t *act, const int32_t *stream, int K, int shift, int32_t out[2][4]) {
+    const int32_t *end = stream + 9 + 2 * K;
+    tn_pw_block(act, stream, 2, (const int16_t *)(stream + 9), end, end[4], K, 4, 2, shift, out);
+}
+TN_INLINE void tn_pw_block2(const int16_t *act, const int32_t *stream, int K, int npix, int shift, int32_t out[2][4]) {
+    const int32_t *end = stream + 4 + K;
+    tn_pw_block(act, stream, 1, (const int16_t *)(stream + 4), end, end[2], K, 2, npix, shift, out);
+}
+#define TN_PORT_PWR(NAME, T, C, K, GAP, BLOCK, CS, PIX, CHN, ARGS, ROWS)                                               \
     TN_PORT void NAME ARGS {                                                                                           \
-        const int32_t row = (int32_t)(act_end - act);                                                                  \
+        const int32_t row = (int32_t)(act_end - act), cs = (CS) / (int32_t)sizeof(T);                                  \
+        (void)cs;                                                                                                      \
         for (int y = 0; y < (ROWS); ++y, act_end += row, out += (GAP) / (int)sizeof(T))                                \
-            for (; act != act_end; act += 2 * (K), out += (ADV)) {                                                     \
-                int32_t r[2][2];                                                                                       \
-                tn_pw_block(act, stream, K, 2, SH, r);                                                                 \
-                STORES                                                                                                 \
+            for (; act != act_end; act += 2 * (K), out += 2 * (PIX)) {                                                 \
+                int32_t r[2][4];                                                                                       \
+                BLOCK;                                                                                                 \
+                for (int p = 0; p < 2; ++p)                                                                            \
+                    for (int c = 0; c < (C); ++c)                                                                      \
+                        out[p * (PIX) + c * (CHN)] = (T)r[p][c];                                                       \
             }                                                                                                          \
     }
-#define TN_PORT_PW(NAME, T, K, SH, STORES, ADV)                                                                        \
-    TN_PORT_PWR(NAME, T, K, SH, 0, STORES, ADV,                                                                        \
-                (const int16_t *act, T *out, const int16_t *act_end, const int32_t *stream), 1)
+#define TN_PORT_PLANES(NAME, T, C, K, BLOCK, CS)                                                                       \
+    TN_PORT_PWR(                                                                                                       \
+        NAME, T, C, K, gap, BLOCK, CS, 1, cs,                                                                          \
+        (const int16_t *act, T *out, const int16_t *act_end, const int32_t *stream, int32_t rows, int32_t gap), rows)
+#define TN_PORT_NHWC(NAME, C, K, BLOCK, CS)                                                                            \
+    TN_PORT_PWR(NAME, int8_t, C, K, 0, BLOCK, CS, cs, 1,                                                               \
+                (const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream), 1)
+#define TN_DEF_PW2X4_PLANAR(NAME, K, SH, SAT)                                                                          \
+    TN_PORT_PLANES(NAME, int16_t, 4, K, tn_pw_block4(act, stream, K, SH, r), stream[8])
+#define TN_DEF_PW2X4_PLANAR8(NAME, K, SH)                                                                              \
+    TN_PORT_PLANES(NAME, int8_t, 4, K, tn_pw_block4(act, stream, K, SH, r), stream[8])
+#define TN_DEF_PW2X4_NHWC(NAME, K, SH) TN_PORT_NHWC(NAME, 4, K, tn_pw_block4(act, stream, K, SH, r), stream[8])
 #define TN_DEF_PW2X2_PLANAR(NAME, K, SH, SAT)                                                                          \
-    TN_PORT_PWR(                                                                                                       \
-        NAME, int16_t, K, SH, gap, out[0] = (int16_t)r[0][0]; out[1] = (int16_t)r[1][0];                               \
-        out[stream[7 + (K)] / 2] = (int16_t)r[0][1]; out[stream[7 + (K)] / 2 + 1] = (int16_t)r[1][1];                  \
-        , 2,                                                                                                           \
-        (const int16_t *act, int16_t *out, const int16_t *act_end, const int32_t *stream, int32_t rows, int32_t gap),  \
-        rows)
+    TN_PORT_PLANES(NAME, int16_t, 2, K, tn_pw_block2(act, stream, K, 2, SH, r), stream[7 + (K)])
 #define TN_DEF_PW2X2_PLANAR8(NAME, K, SH)                                                                              \
-    TN_PORT_PWR(                                                                                                       \
-        NAME, int8_t, K, SH, gap, out[0] = (int8_t)r[0][0]; out[1] = (int8_t)r[1][0];                                  \
-        out[stream[7 + (K)]] = (int8_t)r[0][1]; out[stream[7 + (K)] + 1] = (int8_t)r[1][1];                            \
-        , 2,                                                                                                           \
-        (const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream, int32_t rows, int32_t gap),   \
-        rows)
-#define TN_DEF_PW2X2_NHWC(NAME, K, SH, N)                                                                              \
-    TN_PORT_PW(NAME, int8_t, K, SH, out[0] = (int8_t)r[0][0]; out[1] = (int8_t)r[0][1]; out[N] = (int8_t)r[1][0];      \
-               out[(N) + 1] = (int8_t)r[1][1];, 2 * (N))
-#define TN_DEF_PW1X2_NHWC(NAME, K, SH, N)                                                                              \
+    TN_PORT_PLANES(NAME, int8_t, 2, K, tn_pw_block2(act, stream, K, 2, SH, r), stream[7 + (K)])
+#define TN_DEF_PW2X2_NHWC(NAME, K, SH) TN_PORT_NHWC(NAME, 2, K, tn_pw_block2(act, stream, K, 2, SH, r), stream[7 + (K)])
+#define TN_DEF_PW1X2_NHWC(NAME, K, SH)                                                                                 \
     TN_PORT void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream) {                \
-        int32_t r[2][2];                                                                                               \
+        int32_t r[2][4];                                                                                               \
         (void)act_end;                                                                                                 \
-        tn_pw_block(act, stream, K, 1, SH, r);                                                                         \
+        tn_pw_block2(act, stream, K, 1, SH, r);                                                                        \
         out[0] = (int8_t)r[0][0];                                                                                      \
         out[1] = (int8_t)r[0][1];                                                                                      \
     }
+/* Widens words of int8 for SXTB16 to neighbours. */
+TN_INLINE void tn_widen(int16_t *to, const int32_t *from, int words) {
+    const int8_t *b = (const int8_t *)from;
+    for (int i = 0; i < 4 * words; i += 4) {
+        to[i] = b[i];
+        to[i + 1] = b[i + 2];
+        to[i + 2] = b[i + 1];
+        to[i + 3] = b[i + 3];
+    }
+}
+#define TN_DEF_WIDEN4(NAME)                                                                                            \
+    TN_PORT void NAME(int32_t *stream, const int32_t *flash, int32_t zo, int32_t cs, int32_t k) {                      \
+        for (int c = 0; c < 8; ++c)                                                                                    \
+            stream[c] = flash[c / 2];                                                                                  \
+        stream[8] = cs;                                                                                                \
+        tn_widen((int16_t *)(stream + 9), flash + 4, k);                                                               \
+        for (int c = 0; c < 4; ++c)                                                                                    \
+            stream[9 + 2 * k + c] = flash[4 + k + c];                                                                  \
+        stream[13 + 2 * k] = zo;                                                                                       \
+    }
+TN_INLINE void tn_widen2(int32_t *stream, const int32_t *flash, int32_t zo, int32_t cs, int32_t k) {
+    stream[0] = stream[2] = flash[0];
+    stream[1] = stream[3] = flash[1];
+    tn_widen((int16_t *)(stream + 4), flash + 4, k / 2);
+    stream[4 + k] = flash[2];
+    stream[5 + k] = flash[3];
+    stream[6 + k] = zo;
+    stream[7 + k] = cs;
+}
 #define TN_DEF_WIDEN(NAME, K)                                                                                          \
     TN_PORT const int32_t *NAME(int32_t *stream, const int32_t *flash, int32_t zo, int32_t cs) {                       \
-        const int8_t *b = (const int8_t *)(flash + 4);                                                                 \
-        int16_t *w = (int16_t *)(stream + 4);                                                                          \
-        stream[0] = stream[2] = flash[0];                                                                              \
-        stream[1] = stream[3] = flash[1];                                                                              \
-        for (int i = 0; i < 2 * (K); i += 4) {                                                                         \
-            w[i] = b[i];                                                                                               \
-            w[i + 1] = b[i + 2];                                                                                       \
-            w[i + 2] = b[i + 1];                                                                                       \
-            w[i + 3] = b[i + 3];                                                                                       \
-        }                                                                                                              \
-        stream[4 + (K)] = flash[2];                                                                                    \
-        stream[5 + (K)] = flash[3];                                                                                    \
-        stream[6 + (K)] = zo;                                                                                          \
-        stream[7 + (K)] = cs;                                                                                          \
+        tn_widen2(stream, flash, zo, cs, K);                                                                           \
         return flash + 4 + (K) / 2;                                                                                    \
     }
 #define TN_DEF_WIDEN32(NAME)                                                                                           \
     TN_PORT void NAME(int32_t *stream, const int32_t *flash, int32_t zo, int32_t cs, int32_t k) {                      \
-        const int8_t *b = (const int8_t *)(flash + 4);                                                                 \
-        int16_t *w = (int16_t *)(stream + 4);                                                                          \
-        stream[0] = stream[2] = flash[0];                                                                              \
-        stream[1] = stream[3] = flash[1];                                                                              \
-        for (int i = 0; i < 2 * k; i += 4) {                                                                           \
-            w[i] = b[i];                                                                                               \
-            w[i + 1] = b[i + 2];                                                                                       \
-            w[i + 2] = b[i + 1];                                                                                       \
-            w[i + 3] = b[i + 3];                                                                                       \
-        }                                                                                                              \
-        stream[4 + k] = flash[2];                                                                                      \
-        stream[5 + k] = flash[3];                                                                                      \
-        stream[6 + k] = zo;                                                                                            \
-        stream[7 + k] = cs;                                                                                            \
+        tn_widen2(stream, flash, zo, cs, k);                                                                           \
     }
 #define TN_DEF_PW_K8(NAME, PPL, AROW, GAP, KIND)                                                                       \
     TN_PORT void NAME(const int16_t *act, void *out, const int16_t *act_end, const int32_t *params, int32_t rows) {    \
@@ -148,10 +159,10 @@ TN_INLINE int32_t tn_word(const int8_t *bytes) {
             for (int p = 0; p < 2; ++p) {                                                                              \
                 for (int r = 0; r < 3; ++r) {                                                                          \
                     for (int k = 0; k < 8; ++k)                                                                        \
-                        out[(2 * r + k / 4) * 8 + p * 4 + k % 4] = in[r * (ROWB) + 6 * p + order[k]];                  \
-                    out[48 + p * 4 + r] = in[r * (ROWB) + 6 * p + 8];                                                  \
+                        out[(4 * r + k / 2) * 4 + p * 2 + k % 2] = in[r * (ROWB) + 6 * p + order[k]];                  \
+                    out[48 + r / 2 * 4 + p * 2 + r % 2] = in[r * (ROWB) + 6 * p + 8];                                  \
                 }                                                                                                      \
-                out[48 + p * 4 + 3] = 0;                                                                               \
+                out[52 + p * 2 + 1] = 0;                                                                               \
             }                                                                                                          \
     }
 #define TN_DEF_TO_PAIR16(NAME, K)                                                                                      \
@@ -159,7 +170,7 @@ TN_INLINE int32_t tn_word(const int8_t *bytes) {
         static const uint8_t order[4] = {0, 2, 1, 3};                                                                  \
         for (; pairs > 0; --pairs, in += 2 * (K), out += 2 * (K))                                                      \
             for (int i = 0; i < 2 * (K); ++i)                                                                          \
-                out[i] = in[i / 4 % 2 * (K) + i / 8 * 4 + order[i % 4]];                                               \
+                out[i] = in[i / 2 % 2 * (K) + i / 8 * 4 + order[i / 4 % 2 * 2 + i % 2]];                               \
     }
 #define TN_DEF_TO_WIDE8(NAME)                                                                                          \
     TN_PORT void NAME(const int8_t *in, int16_t *out, int32_t pairs) {                                                 \

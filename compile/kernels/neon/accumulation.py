@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-#: Lanes of int16 in a vector: input channels of a half step.
+#: Lanes of int16 in a vector: on A64 the input channels of a step, which is half a vector of int8.
 LANES = 8
-#: The kernels have straight code for runs up to so many half steps.
+#: The kernels have straight code for runs up to so many steps.
 LONGEST_RUN = 12
 #: How the nine taps of a depthwise kernel are parted, by the number of parts.
 DEPTHWISE_PARTS: dict[int, tuple[int, ...]] = {1: (9,), 2: (5, 4), 3: (3, 3, 3), 5: (2, 2, 2, 2, 1)}
@@ -24,30 +24,41 @@ def fits_int16(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> NDAr
     return fits
 
 
-def run_lengths(weight: NDArray[np.int8]) -> list[int]:
-    """Return after how many half steps each a tile of output channels widens its sums.
+def longest_runs(weight: NDArray[np.int8], lanes: int = LANES) -> NDArray[np.int64]:
+    """Return how many steps from each on fit int16; a step adds a product to each lane of a tile's output channels.
 
     Parameters
     ----------
     weight : ndarray
-        int8 ``[channels, K]``, K a multiple of `LANES`. Lane j of a channel adds up inputs j, j + 8, j + 16, ...
+        int8 ``[tiles, channels, K]``, K a multiple of `lanes`.
+    lanes : int
+        Of a channel: lane j adds up inputs j, j + lanes, j + 2 lanes, ...
 
     Returns
     -------
-    list of int
-        In order, each from 2 (less at the end) to `LONGEST_RUN`; their sum is ``K / LANES``.
+    ndarray
+        int64 ``[tiles, K / lanes]``, each from 2 (less at the end) to `LONGEST_RUN`.
     """
-    lanes = weight.astype(np.int64).reshape(weight.shape[0], -1, LANES)
-    positive, negative = np.maximum(lanes, 0), np.maximum(-lanes, 0)
+    wide = weight.astype(np.int64).reshape(*weight.shape[:2], -1, lanes)
+    steps = wide.shape[2]
+    before = ((0, 0), (0, 0), (1, 0), (0, 0))
+    positive, negative = (np.pad(np.maximum(sign * wide, 0).cumsum(axis=2), before) for sign in (1, -1))
+    longest = np.zeros((len(weight), steps), np.int64)
+    for length in range(1, min(LONGEST_RUN, steps) + 1):
+        sums = [total[:, :, length:] - total[:, :, :-length] for total in (positive, negative)]
+        # What fits with one product more fits without it.
+        longest[:, : steps - length + 1] += fits_int16(*sums).all(axis=(1, 3))
+    return longest
+
+
+def run_lengths(weight: NDArray[np.int8], lanes: int = LANES) -> list[int]:
+    """Return the lengths of a tile's runs, each as long as it can be; parameters as in `longest_runs`, of one tile."""
+    [longest] = longest_runs(weight[None], lanes)
     runs: list[int] = []
-    start, steps = 0, lanes.shape[1]
-    while start < steps:
-        end = min(start + LONGEST_RUN, steps)
-        window = slice(start, end)
-        fits = fits_int16(positive[:, window].cumsum(axis=1), negative[:, window].cumsum(axis=1)).all(axis=(0, 2))
-        length = int(fits.argmin()) if not fits.all() else end - start
-        runs.append(length)
-        start += length
+    start = 0
+    while start < len(longest):
+        runs.append(int(longest[start]))
+        start += runs[-1]
     return runs
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from thumbnet.compile.network.fixed_point import Requantization
+from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution, accumulator_bound
 
 #: An A64 instruction.
 INSTRUCTION_BYTES = 4
+INT16_MAX = 2**15 - 1
 
 
 @dataclass
@@ -70,22 +74,73 @@ class Epilogue:
         Left shift of the accumulators.
     clamped : bool
         Whether the clamp is tighter than int8's own saturation.
+    fits : bool
+        Whether every result, before the zero point and whatever the input, fits int16.
+    flips : bool
+        Whether the zero point is -128, as it is behind ReLU and ReLU6: the result saturated to uint8, its highest bit
+        flipped, is the output.
     """
 
     shift: int
     clamped: bool
+    fits: bool = False
+    flips: bool = False
 
     @classmethod
     def of(cls, requantization: Requantization) -> Epilogue:
-        """Return the epilogue of a layer, whose channels all have one shift."""
+        """Return the epilogue of a layer, whose channels all have one shift; of its results nothing is known."""
         whole = (requantization.minimum, requantization.maximum) == (-128, 127)
         return cls(int(requantization.left_shift[0]), not whole)
+
+    @classmethod
+    def of_layer(cls, layer: Convolution | DepthwiseConvolution) -> Epilogue:
+        """Return the epilogue of a layer with what its weights and its zero point tell."""
+        r = layer.requantization
+        largest = (2 * (accumulator_bound(layer) << r.left_shift) * r.multiplier + 2**31) >> 32
+        return replace(cls.of(r), fits=bool(largest.max() <= INT16_MAX), flips=r.zero_point == -128)
 
     @property
     def suffix(self) -> str:
         """What distinguishes the kernels' names."""
-        return ("_clamped" if self.clamped else "") + (f"_shift{self.shift}" if self.shift else "")
+        shift = f"_shift{self.shift}" if self.shift else ""
+        fits, flips = "_fits" * self.fits, "_flips" * self.flips
+        return "_clamped" * self.clamped + shift + fits + flips
 
     def shifts(self, registers: Iterable[int]) -> list[str]:
         """Return the shifts of int32 vectors."""
         return [f"shl v{register}.4s, v{register}.4s, #{self.shift}" for register in registers] if self.shift else []
+
+    def halves(self, low: int, high: int) -> list[str]:
+        """Return the narrowing of two int32 vectors to one of int16, in place of the first."""
+        if self.fits:
+            return [f"uzp1 v{low}.8h, v{low}.8h, v{high}.8h"]
+        return [f"sqxtn v{low}.4h, v{low}.4s", f"sqxtn2 v{low}.8h, v{high}.4s"]
+
+    def outputs(self, registers: Sequence[int], zero_point: int) -> list[str]:
+        """Return the zero point's addition to one or two int16 vectors, and their narrowing in place of the first.
+
+        The register `zero_point` holds what `zero_point_vector` says.
+        """
+        first = registers[0]
+        narrow = "sqxtun" if self.flips else "sqxtn"
+        narrowed = [f"{narrow} v{first}.8b, v{first}.8h", *(f"{narrow}2 v{first}.16b, v{r}.8h" for r in registers[1:])]
+        if self.flips:
+            return [*narrowed, f"eor v{first}.16b, v{first}.16b, v{zero_point}.16b"]
+        return [*(f"sqadd v{r}.8h, v{r}.8h, v{zero_point}.8h" for r in registers), *narrowed]
+
+    def clamps(self, registers: Iterable[int], lowest: int, highest: int) -> list[str]:
+        """Return the clamping of int8 vectors between those in two registers."""
+        if not self.clamped:
+            return []
+        return [
+            instruction
+            for r in registers
+            for instruction in (
+                f"smax v{r}.16b, v{r}.16b, v{lowest}.16b",
+                f"smin v{r}.16b, v{r}.16b, v{highest}.16b",
+            )
+        ]
+
+    def zero_point_vector(self, zero_point: int) -> bytes:
+        """Return what kernels read as the zero point: int16 ``[8]``, or the highest bit of every byte."""
+        return b"\x80" * 16 if self.flips else np.full(8, zero_point, "<i2").tobytes()

@@ -9,25 +9,49 @@ from collections.abc import Callable
 from functools import partial
 
 from thumbnet.compile.kernels import stage_cost
-from thumbnet.compile.kernels.neon.packing import CALL, plan_depthwise
+from thumbnet.compile.kernels.neon.depthwise_assembly import output_instructions
+from thumbnet.compile.kernels.neon.packing import CALL, DepthwisePlan
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.kernels.stage_cost import SurroundingCost
 from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution
 
 #: Rows are filled and carried by memset and memmove.
 _SURROUNDING = SurroundingCost(fill=0.1, carry_channel=30, carry_byte=1 / 16)
-#: Instructions of sixteen depthwise outputs with their loads, by parts of the sum; a stride of 2 loads three vectors
-#: more.
-_DEPTHWISE_OUTPUT = {1: 41, 2: 45, 3: 49, 5: 57}
 
 
-def predict_instructions(stage: RollingStage, convolution: Callable[[Convolution, int], float]) -> float:
-    """Return the estimated instructions of one inference, given those of a convolution of so many pixels."""
-    return stage_cost.predict_instructions(stage, _SURROUNDING, partial(_layer, stage, convolution))
+def predict_instructions(
+    stage: RollingStage,
+    convolution: Callable[[Convolution, int], float],
+    depthwise: Callable[[DepthwiseConvolution, int, int], float],
+) -> float:
+    """Return the estimated instructions of one inference.
+
+    Parameters
+    ----------
+    stage : RollingStage
+        The chain.
+    convolution : callable
+        Given a convolution and a number of pixels, what they take.
+    depthwise : callable
+        Given a depthwise layer, calls and rows, what they take.
+    """
+    return stage_cost.predict_instructions(stage, _SURROUNDING, partial(_layer, stage, convolution, depthwise))
 
 
-def _layer(
-    stage: RollingStage, convolution: Callable[[Convolution, int], float], index: int, blocks: int, rows: int
+def depthwise_instructions(layer: DepthwiseConvolution, plan: DepthwisePlan, calls: int, rows: int) -> float:
+    """Return what so many calls for so many rows of a depthwise layer take."""
+    outputs = sum(output_instructions(plan.functions[parts]) for parts in plan.parts)
+    each = 12 * len(plan.parts) + layer.output_shape[1] * outputs
+    return calls * len(plan.parts) * (CALL + 24) + rows * each
+
+
+def _layer(  # noqa: PLR0917 - the last three are stage_cost's
+    stage: RollingStage,
+    convolution: Callable[[Convolution, int], float],
+    depthwise: Callable[[DepthwiseConvolution, int, int], float],
+    index: int,
+    blocks: int,
+    rows: int,
 ) -> float:
     layer = stage.layers[index]
     height, width, channels = layer.output_shape
@@ -37,12 +61,9 @@ def _layer(
         case AveragePool():
             return 0.6 * layer.input_shape[0] * layer.input_shape[1] * channels + 8 * channels
         case DepthwiseConvolution():
-            plan = plan_depthwise(layer)
-            outputs = sum(_DEPTHWISE_OUTPUT[parts] for parts in plan.parts)
-            more = 3 * len(plan.parts) * (layer.stride[0] - 1)
-            return blocks * len(plan.parts) * (CALL + 24) + rows * (12 * len(plan.parts) + width * (outputs + more))
+            return depthwise(layer, blocks, rows)
         case Convolution():
             each = convolution(layer, max(round(width * rows / blocks), 1))
-            gather = 0 if layer.kernel == (1, 1) else height * width * layer.kernel[0] * 12
+            gather = 0 if layer.kernel == (1, 1) else height * width * (4 + 2 * layer.kernel[0])
             return blocks * each + gather
     raise AssertionError(layer)

@@ -15,14 +15,15 @@ each, bias int32 ``[16]``.
 from __future__ import annotations
 
 import functools
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from thumbnet.compile.kernels.neon.accumulation import DEPTHWISE_PARTS
 from thumbnet.compile.kernels.neon.assembly import Epilogue, Function
 
 #: Channels of a block.
 BLOCK = 16
-_COLUMNS = ((14, 15, 16), (17, 18, 19), (20, 21, 22))
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,117 @@ class DepthwiseShape:
     epilogue: Epilogue
 
 
-class _Depthwise(Function):
-    """A depthwise function while it is written; a column is the registers of its three rows."""
+class DepthwiseFunction(Function):
+    """A depthwise function while it is written; a column is the registers of its three rows.
+
+    What is the same on A64 and A32: how the columns of a row follow each other.
+    """
+
+    #: What the functions' names begin with.
+    stem: ClassVar[str] = "depthwise3x3"
+    #: The register that counts a row's outputs, and what the mnemonics of conditional branches begin with.
+    counter: ClassVar[str]
+    branch: ClassVar[str]
+    columns: ClassVar[tuple[tuple[int, ...], ...]]
 
     def __init__(self, shape: DepthwiseShape) -> None:
         edges = ("l" if shape.left else "") + ("r" if shape.right else "")
-        super().__init__(f"depthwise3x3s{shape.stride}_{shape.parts}{edges}{shape.epilogue.suffix}")
+        super().__init__(f"{self.stem}s{shape.stride}_{shape.parts}{edges}{shape.epilogue.suffix}")
         self.shape = shape
+
+    @abstractmethod
+    def load(self, *columns: tuple[int, ...]) -> None:
+        """Emit the loads of the next columns."""
+
+    @abstractmethod
+    def pad(self, column: tuple[int, ...]) -> None:
+        """Emit a column of padding."""
+
+    @abstractmethod
+    def output(self, *columns: tuple[int, ...]) -> None:
+        """Emit an output of three columns."""
+
+    @abstractmethod
+    def branch_if_even(self, label: str) -> None:
+        """Emit a branch that is taken where the counter is even."""
+
+    def count_by(self, operation: str, amount: int) -> None:
+        """Emit an addition to the counter, or a subtraction, that sets the flags."""
+        self.emit(f"{operation} {self.counter}, {self.counter}, #{amount}")
+
+    def branch_on(self, condition: str, label: str) -> None:
+        """Emit a conditional branch."""
+        self.emit(f"{self.branch}{condition} {self.local(label)}")
+
+    def row(self) -> None:
+        """Emit a row, which ends at the label ``done``; the counter is the outputs whose right column is no padding."""
+        (self.pad if self.shape.left else self.load)(self.columns[0])
+        if self.shape.stride == 1:
+            self._row_of_stride_1()
+        else:
+            self._row_of_stride_2()
+        self.label("done")
+
+    def _row_of_stride_1(self) -> None:
+        """Emit a row: three outputs a turn, after which the columns stand where they stood; then none, one or two."""
+        a, b, c = self.columns
+        turns = ((a, b, c), (b, c, a), (c, a, b))
+        self.load(b)
+        self.count_by("subs", 3)
+        self.branch_on("lt", "rest")
+        self.label("three")
+        for columns in turns:
+            self.load(columns[2])
+            self.output(*columns)
+        self.count_by("subs", 3)
+        self.branch_on("ge", "three")
+        self.label("rest")
+        self.count_by("adds", 2)
+        self.branch_on("eq", "one")
+        self.branch_on("gt", "two")
+        for name, count in (("none", 0), ("one", 1), ("two", 2)):
+            self.label(name)
+            for columns in turns[:count]:
+                self.load(columns[2])
+                self.output(*columns)
+            if self.shape.right:
+                self.pad(turns[count][2])
+                self.output(*turns[count])
+            if name != "two":
+                self.emit(f"b {self.local('done')}")
+
+    def _row_of_stride_2(self) -> None:
+        """Emit a row: two outputs a turn, then none or one."""
+        a, b, c = self.columns
+        self.count_by("subs", 2)
+        self.branch_on("lt", "rest")
+        self.label("two")
+        for columns in ((a, b, c), (c, b, a)):
+            self.load(*columns[1:])
+            self.output(*columns)
+        self.count_by("subs", 2)
+        self.branch_on("ge", "two")
+        self.label("rest")
+        self.branch_if_even("even")
+        self.load(b, c)
+        self.output(a, b, c)
+        if self.shape.right:
+            self.load(b)
+            self.pad(a)
+            self.output(c, b, a)
+        self.emit(f"b {self.local('done')}")
+        self.label("even")
+        if self.shape.right:
+            self.load(b)
+            self.pad(c)
+            self.output(a, b, c)
+
+
+class A64Depthwise(DepthwiseFunction):
+    """A depthwise function in A64, sixteen channels at once."""
+
+    counter, branch = "x11", "b."
+    columns: ClassVar[tuple[tuple[int, ...], ...]] = ((14, 15, 16), (17, 18, 19), (20, 21, 22))
 
     def load(self, *columns: tuple[int, ...]) -> None:
         """Emit the loads of the next columns."""
@@ -69,78 +174,41 @@ class _Depthwise(Function):
         """Emit an output of three columns."""
         _output(self, columns, DEPTHWISE_PARTS[self.shape.parts], self.shape.epilogue)
 
+    def branch_if_even(self, label: str) -> None:
+        """Emit a branch that is taken where the counter is even."""
+        self.emit(f"tbz {self.counter}, #0, {self.local(label)}")
+
+    def rows(self) -> None:
+        """Emit all rows."""
+        self.label("row")
+        self.emit("ldp x8, x9, [x0]", "ldr x10, [x0, #16]", f"add x0, x0, #{8 * self.shape.stride}")
+        self.emit(*(f"add x{8 + row}, x{8 + row}, x6" for row in range(3)))
+        # Outputs whose right column is in the image; one more where the last one's isn't.
+        self.emit("sub x11, x3, #1" if self.shape.right else "mov x11, x3")
+        self.row()
+        self.emit("subs x4, x4, #1", f"b.ne {self.local('row')}")
+
+
+def output_instructions(function: Function) -> float:
+    """Return the instructions of one output in the loop of a depthwise function."""
+    labels = function.labels
+    begin, outputs = ("three", 3) if "three" in labels else ("two", 2)
+    return (labels["rest"] - labels[begin]) / outputs
+
 
 @functools.cache
 def depthwise_kernel(shape: DepthwiseShape) -> Function:
     """Return the function for a shape."""
-    function = _Depthwise(shape)
+    function = A64Depthwise(shape)
     emit = function.emit
     function.save_vectors()
     emit("ld1 {v0.16b-v3.16b}, [x5], #64", "ld1 {v4.16b-v7.16b}, [x5], #64", "ld1 {v8.16b}, [x5], #16")
     emit("ld1 {v9.4s-v12.4s}, [x5], #64", "ld1 {v13.16b}, [x5], #16", "ld1 {v29.16b-v31.16b}, [x5], #48")
-    function.label("row")
-    emit("ldp x8, x9, [x0]", "ldr x10, [x0, #16]", f"add x0, x0, #{8 * shape.stride}")
-    emit(*(f"add x{8 + row}, x{8 + row}, x6" for row in range(3)))
-    # Outputs whose right column is in the image; one more where the last one's isn't.
-    emit("sub x11, x3, #1" if shape.right else "mov x11, x3")
-    (function.pad if shape.left else function.load)(_COLUMNS[0])
-    (_row_of_stride_1 if shape.stride == 1 else _row_of_stride_2)(function)
-    function.label("done")
-    emit("subs x4, x4, #1", f"b.ne {function.local('row')}")
+    if shape.epilogue.flips:
+        emit("movi v13.16b, #0x80")
+    function.rows()
     function.restore_and_return()
     return function
-
-
-def _row_of_stride_1(function: _Depthwise) -> None:
-    """Emit a row: three outputs a turn, after which the columns stand where they stood; then none, one or two."""
-    emit, local = function.emit, function.local
-    a, b, c = _COLUMNS
-    turns = ((a, b, c), (b, c, a), (c, a, b))
-    function.load(b)
-    emit("subs x11, x11, #3", f"b.lt {local('rest')}")
-    function.label("three")
-    for columns in turns:
-        function.load(columns[2])
-        function.output(*columns)
-    emit("subs x11, x11, #3", f"b.ge {local('three')}")
-    function.label("rest")
-    emit("adds x11, x11, #2", f"b.eq {local('one')}", f"b.gt {local('two')}")
-    for name, count in (("none", 0), ("one", 1), ("two", 2)):
-        function.label(name)
-        for columns in turns[:count]:
-            function.load(columns[2])
-            function.output(*columns)
-        if function.shape.right:
-            function.pad(turns[count][2])
-            function.output(*turns[count])
-        if name != "two":
-            emit(f"b {local('done')}")
-
-
-def _row_of_stride_2(function: _Depthwise) -> None:
-    """Emit a row: two outputs a turn, then none or one."""
-    emit, local = function.emit, function.local
-    a, b, c = _COLUMNS
-    emit("subs x11, x11, #2", f"b.lt {local('rest')}")
-    function.label("two")
-    for columns in ((a, b, c), (c, b, a)):
-        function.load(*columns[1:])
-        function.output(*columns)
-    emit("subs x11, x11, #2", f"b.ge {local('two')}")
-    function.label("rest")
-    emit(f"tbz x11, #0, {local('even')}")
-    function.load(b, c)
-    function.output(a, b, c)
-    if function.shape.right:
-        function.load(b)
-        function.pad(a)
-        function.output(c, b, a)
-    emit(f"b {local('done')}")
-    function.label("even")
-    if function.shape.right:
-        function.load(b)
-        function.pad(c)
-        function.output(a, b, c)
 
 
 def _output(
@@ -162,9 +230,6 @@ def _output(
         emit("saddw v27.4s, v27.4s, v24.4h", "saddw2 v28.4s, v28.4s, v24.8h")
     emit(*epilogue.shifts(range(25, 29)))
     emit(*(f"sqrdmulh v{25 + i}.4s, v{25 + i}.4s, v{9 + i}.4s" for i in range(4)))
-    emit("sqxtn v25.4h, v25.4s", "sqxtn2 v25.8h, v26.4s", "sqxtn v27.4h, v27.4s", "sqxtn2 v27.8h, v28.4s")
-    emit("sqadd v25.8h, v25.8h, v13.8h", "sqadd v27.8h, v27.8h, v13.8h")
-    emit("sqxtn v25.8b, v25.8h", "sqxtn2 v25.16b, v27.8h")
-    if epilogue.clamped:
-        emit("smax v25.16b, v25.16b, v29.16b", "smin v25.16b, v25.16b, v30.16b")
+    emit(*epilogue.halves(25, 26), *epilogue.halves(27, 28), *epilogue.outputs((25, 27), 13))
+    emit(*epilogue.clamps([25], 29, 30))
     emit("st1 {v25.16b}, [x1], x7")

@@ -8,7 +8,7 @@ input value is spread over a vector, and the sum is parted so that each part fit
               const void *parameters, long count, const void *ends)
 
 Weights are ``[K][channels]``; parameters, for each 16 channels, 16 biases and 16 multipliers (int32); ends: zero point
-(int16 ``[8]``), lowest, highest (int8 ``[16]`` each).
+(`Epilogue.zero_point_vector`), lowest, highest (int8 ``[16]`` each).
 """
 
 from __future__ import annotations
@@ -72,8 +72,7 @@ def _finish(function: Function, sums: list[list[int]], epilogue: Epilogue) -> No
         emit(f"ldp q{m}, q{n}, [x11], #32", f"sqrdmulh v{i}.4s, v{i}.4s, v{m}.4s")
         emit(f"sqrdmulh v{i + 1}.4s, v{i + 1}.4s, v{n}.4s")
     emit(f"ldr q{m}, [x7]")
-    emit("sqxtn v0.4h, v0.4s", "sqxtn2 v0.8h, v1.4s", "sqxtn v2.4h, v2.4s", "sqxtn2 v2.8h, v3.4s")
-    emit(f"sqadd v0.8h, v0.8h, v{m}.8h", f"sqadd v2.8h, v2.8h, v{m}.8h", "sqxtn v0.8b, v0.8h", "sqxtn2 v0.16b, v2.8h")
+    emit(*epilogue.halves(0, 1), *epilogue.halves(2, 3), *epilogue.outputs((0, 2), m))
     if epilogue.clamped:
-        emit("ldp q2, q3, [x7, #16]", "smax v0.16b, v0.16b, v2.16b", "smin v0.16b, v0.16b, v3.16b")
+        emit("ldp q2, q3, [x7, #16]", *epilogue.clamps([0], 2, 3))
     emit("str q0, [x12], #16")

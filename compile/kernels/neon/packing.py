@@ -16,18 +16,21 @@ from thumbnet.compile.kernels.neon.accumulation import (
     LANES,
     even_parts,
     fewest_parts,
-    run_lengths,
+    longest_runs,
 )
 from thumbnet.compile.kernels.neon.assembly import Epilogue, Function
 from thumbnet.compile.kernels.neon.depthwise_assembly import BLOCK, DepthwiseShape, depthwise_kernel
 from thumbnet.compile.kernels.neon.narrow_assembly import VECTOR, WIDTHS, fits_registers, narrow_kernel
 from thumbnet.compile.kernels.neon.pointwise_assembly import (
     CHANNELS,
+    JUMP,
+    REPEATS,
     TILE_PIXELS,
     pointwise_kernel,
     schedule,
     tile_instructions,
 )
+from thumbnet.compile.kernels.neon.runs import Runs, cheapest_runs
 from thumbnet.compile.network.fixed_point import Requantization
 from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution
 
@@ -66,17 +69,14 @@ def weight_matrix(layer: Convolution) -> NDArray[np.int8]:
     return layer.weight.reshape(layer.weight.shape[0], -1)
 
 
-def vector_ends(requantization: Requantization, lanes: int = VECTOR) -> bytes:
-    """Return zero point (int16), lowest and highest (int8) as vectors, the latter of so many lanes."""
+def vector_ends(requantization: Requantization, lanes: int = VECTOR, *, epilogue: Epilogue | None = None) -> bytes:
+    """Return zero point, lowest and highest (int8) as vectors, the latter of so many lanes.
+
+    The zero point is int16, or what an epilogue makes of it.
+    """
     r = requantization
-    return b"".join(
-        np.full(count, value, dtype).tobytes()
-        for count, value, dtype in (
-            (LANES, r.zero_point, "<i2"),
-            (lanes, r.minimum, np.int8),
-            (lanes, r.maximum, np.int8),
-        )
-    )
+    zero_point = (epilogue or Epilogue.of(r)).zero_point_vector(r.zero_point)
+    return zero_point + b"".join(np.full(lanes, value, np.int8).tobytes() for value in (r.minimum, r.maximum))
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class PointwisePlan:
     """A convolution's tiles: which output channels each has, and after which runs its sums are widened."""
 
     starts: tuple[int, ...]
-    runs: tuple[tuple[int, ...], ...]
+    runs: tuple[tuple[Runs, ...], ...]
     epilogue: Epilogue
 
     def instructions(self, pixels: int) -> float:
@@ -112,8 +112,14 @@ def plan_pointwise(layer: Convolution) -> PointwisePlan:
     weight = weight_matrix(layer)
     padded = np.pad(weight, ((0, 0), (0, -weight.shape[1] % LANES)))
     starts = block_starts(weight.shape[0], CHANNELS)
-    runs = tuple(tuple(run_lengths(padded[start : start + CHANNELS])) for start in starts)
-    return PointwisePlan(tuple(starts), runs, Epilogue.of(layer.requantization))
+    tiles = np.stack([padded[_tile_channels(start, len(weight))] for start in starts])
+    runs = cheapest_runs(longest_runs(tiles), REPEATS, JUMP)
+    return PointwisePlan(tuple(starts), tuple(runs), Epilogue.of_layer(layer))
+
+
+def _tile_channels(start: int, outputs: int) -> NDArray[np.int64]:
+    """Return the output channels of a tile, those that are not there being the last."""
+    return np.minimum(np.arange(start, start + CHANNELS), outputs - 1)
 
 
 def pack_pointwise(layer: Convolution) -> dict[str, NDArray[Any]]:
@@ -131,9 +137,9 @@ def pack_pointwise(layer: Convolution) -> dict[str, NDArray[Any]]:
     r = layer.requantization
     records = []
     for start in plan.starts:
-        channels = np.minimum(np.arange(start, start + CHANNELS), outputs - 1)
+        channels = _tile_channels(start, outputs)
         records.append(layer.bias[channels].astype("<i4").tobytes() + r.multiplier[channels].astype("<i4").tobytes())
-        records.append(vector_ends(r, LANES))
+        records.append(vector_ends(r, LANES, epilogue=plan.epilogue))
         records.append(padded[channels].reshape(CHANNELS, -1, VECTOR).transpose(1, 0, 2).tobytes())
     places = np.zeros((len(plan.runs), len(TILE_PIXELS), plan.schedule_length), np.int16)
     for tile, runs in enumerate(plan.runs):
@@ -164,7 +170,7 @@ def plan_narrow(layer: Convolution) -> NarrowPlan | None:
     if inputs > _NARROW_INPUTS or outputs < VECTOR:
         return None
     choices = even_parts(inputs, min(inputs, 13))
-    epilogue = Epilogue.of(layer.requantization)
+    epilogue = Epilogue.of_layer(layer)
     blocks: list[tuple[int, int, tuple[int, ...]]] = []
     start = 0
     while start < outputs:
@@ -194,7 +200,7 @@ def pack_narrow(layer: Convolution, plan: NarrowPlan) -> dict[str, NDArray[Any]]
         ``[K][width]``.
     """
     weight, r = weight_matrix(layer), layer.requantization
-    records = [vector_ends(r)]
+    records = [vector_ends(r, epilogue=plan.epilogue)]
     for start, width, _ in plan.blocks:
         for first in range(start, start + width, VECTOR):
             channels = slice(first, first + VECTOR)
@@ -214,8 +220,9 @@ def narrow_offsets(plan: NarrowPlan, inputs: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class DepthwisePlan:
-    """A depthwise layer's blocks of sixteen channels: first channel and parts of the sum of each."""
+    """A depthwise layer's blocks of `block` channels: first channel and parts of each, functions by parts."""
 
+    block: int
     starts: tuple[int, ...]
     parts: tuple[int, ...]
     functions: dict[int, Function]
@@ -224,26 +231,33 @@ class DepthwisePlan:
 @kept_by_layer
 def plan_depthwise(layer: DepthwiseConvolution) -> DepthwisePlan:
     """Return how a depthwise layer is computed."""
+    return plan_depthwise_blocks(layer, BLOCK, depthwise_kernel)
+
+
+def plan_depthwise_blocks(
+    layer: DepthwiseConvolution, block: int, kernel: Callable[[DepthwiseShape], Function]
+) -> DepthwisePlan:
+    """Return how a depthwise layer is computed by functions for blocks of so many channels."""
     weight = layer.weight.reshape(9, -1)
-    starts = block_starts(weight.shape[1], BLOCK)
+    starts = block_starts(weight.shape[1], block)
     parts = tuple(
         # Two products always fit.
-        fewest_parts(weight[:, start : start + BLOCK], DEPTHWISE_PARTS) or max(DEPTHWISE_PARTS)
+        fewest_parts(weight[:, start : start + block], DEPTHWISE_PARTS) or max(DEPTHWISE_PARTS)
         for start in starts
     )
+    functions = {count: kernel(depthwise_shape(layer, count)) for count in sorted(set(parts))}
+    return DepthwisePlan(block, tuple(starts), parts, functions)
+
+
+def depthwise_shape(layer: DepthwiseConvolution, parts: int) -> DepthwiseShape:
+    """Return what a layer's function is made for whose sums have so many parts."""
     _, left, _, _ = layer.padding
-    width = layer.output_shape[1]
-    right = (width - 1) * layer.stride[1] - left + 3 > layer.input_shape[1]
-    epilogue = Epilogue.of(layer.requantization)
-    functions = {
-        count: depthwise_kernel(DepthwiseShape(layer.stride[0], count, bool(left), right, epilogue))
-        for count in sorted(set(parts))
-    }
-    return DepthwisePlan(tuple(starts), parts, functions)
+    right = (layer.output_shape[1] - 1) * layer.stride[1] - left + 3 > layer.input_shape[1]
+    return DepthwiseShape(layer.stride[0], parts, bool(left), right, Epilogue.of_layer(layer))
 
 
-def pack_depthwise(layer: DepthwiseConvolution) -> dict[str, NDArray[Any]]:
-    """Pack a depthwise layer for `depthwise_assembly`.
+def pack_depthwise(layer: DepthwiseConvolution, plan: DepthwisePlan) -> dict[str, NDArray[Any]]:
+    """Pack a depthwise layer for the functions of its plan.
 
     Returns
     -------
@@ -251,14 +265,15 @@ def pack_depthwise(layer: DepthwiseConvolution) -> dict[str, NDArray[Any]]:
         weight: int8, for each block parameters as the kernel reads them, channels that are not there repeating the
         last; parts: int8, for each block the position of its kernel among the plan's.
     """
-    plan, r = plan_depthwise(layer), layer.requantization
+    r = layer.requantization
     weight = layer.weight.reshape(9, -1)
     records: list[bytes] = []
     for start in plan.starts:
-        channels = np.minimum(np.arange(start, start + BLOCK), weight.shape[1] - 1)
-        records += [weight[:, channels].tobytes(), r.multiplier[channels].astype("<i4").tobytes(), vector_ends(r)]
+        channels = np.minimum(np.arange(start, start + plan.block), weight.shape[1] - 1)
+        records += [weight[:, channels].tobytes(), r.multiplier[channels].astype("<i4").tobytes()]
         records += [
-            np.full(BLOCK, layer.input_zero_point, np.int8).tobytes(),
+            vector_ends(r, plan.block),
+            np.full(plan.block, layer.input_zero_point, np.int8).tobytes(),
             layer.bias[channels].astype("<i4").tobytes(),
         ]
     kinds = list(plan.functions)

@@ -1,29 +1,34 @@
 """Pointwise kernels on weight-bounded accumulation: some pixels by four output channels, threaded code over the inputs.
 
-Eight input channels are a half step: SMULL or SMLAL into int16. After a run of them, as long as the weights allow
-(`accumulation.run_lengths`), SADALP widens the sums into int32. There is straight code for each length, beginning at
-either half of a vector, and the layer's schedule is the list of places to go to: three instructions from one run to the
-next, and no test.
+Eight input channels are a half step: SMULL or SMLAL into int16. After a run of them, no longer than the weights allow
+(`accumulation.longest_runs`), SADALP widens the sums into int32. There is straight code for each length, beginning at
+either half of a vector, for the usual ones several times in a row, and the layer's schedule is the list of places to go
+to (`runs.cheapest_runs`): three instructions from one to the next, and no test.
 
     void NAME(const int8_t *pixels, const int8_t *weights, int8_t *out, long pixel_bytes, long out_bytes,
               const void *parameters, long tiles, const int16_t *schedule)
 
 computes `tiles` times its number of pixels. Weights are ``[step][4][16]``, parameters bias, multiplier (int32 ``[4]``),
-zero point (int16 ``[8]``), lowest and highest (int8 ``[8]`` each).
+zero point (`Epilogue.zero_point_vector`), lowest and highest (int8 ``[8]`` each).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from thumbnet.compile.kernels.neon.accumulation import LONGEST_RUN
 from thumbnet.compile.kernels.neon.assembly import Epilogue, Function
+from thumbnet.compile.kernels.neon.runs import Runs
 
 #: Output channels of a tile.
 CHANNELS = 4
 #: Pixels of a tile: most of them in threes, the rest alone.
 TILE_PIXELS = (3, 1)
+#: How many runs of a length stand in a row, where that isn't one.
+REPEATS = {2: 8, 3: 4, 4: 4}
+#: What a jump to the next place costs, in parts of widening the sums of a tile of most pixels.
+JUMP = 3 / (TILE_PIXELS[0] * CHANNELS)
 _BASE, _END = "base", "end"
 
 
@@ -53,23 +58,29 @@ def pointwise_kernel(pixels: int, epilogue: Epilogue) -> Function:
     emit("mov x13, x1", "mov x14, x7")
     next_run()
     function.label(_BASE)
-    for first, half in _STARTS:
-        for length in range(1, LONGEST_RUN + 1):
-            function.label(_place(length, first=first, half=half))
-            for step in range(length):
-                second = (half + step) % 2
-                if not second:
-                    emit(*(f"ldr q{value}, [x{at}], #16" for value, at in zip(data, pointers, strict=True)))
-                    emit("ld1 {v0.16b-v3.16b}, [x13], #64")
-                operation = ("smull" if step == 0 else "smlal") + ("2" if second else "")
-                lanes = "16b" if second else "8b"
-                for p in range(pixels):
-                    for c in range(CHANNELS):
-                        emit(f"{operation} v{narrow[p][c]}.8h, v{c}.{lanes}, v{data[p]}.{lanes}")
+
+    def run(length: int, half: int, *, first: bool) -> None:
+        for step in range(length):
+            second = (half + step) % 2
+            if not second:
+                emit(*(f"ldr q{value}, [x{at}], #16" for value, at in zip(data, pointers, strict=True)))
+                emit("ld1 {v0.16b-v3.16b}, [x13], #64")
+            operation = ("smull" if step == 0 else "smlal") + ("2" if second else "")
+            lanes = "16b" if second else "8b"
             for p in range(pixels):
                 for c in range(CHANNELS):
-                    emit(f"{'saddlp' if first else 'sadalp'} v{wide[p][c]}.4s, v{narrow[p][c]}.8h")
-            next_run()
+                    emit(f"{operation} v{narrow[p][c]}.8h, v{c}.{lanes}, v{data[p]}.{lanes}")
+        for p in range(pixels):
+            for c in range(CHANNELS):
+                emit(f"{'saddlp' if first else 'sadalp'} v{wide[p][c]}.4s, v{narrow[p][c]}.8h")
+
+    for row, first, half in _rows():
+        # Who begins within a row of runs does those that are left of it.
+        for left in range(row.times, 0, -1):
+            begin = (half + (row.times - left) * row.length) % 2
+            function.label(_place(Runs(row.length, left), first=first, half=begin))
+            run(row.length, begin, first=first)
+        next_run()
     function.label(_END)
     _finish(function, wide, epilogue)
     emit("subs x6, x6, #1", f"b.ne {function.local('tile')}")
@@ -77,12 +88,15 @@ def pointwise_kernel(pixels: int, epilogue: Epilogue) -> Function:
     return function
 
 
-#: Runs begin a tile, or go on with the first or the second half of a vector.
-_STARTS = ((True, 0), (False, 0), (False, 1))
+def _rows() -> Iterator[tuple[Runs, bool, int]]:
+    """Yield the rows of runs there is code for: what begins a tile, what goes on with either half of a vector."""
+    for first, half in ((True, 0), (False, 0), (False, 1)):
+        for length in range(1, LONGEST_RUN + 1):
+            yield Runs(length, 1 if first else REPEATS.get(length, 1)), first, half
 
 
-def _place(length: int, *, first: bool, half: int) -> str:
-    return f"{'first' if first else 'half'}{half}_{length}"
+def _place(runs: Runs, *, first: bool, half: int) -> str:
+    return f"{'first' if first else 'half'}{half}_{runs.times}x{runs.length}"
 
 
 def _finish(function: Function, wide: list[list[int]], epilogue: Epilogue) -> None:
@@ -98,38 +112,34 @@ def _finish(function: Function, wide: list[list[int]], epilogue: Epilogue) -> No
     emit(*(f"sqrdmulh v{r}.4s, v{r}.4s, v1.4s" for r in results))
     if epilogue.clamped:
         emit("dup v0.2d, v3.d[0]", "dup v1.2d, v3.d[1]")
-    for index in range(0, len(results), 2):
-        r = results[index]
-        emit(f"sqxtn v{r}.4h, v{r}.4s")
-        if index + 1 < len(results):
-            emit(f"sqxtn2 v{r}.8h, v{results[index + 1]}.4s")
-        emit(f"sqadd v{r}.8h, v{r}.8h, v2.8h")
     out = results[0]
-    emit(f"sqxtn v{out}.8b, v{out}.8h")
-    if len(results) > 2:
-        emit(f"sqxtn2 v{out}.16b, v{results[2]}.8h")
-    if epilogue.clamped:
-        emit(f"smax v{out}.16b, v{out}.16b, v0.16b", f"smin v{out}.16b, v{out}.16b, v1.16b")
+    if len(results) > 1:
+        emit(*epilogue.halves(out, results[1]))
+    # A vector of int16 alone.
+    alone = results[2] if len(results) > 1 else out
+    emit(f"sqxtn v{alone}.4h, v{alone}.4s", *epilogue.outputs(list(dict.fromkeys((out, alone))), 2))
+    emit(*epilogue.clamps([out], 0, 1))
     emit(*(f"st1 {{v{out}.s}}[{p}], [x2], x4" for p in range(len(results))))
 
 
-def schedule(pixels: int, runs: Sequence[int]) -> list[int]:
+def schedule(pixels: int, runs: Sequence[Runs]) -> list[int]:
     """Return the places a tile's code goes through, in instructions from its base, the end last.
 
     They are the same for every epilogue, which is behind them.
     """
     labels = pointwise_kernel(pixels, Epilogue(0, clamped=False)).labels
     places, half = [], 0
-    for index, length in enumerate(runs):
-        places.append(labels[_place(length, first=index == 0, half=half)])
-        half = (half + length) % 2
+    for index, each in enumerate(runs):
+        places.append(labels[_place(each, first=index == 0, half=half)])
+        half = (half + each.length * each.times) % 2
     return [place - labels[_BASE] for place in [*places, labels[_END]]]
 
 
-def tile_instructions(pixels: int, runs: Sequence[int], epilogue: Epilogue) -> int:
+def tile_instructions(pixels: int, runs: Sequence[Runs], epilogue: Epilogue) -> int:
     """Return the instructions of one tile."""
     function = pointwise_kernel(pixels, epilogue)
-    ends = [*sorted(function.labels.values()), function.count]
+    rows = (function.labels[_place(row, first=first, half=half)] for row, first, half in _rows())
+    ends = [*sorted(rows), function.labels[_END], function.count]
     begin = function.labels["tile"]
     total = function.labels[_BASE] - begin
     base = function.labels[_BASE]

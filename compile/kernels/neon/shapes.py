@@ -11,15 +11,15 @@ from thumbnet.compile.network.layers import ConvolutionLayer, DepthwiseLayer
 _MANY_PIXELS = 300
 
 
-def act_stride(layer: ConvolutionLayer | DepthwiseLayer) -> int:
+def act_stride(layer: ConvolutionLayer | DepthwiseLayer, block: int = BLOCK) -> int:
     """Return the bytes of a pixel that a convolution reads from, or a depthwise layer writes to, the scratch between.
 
-    A depthwise kernel writes whole vectors: with fewer channels the rest of the vector lies between the pixels.
+    A depthwise kernel writes whole blocks: with fewer channels the rest of the block lies between the pixels.
     """
     if isinstance(layer, DepthwiseLayer) or layer.kernel == (1, 1):
         channels = layer.output_shape[2] if isinstance(layer, DepthwiseLayer) else layer.input_shape[2]
-        return max(channels, BLOCK)
-    return -(-int(layer.weight[0].size) // BLOCK) * BLOCK
+        return max(channels, block)
+    return -(-int(layer.weight[0].size) // block) * block
 
 
 def narrow_or_none(layer: Convolution) -> NarrowPlan | None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
 from thumbnet.compile.kernels.neon.assembly import Function
-from thumbnet.compile.kernels.neon.cost import predict_instructions
+from thumbnet.compile.kernels.neon.cost import depthwise_instructions, predict_instructions
+from thumbnet.compile.kernels.neon.depthwise_assembly import BLOCK
 from thumbnet.compile.kernels.neon.narrow_assembly import narrow_kernel
 from thumbnet.compile.kernels.neon.packing import (
+    DepthwisePlan,
     NarrowPlan,
     narrow_offsets,
     pack_depthwise,
@@ -28,7 +30,7 @@ from thumbnet.compile.network.integer_network import Add, AveragePool, Convoluti
 from thumbnet.compile.network.layers import AnyLayer, AveragePoolLayer, ConvolutionLayer, DepthwiseLayer
 
 #: Multiply-accumulates that are worth the waking of a thread.
-_SHARED_MACS = 100_000
+SHARED_MACS = 100_000
 
 
 class NeonStage(PixelStage):
@@ -39,16 +41,26 @@ class NeonStage(PixelStage):
     dtype = "int8"
     element_bytes = 1
     weights_choose_code = True
+    #: Channels that a depthwise function computes, and the macro that walks over a layer with them.
+    block: ClassVar[int] = BLOCK
+    depthwise_macro: ClassVar[str] = "NEON_DEPTHWISE"
 
     def act_stride(self, layer: ConvolutionLayer | DepthwiseLayer) -> int:
         """Return the bytes of a pixel that a convolution reads from, or a depthwise layer writes to, ``act``."""
-        return act_stride(layer)
+        return act_stride(layer, self.block)
+
+    def depthwise_plan(self, layer: DepthwiseConvolution) -> DepthwisePlan:
+        """Return how a depthwise layer is computed."""
+        return plan_depthwise(layer)
 
     def _pack(self, layer: AnyLayer) -> dict[str, NDArray[Any]]:
         if isinstance(layer, Convolution):
             return self._pack_convolution(layer)
         assert isinstance(layer, DepthwiseConvolution)
-        return pack_depthwise(layer)
+        return self._pack_depthwise(layer)
+
+    def _pack_depthwise(self, layer: DepthwiseConvolution) -> dict[str, NDArray[Any]]:
+        return pack_depthwise(layer, self.depthwise_plan(layer))
 
     def _pack_convolution(self, layer: Convolution) -> dict[str, NDArray[Any]]:
         plan = narrow_or_none(layer)
@@ -56,31 +68,40 @@ class NeonStage(PixelStage):
 
     def predicted_instructions(self) -> float:
         """Return the estimate of `cost`."""
-        return predict_instructions(self, self.convolution_instructions)
+        return predict_instructions(self, self.convolution_instructions, self._depthwise_instructions)
+
+    def _depthwise_instructions(self, layer: DepthwiseConvolution, calls: int, rows: int) -> float:
+        return depthwise_instructions(layer, self.depthwise_plan(layer), calls, rows)
 
     def convolution_instructions(self, layer: Convolution, pixels: int) -> float:
         """Return the instructions of so many pixels of a convolution."""
         narrow = narrow_or_none(layer)
         return (plan_pointwise(layer) if narrow is None else narrow).instructions(pixels)
 
+    def channel_tiles(self, layer: ConvolutionLayer) -> int:
+        """Return how often a convolution goes over its pixels: once for each tile of output channels."""
+        assert isinstance(layer, Convolution)
+        narrow = narrow_or_none(layer)
+        return super().channel_tiles(layer) if narrow is None else len(narrow.blocks)
+
     def _filter_rows(self, index: int, source: str, row: Index, rows: int, count: Index) -> None:
         layer = self.layers[index]
         assert isinstance(layer, DepthwiseConvolution)
-        plan = plan_depthwise(layer)
+        plan = self.depthwise_plan(layer)
         functions = list(plan.functions.values())
         for function in functions:
             self.definitions += [function.definition(), f"TN_NEON_DECLARE({function.name})"]
         kernels = f"TN_LIST({', '.join(function.name for function in functions)})"
         stride, (height, width, channels) = layer.stride[0], layer.output_shape
         shape = (
-            *(stride, layer.padding[1], layer.input_shape[1], channels, width, height),
-            *(act_stride(layer), *requantized(layer.requantization)),
+            *(plan.block, stride, layer.padding[1], layer.input_shape[1], channels, width, height),
+            *(self.act_stride(layer), *requantized(layer.requantization)),
         )
         name = _named(f"depthwise_{'_'.join(map(str, plan.functions))}", *shape)
-        self._define("NEON_DEPTHWISE", name, kernels, *shape)
-        grain = max(_SHARED_MACS // (9 * width * channels), 1)
+        self._define(self.depthwise_macro, name, kernels, *shape)
+        grain = max(SHARED_MACS // (9 * width * channels), 1)
         self._call(
-            self._define("SHARED_ROWS", f"shared_{name}", name, stride, width * act_stride(layer), grain),
+            self._define("SHARED_ROWS", f"shared_{name}", name, stride, width * self.act_stride(layer), grain),
             self._at(source, 0),
             self._at("act", 0),
             self._at(f"weight{index}", 0),
@@ -119,7 +140,7 @@ class NeonStage(PixelStage):
         if channels < LEAST_CHANNELS:
             # A pixel's tile is written over the next ones, which may be another thread's.
             return kernel
-        grain = max(_SHARED_MACS // layer.weight.size, 1)
+        grain = max(SHARED_MACS // layer.weight.size, 1)
         return self._define("SHARED_PIXELS", f"shared_{kernel}", kernel, pixel_bytes, channels, grain)
 
     def _define_kernel(self, macro: str, stem: str, functions: Sequence[Function], *shape: int) -> str:
@@ -156,7 +177,7 @@ class NeonStage(PixelStage):
             "NEON_IM2COL",
             "im2col",
             *(height, width, channels, *layer.kernel, *layer.stride, top, left),
-            *(layer.output_shape[1], act_stride(layer), layer.input_zero_point),
+            *(layer.output_shape[1], self.act_stride(layer), layer.input_zero_point),
         )
 
     def _define_average(self, layer: AveragePoolLayer) -> str:

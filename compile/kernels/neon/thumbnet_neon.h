@@ -15,10 +15,13 @@
 
 #include "thumbnet_threads.h"
 
+/* Whether the functions in assembly are the processor's: A64's, where no other header has said it. */
+#ifndef TN_NEON
 #if defined(__aarch64__) && defined(__ARM_NEON) && !defined(TN_PORTABLE)
 #define TN_NEON 1
 #else
 #define TN_NEON 0
+#endif
 #endif
 #define TN_INLINE static inline __attribute__((always_inline))
 #define TN_LAYER static __attribute__((noinline, unused))
@@ -115,65 +118,70 @@ TN_INLINE int8_t tn_requantize(int32_t acc, int shift, int32_t multiplier, int32
     }
 #endif
 
-/* Depthwise 3x3, sixteen channels a block: see depthwise_assembly.py. KERNELS are the functions that `parts` counts;
+/* Depthwise 3x3, B channels a block: see depthwise_assembly.py. KERNELS are the functions that `parts` counts;
  * rows of the input from `first` on, of which those outside `height` are the padding's. */
-#define TN_DEPTHWISE_BYTES 336
+#define TN_DEPTHWISE_BYTES(B) (20 * (B) + 16)
 #if TN_NEON
-#define TN_DEF_NEON_DEPTHWISE(NAME, KERNELS, S, LEFT, W, C, WIDTH, HEIGHT, OUT, SHIFT, ZP, LO, HI)                     \
+#define TN_DEF_NEON_DEPTHWISE(NAME, KERNELS, B, S, LEFT, W, C, WIDTH, HEIGHT, OUT, SHIFT, ZP, LO, HI)                  \
     TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *parameters, const int8_t *parts,                   \
                        const int8_t *padding, int32_t first, int32_t height, int32_t count) {                          \
         static tn_depthwise_t *const kernels[] = KERNELS;                                                              \
         const int8_t *rows[(HEIGHT) * (S) + 3];                                                                        \
         for (int32_t row = 0; row < count * (S) + 3 - (S); ++row)                                                      \
             rows[row] = first + row < 0 || first + row >= height ? padding : in + (first + row) * ((W) * (C));         \
-        for (int32_t block = 0; block < ((C) + 15) / 16; ++block, parameters += TN_DEPTHWISE_BYTES) {                  \
-            const int32_t channel = 16 * block + 16 <= (C) || (C) < 16 ? 16 * block : (C) - 16;                        \
+        for (int32_t block = 0; block < ((C) + (B) - 1) / (B); ++block, parameters += TN_DEPTHWISE_BYTES(B)) {         \
+            const int32_t channel = (B) * block + (B) <= (C) || (C) < (B) ? (B) * block : (C) - (B);                   \
             kernels[parts[block]](rows, out + channel, C, WIDTH, count, parameters, channel, OUT);                     \
         }                                                                                                              \
     }
 #else
-#define TN_DEF_NEON_DEPTHWISE(NAME, KERNELS, S, LEFT, W, C, WIDTH, HEIGHT, OUT, SHIFT, ZP, LO, HI)                     \
+#define TN_DEF_NEON_DEPTHWISE(NAME, KERNELS, B, S, LEFT, W, C, WIDTH, HEIGHT, OUT, SHIFT, ZP, LO, HI)                  \
     TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *parameters, const int8_t *parts,                   \
                        const int8_t *padding, int32_t first, int32_t height, int32_t count) {                          \
         (void)parts;                                                                                                   \
-        for (int32_t block = 0; block < ((C) + 15) / 16; ++block, parameters += TN_DEPTHWISE_BYTES) {                  \
-            const int32_t channel = 16 * block + 16 <= (C) || (C) < 16 ? 16 * block : (C) - 16;                        \
+        for (int32_t block = 0; block < ((C) + (B) - 1) / (B); ++block, parameters += TN_DEPTHWISE_BYTES(B)) {         \
+            const int32_t channel = (B) * block + (B) <= (C) || (C) < (B) ? (B) * block : (C) - (B);                   \
             for (int32_t pixel = 0; pixel < count * (WIDTH); ++pixel)                                                  \
-                for (int c = 0; c < 16 && c < (C); ++c) {                                                              \
-                    int32_t acc = tn_load32(parameters + 272 + 4 * c);                                                 \
+                for (int c = 0; c < (B) && c < (C); ++c) {                                                             \
+                    int32_t acc = tn_load32(parameters + 16 * (B) + 16 + 4 * c);                                       \
                     for (int tap = 0; tap < 9; ++tap) {                                                                \
                         const int32_t y = first + pixel / (WIDTH) * (S) + tap / 3;                                     \
                         const int32_t x = pixel % (WIDTH) * (S) - (LEFT) + tap % 3;                                    \
                         const int8_t *row = y < 0 || y >= height ? padding : in + y * ((W) * (C));                     \
                         acc +=                                                                                         \
-                            parameters[tap * 16 + c] * (x < 0 || x >= (W) ? padding[0] : row[x * (C) + channel + c]);  \
+                            parameters[tap * (B) + c] * (x < 0 || x >= (W) ? padding[0] : row[x * (C) + channel + c]); \
                     }                                                                                                  \
                     out[pixel * (OUT) + channel + c] =                                                                 \
-                        tn_requantize(acc, SHIFT, tn_load32(parameters + 144 + 4 * c), ZP, LO, HI);                    \
+                        tn_requantize(acc, SHIFT, tn_load32(parameters + 9 * (B) + 4 * c), ZP, LO, HI);                \
                 }                                                                                                      \
         }                                                                                                              \
     }
 #endif
 
-/* A row of the image's patches, KH x KW x C values a pixel, STRIDE bytes from one to the next. */
+/* A row of the image's patches, KH x KW x C values a pixel, STRIDE bytes from one to the next. Inside the image whole
+ * vectors are copied: what they bring too much is written over by what follows, or stands behind the last. */
 #define TN_DEF_NEON_IM2COL(NAME, H, W, C, KH, KW, SY, SX, TOP, LEFT, WIDTH, STRIDE, ZP)                                \
-    TN_LAYER void NAME(const int8_t *in, int8_t *act, int32_t row) {                                                   \
-        for (int32_t tap = 0; tap < (KH); ++tap) {                                                                     \
-            const int32_t y = row * (SY) - (TOP) + tap;                                                                \
-            int8_t *to = act + tap * (KW) * (C);                                                                       \
-            for (int32_t pixel = 0; pixel < (WIDTH); ++pixel, to += (STRIDE)) {                                        \
-                const int32_t x = pixel * (SX) - (LEFT);                                                               \
-                if (y >= 0 && y < (H) && x >= 0 && x + (KW) <= (W)) {                                                  \
-                    memcpy(to, in + (y * (W) + x) * (C), (KW) * (C));                                                  \
-                    continue;                                                                                          \
-                }                                                                                                      \
-                for (int32_t at = 0; at < (KW) * (C); ++at) {                                                          \
-                    const int32_t column = x + at / (C);                                                               \
-                    const int inside = y >= 0 && y < (H) && column >= 0 && column < (W);                               \
-                    to[at] = inside ? in[(y * (W) + x) * (C) + at] : (ZP);                                             \
-                }                                                                                                      \
-            }                                                                                                          \
+    TN_INLINE void NAME##_edge(const int8_t *in, int8_t *to, int32_t y, int32_t x) {                                   \
+        for (int32_t tap = 0; tap < (KH) * (KW); ++tap) {                                                              \
+            const int32_t row = y + tap / (KW), column = x + tap % (KW);                                               \
+            const int inside = row >= 0 && row < (H) && column >= 0 && column < (W);                                   \
+            for (int32_t c = 0; c < (C); ++c)                                                                          \
+                to[tap * (C) + c] = inside ? in[(row * (W) + column) * (C) + c] : (ZP);                                \
         }                                                                                                              \
+    }                                                                                                                  \
+    TN_LAYER void NAME(const int8_t *in, int8_t *act, int32_t row) {                                                   \
+        const int32_t y = row * (SY) - (TOP), begin = ((LEFT) + (SX) - 1) / (SX);                                      \
+        const int32_t fit = (W) + (LEFT) < (KW) ? 0 : ((W) + (LEFT) - (KW)) / (SX) + 1;                                \
+        const int32_t end = y < 0 || y + (KH) > (H) ? 0 : fit < (WIDTH) ? fit : (WIDTH);                               \
+        int32_t pixel = 0;                                                                                             \
+        for (; pixel < (WIDTH) && (pixel < begin || pixel >= end); ++pixel)                                            \
+            NAME##_edge(in, act + pixel * (STRIDE), y, pixel * (SX) - (LEFT));                                         \
+        const int8_t *from = in + (y * (W) + pixel * (SX) - (LEFT)) * (C);                                             \
+        for (; pixel < end; ++pixel, from += (SX) * (C))                                                               \
+            _Pragma("GCC unroll 8") for (int32_t tap = 0; tap < (KH); ++tap) memcpy(                                   \
+                act + pixel * (STRIDE) + tap * (KW) * (C), from + tap * (W) * (C), ((KW) * (C) + 15) / 16 * 16);       \
+        for (; pixel < (WIDTH); ++pixel)                                                                               \
+            NAME##_edge(in, act + pixel * (STRIDE), y, pixel * (SX) - (LEFT));                                         \
     }
 
 /* clamp((a * MA + b * MB + ADDED) >> SHIFT): a residual add. In place allowed. */
@@ -195,13 +203,13 @@ TN_INLINE int16x4_t tn_add4(int16x4_t a, int16x4_t b, int16_t ma, int16_t mb, in
 #define TN_NEON_ADD16(MA, MB, ADDED, SHIFT, LO, HI)                                                                    \
     for (; i + 16 <= count; i += 16) {                                                                                 \
         const int8x16_t x = vld1q_s8(a + i), y = vld1q_s8(b + i);                                                      \
-        const int16x8_t x0 = vmovl_s8(vget_low_s8(x)), x1 = vmovl_high_s8(x);                                          \
-        const int16x8_t y0 = vmovl_s8(vget_low_s8(y)), y1 = vmovl_high_s8(y);                                          \
+        const int16x8_t x0 = vmovl_s8(vget_low_s8(x)), x1 = vmovl_s8(vget_high_s8(x));                                 \
+        const int16x8_t y0 = vmovl_s8(vget_low_s8(y)), y1 = vmovl_s8(vget_high_s8(y));                                 \
         const int16x8_t low = vcombine_s16(tn_add4(vget_low_s16(x0), vget_low_s16(y0), MA, MB, ADDED, SHIFT),          \
                                            tn_add4(vget_high_s16(x0), vget_high_s16(y0), MA, MB, ADDED, SHIFT));       \
         const int16x8_t high = vcombine_s16(tn_add4(vget_low_s16(x1), vget_low_s16(y1), MA, MB, ADDED, SHIFT),         \
                                             tn_add4(vget_high_s16(x1), vget_high_s16(y1), MA, MB, ADDED, SHIFT));      \
-        const int8x16_t sum = vqmovn_high_s16(vqmovn_s16(low), high);                                                  \
+        const int8x16_t sum = vcombine_s8(vqmovn_s16(low), vqmovn_s16(high));                                          \
         vst1q_s8(out + i, vminq_s8(vmaxq_s8(sum, vdupq_n_s8(LO)), vdupq_n_s8(HI)));                                    \
     }
 #else

@@ -18,6 +18,7 @@ from thumbnet.compile.kernels.neon_f32.tile_assembly import (
     PACKED_PIXELS,
     REST_PIXELS,
     STEP,
+    TILE_CHANNELS,
     pack_instructions,
     tile_instructions,
     tile_kernel,
@@ -41,12 +42,13 @@ class TilePlan:
     def of(cls, layer: FloatConvolution) -> TilePlan:
         """Return the plan of a layer."""
         outputs, inputs = layer.weight.shape[0], int(layer.weight[0].size)
-        return cls(tile_groups(outputs), inputs, outputs, Clamp.of(layer))
+        return cls(tile_groups(outputs, TILE_CHANNELS), inputs, outputs, Clamp.of(layer))
 
     def functions(self, channels: int) -> list[Function]:
         """Return the kernels of a width, for packed pixels and for the rest."""
         sizes = (PACKED_PIXELS, *REST_PIXELS)
-        return [tile_kernel(pixels, channels, self.inputs % STEP, self.clamp) for pixels in sizes]
+        steps, tail = divmod(self.inputs, STEP)
+        return [tile_kernel(pixels, channels, tail, self.clamp, steps=steps > 0) for pixels in sizes]
 
     @property
     def chunk(self) -> int:

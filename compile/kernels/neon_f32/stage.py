@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.kernels.kernel import Scratch
 from thumbnet.compile.kernels.neon.assembly import Function
-from thumbnet.compile.kernels.neon.stage import NeonStage
+from thumbnet.compile.kernels.neon.stage import SHARED_MACS, NeonStage
 from thumbnet.compile.kernels.neon_f32.cost import predict_instructions
 from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, depthwise_kernel
 from thumbnet.compile.kernels.neon_f32.packing import TilePlan, depthwise_shape, pack_depthwise, pack_tiles
-from thumbnet.compile.kernels.neon_f32.tile_assembly import PACKED_INPUTS, pack_kernel
-from thumbnet.compile.kernels.pixel_stage import Pixels, PixelStage
+from thumbnet.compile.kernels.neon_f32.tile_assembly import PACKED_INPUTS, PACKED_PIXELS, pack_kernel
+from thumbnet.compile.kernels.pixel_stage import LEAST_CHANNELS, Pixels, PixelStage
 from thumbnet.compile.kernels.stage_code import Index
 from thumbnet.compile.network.float_network import (
     FloatAdd,
@@ -69,6 +69,11 @@ class NeonF32Stage(PixelStage):
         """Return the estimate of `cost`."""
         return predict_instructions(self)
 
+    def channel_tiles(self, layer: ConvolutionLayer) -> int:
+        """Return how often a convolution goes over its pixels: once for each tile of output channels."""
+        assert isinstance(layer, FloatConvolution)
+        return sum(group.tiles for group in TilePlan.of(layer).groups)
+
     def _filter_rows(self, index: int, source: str, row: Index, rows: int, count: Index) -> None:
         layer = self.layers[index]
         assert isinstance(layer, FloatDepthwiseConvolution)
@@ -77,8 +82,9 @@ class NeonF32Stage(PixelStage):
         (height, width, channels), stride = layer.output_shape, layer.stride[0]
         shape = (stride, layer.padding[1], layer.input_shape[1], channels, width, height, self.act_stride(layer))
         name = self._define("F32_DEPTHWISE", _named("depthwise", layer, *shape), kernel.name, *shape)
+        grain, row_floats = max(SHARED_MACS // (9 * width * channels), 1), width * self.act_stride(layer)
         self._call(
-            name,
+            self._define("F32_SHARED_ROWS", f"shared_{name}", name, stride, row_floats, grain),
             self._at(source, 0),
             self._at("act", 0),
             self._at(f"weight{index}", 0),
@@ -97,18 +103,27 @@ class NeonF32Stage(PixelStage):
             self._declare_functions("TILE", functions)
             names = [function.name for function in functions]
             groups.append(f"TN_F32_GROUP({', '.join(map(str, [*names, group.first, group.channels, group.tiles]))})")
-        shape = (plan.inputs, source[2], plan.outputs, plan.chunk)
+        shape = (plan.inputs, source[2], plan.outputs)
         name = self._define(
             "F32_POINTWISE", _named("pointwise", layer, *shape), f"TN_LIST({', '.join(groups)})", *shape
         )
         self._call(
-            name,
+            self._share_pixels(name, plan, source[2]),
             self._at(source[0], source[1]),
             self._at(target[0], target[1]),
             self._at(f"weight{index}", 0),
             self._at("packed", 0) if "packed" in self.scratch else 0,
             pixels,
         )
+
+    def _share_pixels(self, kernel: str, plan: TilePlan, pixel_floats: int) -> str:
+        """Define the function that packs pixels by parts and shares each part among threads."""
+        grain = max(SHARED_MACS // (PACKED_PIXELS * plan.inputs * plan.outputs), 1)
+        if plan.outputs < LEAST_CHANNELS:
+            # A pixel's tile is written over the next ones, which may be another thread's: all are one piece.
+            grain = plan.chunk
+        shape = (pixel_floats, plan.outputs, plan.packed_inputs, plan.chunk, grain)
+        return self._define("F32_SHARED_PIXELS", f"shared_{kernel}", kernel, *shape)
 
     def _declare_functions(self, kind: str, functions: Sequence[Function]) -> None:
         for function in functions:

@@ -38,63 +38,77 @@ typedef struct {
 #define TN_F32_GROUP(EIGHT, FOUR, TWO, ONE, FIRST, CHANNELS, TILES) {FIRST, CHANNELS, TILES}
 #endif
 
-/* Pixels by output channels: K inputs a pixel, IN and OUT floats from one pixel to the next, CHUNK pixels packed at a
- * time. */
+/* Pixels by output channels: K inputs a pixel, IN and OUT floats from one pixel to the next. */
 #if TN_NEON
-#define TN_DEF_F32_POINTWISE(NAME, GROUPS, K, IN, OUT, CHUNK)                                                          \
+#define TN_DEF_F32_POINTWISE(NAME, GROUPS, K, IN, OUT)                                                                 \
     TN_LAYER void NAME(const float *in, float *out, const float *weights, float *packed, int32_t pixels) {             \
         static const tn_f32_group_t groups[] = GROUPS;                                                                 \
-        for (; pixels > 0; pixels -= (CHUNK), in += (CHUNK) * (IN), out += (CHUNK) * (OUT)) {                          \
-            const int32_t now = pixels < (CHUNK) ? pixels : (CHUNK), eights = now / 8, rest = now % 8;                 \
-            const float *record = weights;                                                                             \
-            if (eights)                                                                                                \
-                pack_f32(in, packed, 4 * (IN), eights, ((K) + 3) / 8, ((K) + 3) / 4 % 2);                              \
-            for (uint32_t group = 0; group < sizeof groups / sizeof *groups; ++group) {                                \
-                const tn_f32_group_t g = groups[group];                                                                \
-                for (int32_t tile = 0; tile < g.tiles; ++tile) {                                                       \
-                    const float *matrix = record + g.channels + 8, *from = in + eights * 8 * (IN);                     \
-                    float *to = out + g.first + tile * g.channels;                                                     \
-                    if (eights)                                                                                        \
-                        g.eight(packed, matrix, to, 0, 4 * (OUT), record, eights, (K) / TN_F32_STEP);                  \
-                    to += eights * 8 * (OUT);                                                                          \
-                    if (rest & 4) {                                                                                    \
-                        g.four(from, matrix, to, 4 * (IN), 4 * (OUT), record, 1, (K) / TN_F32_STEP);                   \
-                        from += 4 * (IN), to += 4 * (OUT);                                                             \
-                    }                                                                                                  \
-                    if (rest & 2) {                                                                                    \
-                        g.two(from, matrix, to, 4 * (IN), 4 * (OUT), record, 1, (K) / TN_F32_STEP);                    \
-                        from += 2 * (IN), to += 2 * (OUT);                                                             \
-                    }                                                                                                  \
-                    if (rest & 1)                                                                                      \
-                        g.one(from, matrix, to, 4 * (IN), 4 * (OUT), record, 1, (K) / TN_F32_STEP);                    \
-                    record = matrix + (K) * g.channels;                                                                \
+        const int32_t eights = pixels / 8, rest = pixels % 8;                                                          \
+        const float *record = weights;                                                                                 \
+        if (eights)                                                                                                    \
+            pack_f32(in, packed, 4 * (IN), eights, ((K) + 3) / 8, ((K) + 3) / 4 % 2);                                  \
+        for (uint32_t group = 0; group < sizeof groups / sizeof *groups; ++group) {                                    \
+            const tn_f32_group_t g = groups[group];                                                                    \
+            for (int32_t tile = 0; tile < g.tiles; ++tile) {                                                           \
+                const float *matrix = record + g.channels + 8, *from = in + eights * 8 * (IN);                         \
+                float *to = out + g.first + tile * g.channels;                                                         \
+                if (eights)                                                                                            \
+                    g.eight(packed, matrix, to, 0, 4 * (OUT), record, eights, (K) / TN_F32_STEP);                      \
+                to += eights * 8 * (OUT);                                                                              \
+                if (rest & 4) {                                                                                        \
+                    g.four(from, matrix, to, 4 * (IN), 4 * (OUT), record, 1, (K) / TN_F32_STEP);                       \
+                    from += 4 * (IN), to += 4 * (OUT);                                                                 \
                 }                                                                                                      \
+                if (rest & 2) {                                                                                        \
+                    g.two(from, matrix, to, 4 * (IN), 4 * (OUT), record, 1, (K) / TN_F32_STEP);                        \
+                    from += 2 * (IN), to += 2 * (OUT);                                                                 \
+                }                                                                                                      \
+                if (rest & 1)                                                                                          \
+                    g.one(from, matrix, to, 4 * (IN), 4 * (OUT), record, 1, (K) / TN_F32_STEP);                        \
+                record = matrix + (K) * g.channels;                                                                    \
             }                                                                                                          \
         }                                                                                                              \
     }
 #else
-#define TN_DEF_F32_POINTWISE(NAME, GROUPS, K, IN, OUT, CHUNK)                                                          \
+#define TN_DEF_F32_POINTWISE(NAME, GROUPS, K, IN, OUT)                                                                 \
     TN_LAYER void NAME(const float *in, float *out, const float *weights, float *packed, int32_t pixels) {             \
         static const tn_f32_group_t groups[] = GROUPS;                                                                 \
+        const float *record = weights;                                                                                 \
         (void)packed;                                                                                                  \
-        for (; pixels > 0; pixels -= (CHUNK), in += (CHUNK) * (IN), out += (CHUNK) * (OUT)) {                          \
-            const int32_t now = pixels < (CHUNK) ? pixels : (CHUNK);                                                   \
-            const float *record = weights;                                                                             \
-            for (uint32_t group = 0; group < sizeof groups / sizeof *groups; ++group) {                                \
-                const tn_f32_group_t g = groups[group];                                                                \
-                for (int32_t tile = 0; tile < g.tiles; ++tile, record += ((K) + 1) * g.channels + 8)                   \
-                    for (int32_t pixel = 0; pixel < now; ++pixel)                                                      \
-                        for (int32_t c = 0; c < g.channels && c < (OUT); ++c) {                                        \
-                            float sum = record[c];                                                                     \
-                            for (int32_t k = 0; k < (K); ++k)                                                          \
-                                sum = fmaf(in[pixel * (IN) + k], record[(k + 1) * g.channels + 8 + c], sum);           \
-                            out[pixel * (OUT) + g.first + tile * g.channels + c] =                                     \
-                                tn_f32_clamp(sum, record[g.channels], record[g.channels + 4]);                         \
-                        }                                                                                              \
-            }                                                                                                          \
+        for (uint32_t group = 0; group < sizeof groups / sizeof *groups; ++group) {                                    \
+            const tn_f32_group_t g = groups[group];                                                                    \
+            for (int32_t tile = 0; tile < g.tiles; ++tile, record += ((K) + 1) * g.channels + 8)                       \
+                for (int32_t pixel = 0; pixel < pixels; ++pixel)                                                       \
+                    for (int32_t c = 0; c < g.channels && c < (OUT); ++c) {                                            \
+                        float sum = record[c];                                                                         \
+                        for (int32_t k = 0; k < (K); ++k)                                                              \
+                            sum = fmaf(in[pixel * (IN) + k], record[(k + 1) * g.channels + 8 + c], sum);               \
+                        out[pixel * (OUT) + g.first + tile * g.channels + c] =                                         \
+                            tn_f32_clamp(sum, record[g.channels], record[g.channels + 4]);                             \
+                    }                                                                                                  \
         }                                                                                                              \
     }
 #endif
+
+/* The same for any number of pixels, CHUNK of them packed at a time: eights of pixels are shared among threads, each of
+ * which packs its own to their place, PACKED floats a pixel. */
+typedef struct {
+    const float *in, *weights;
+    float *out, *packed;
+    int32_t pixels;
+} tn_f32_pixels_t;
+#define TN_DEF_F32_SHARED_PIXELS(NAME, KERNEL, IN, OUT, PACKED, CHUNK, GRAIN)                                          \
+    static void NAME##_part(const void *arguments, int32_t first, int32_t end) {                                       \
+        const tn_f32_pixels_t *of = arguments;                                                                         \
+        const int32_t from = 8 * first, to = 8 * end < of->pixels ? 8 * end : of->pixels;                              \
+        KERNEL(of->in + from * (IN), of->out + from * (OUT), of->weights, of->packed + from * (PACKED), to - from);    \
+    }                                                                                                                  \
+    TN_LAYER void NAME(const float *in, float *out, const float *weights, float *packed, int32_t pixels) {             \
+        for (; pixels > 0; pixels -= (CHUNK), in += (CHUNK) * (IN), out += (CHUNK) * (OUT)) {                          \
+            const tn_f32_pixels_t arguments = {in, weights, out, packed, pixels < (CHUNK) ? pixels : (CHUNK)};         \
+            tn_share(NAME##_part, &arguments, (arguments.pixels + 7) / 8, GRAIN);                                      \
+        }                                                                                                              \
+    }
 
 /* Rows of a depthwise 3x3 layer with stride S: see depthwise_assembly.py. W x C inputs and WIDTH outputs a row, LEFT
  * columns before the first; `first` may lie before the rows there are, and the last ones behind them. */
@@ -136,6 +150,41 @@ typedef void tn_f32_depthwise_t(const float *const *rows, float *out, long pixel
     }
 #endif
 
+/* A depthwise function that shares its output rows, each of ROW floats. */
+typedef struct {
+    const float *in, *parameters, *padding;
+    float *out;
+    int32_t first, height;
+} tn_f32_rows_t;
+#define TN_DEF_F32_SHARED_ROWS(NAME, KERNEL, S, ROW, GRAIN)                                                            \
+    static void NAME##_part(const void *arguments, int32_t first, int32_t end) {                                       \
+        const tn_f32_rows_t *of = arguments;                                                                           \
+        KERNEL(of->in, of->out + first * (ROW), of->parameters, of->padding, of->first + first * (S), of->height,      \
+               end - first);                                                                                           \
+    }                                                                                                                  \
+    TN_LAYER void NAME(const float *in, float *out, const float *parameters, const float *padding, int32_t first,      \
+                       int32_t height, int32_t count) {                                                                \
+        const tn_f32_rows_t arguments = {in, parameters, padding, out, first, height};                                 \
+        tn_share(NAME##_part, &arguments, count, GRAIN);                                                               \
+    }
+
+/* Copies vectors, four by one load and one store. */
+TN_INLINE void tn_f32_copy(float *to, const float *from, const int vectors) {
+#if TN_NEON
+    int i = 0;
+    for (; i + 4 <= vectors; i += 4)
+        vst1q_f32_x4(to + 4 * i, vld1q_f32_x4(from + 4 * i));
+    if (vectors - i == 3)
+        vst1q_f32_x3(to + 4 * i, vld1q_f32_x3(from + 4 * i));
+    if (vectors - i == 2)
+        vst1q_f32_x2(to + 4 * i, vld1q_f32_x2(from + 4 * i));
+    if (vectors - i == 1)
+        vst1q_f32(to + 4 * i, vld1q_f32(from + 4 * i));
+#else
+    memcpy(to, from, (size_t)vectors * 16);
+#endif
+}
+
 /* A row of the image's patches, KH x KW x C values a pixel, STRIDE floats from one to the next. Inside the image whole
  * vectors are copied: what they bring too much is written over by what follows, or stands behind the last. */
 #define TN_DEF_F32_IM2COL(NAME, H, W, C, KH, KW, SY, SX, TOP, LEFT, WIDTH, STRIDE)                                     \
@@ -157,7 +206,7 @@ typedef void tn_f32_depthwise_t(const float *const *rows, float *out, long pixel
         const float *from = in + (y * (W) + pixel * (SX) - (LEFT)) * (C);                                              \
         for (; pixel < end; ++pixel, from += (SX) * (C))                                                               \
             _Pragma("GCC unroll 8") for (int32_t tap = 0; tap < (KH); ++tap)                                           \
-                memcpy(act + pixel * (STRIDE) + tap * (KW) * (C), from + tap * (W) * (C), ((KW) * (C) + 3) / 4 * 16);  \
+                tn_f32_copy(act + pixel * (STRIDE) + tap * (KW) * (C), from + tap * (W) * (C), ((KW) * (C) + 3) / 4);  \
         for (; pixel < (WIDTH); ++pixel)                                                                               \
             NAME##_edge(in, act + pixel * (STRIDE), y, pixel * (SX) - (LEFT));                                         \
     }

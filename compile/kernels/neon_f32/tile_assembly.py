@@ -3,7 +3,7 @@
 Eight pixels by twelve channels take 24 sums; four registers hold eight pixels of two inputs, four more the weights, so
 that every load brings four. For that the pixels are *packed*: for two inputs each, a vector of the two inputs of two
 pixels, four of them. 64 inputs are 1536 FMLA and 80 loads. What pixels are left of eights is computed from where they
-lie, four inputs of a pixel a vector.
+lie, sixteen inputs of a pixel a load.
 
     void NAME(const float *pixels, const float *weights, float *out, long pixel_bytes, long out_bytes,
               const float *parameters, long tiles, long steps)
@@ -26,21 +26,26 @@ from thumbnet.compile.kernels.neon_f32.clamp import Clamp
 #: Pixels of a packed tile, and of the others: the rest by its binary digits.
 PACKED_PIXELS = 8
 REST_PIXELS = (4, 2, 1)
+#: Output channels of a tile.
+TILE_CHANNELS = (12, 8, 4)
 #: Inputs of a step, and those by which packed pixels are rounded up.
 STEP, PACKED_INPUTS = 64, 4
 #: Vectors that one load brings, and their bytes.
 _LOAD, _VECTOR_BYTES = 4, 16
+#: Where the biases are read that begin with the first, the second and the third.
+_BIASES = ("sp", "x17", "x14")
 
 
 class _Tile(Function):
     """A tile's function while it is written."""
 
-    def __init__(self, pixels: int, channels: int, tail: int, clamp: Clamp) -> None:
-        super().__init__(f"tile_f32_{pixels}x{channels}_{tail}{clamp.suffix}")
+    def __init__(self, pixels: int, channels: int, tail: int, clamp: Clamp, *, steps: bool) -> None:
+        super().__init__(f"tile_f32_{pixels}x{channels}_{'n' * steps}{tail}{clamp.suffix}")
         self.pixels, self.vectors, self.tail, self.clamp = pixels, channels // 4, tail, clamp
         self.packed = pixels == PACKED_PIXELS
-        self.data = list(range(_LOAD if self.packed else pixels))
-        self.weights = [len(self.data) + index for index in range(_LOAD)]
+        # The vectors of four pixels' pairs of inputs, or four of each pixel.
+        self.data = [list(range(_LOAD * p, _LOAD * (p + 1))) for p in range(1 if self.packed else pixels)]
+        self.weights = [_LOAD * len(self.data) + index for index in range(_LOAD)]
         first = 32 - pixels * self.vectors
         assert first > self.weights[-1], "sums, pixels and weights share 32 registers"
         self.sums = [[first + p * self.vectors + v for v in range(self.vectors)] for p in range(pixels)]
@@ -55,27 +60,28 @@ class _Tile(Function):
         """Emit one load of up to four neighbouring registers."""
         self.emit(f"ld1 {{{vectors(registers)}}}, [{pointer}], #{_VECTOR_BYTES * len(registers)}")
 
-    def load_all(self, registers: list[int], pointer: str) -> None:
-        """Emit loads of neighbouring registers, four at a time."""
-        for begin in range(0, len(registers), _LOAD):
-            self.load(registers[begin : begin + _LOAD], pointer)
-
     def multiply(self, inputs: int) -> None:
         """Emit so many inputs; loads of weights begin and end with them."""
         left = inputs * self.vectors
         for k in range(inputs):
             if self.packed and k % 2 == 0:
-                self.load(self.data, "x0")
-            elif not self.packed and k % 4 == 0:
-                self.emit(*(f"ldr q{value}, [x{at}], #16" for value, at in zip(self.data, self.pointers, strict=True)))
+                self.load(self.data[0], "x0")
+            elif not self.packed and k % (4 * _LOAD) == 0:
+                for data, at in zip(self.data, self.pointers, strict=True):
+                    self.load(data[: -(-(inputs - k) // 4)], f"x{at}")
             for v in range(self.vectors):
                 place = (k * self.vectors + v) % _LOAD
                 if place == 0:
                     self.load(self.weights[: min(left, _LOAD)], "x15")
                 left -= 1
                 for p in range(self.pixels):
-                    lane = f"v{p // 2}.s[{p % 2 * 2 + k % 2}]" if self.packed else f"v{p}.s[{k % 4}]"
-                    self.emit(f"fmla v{self.sums[p][v]}.4s, v{self.weights[place]}.4s, {lane}")
+                    self.emit(f"fmla v{self.sums[p][v]}.4s, v{self.weights[place]}.4s, {self._lane(p, k)}")
+
+    def _lane(self, pixel: int, k: int) -> str:
+        """Return the lane that holds an input of a pixel."""
+        if self.packed:
+            return f"v{self.data[0][pixel // 2]}.s[{pixel % 2 * 2 + k % 2}]"
+        return f"v{self.data[pixel][k % (4 * _LOAD) // 4]}.s[{k % 4}]"
 
 
 def vectors(registers: list[int]) -> str:
@@ -84,30 +90,35 @@ def vectors(registers: list[int]) -> str:
 
 
 @functools.cache
-def tile_kernel(pixels: int, channels: int, tail: int, clamp: Clamp) -> Function:
+def tile_kernel(pixels: int, channels: int, tail: int, clamp: Clamp, *, steps: bool = True) -> Function:
     """Return the function for tiles of so many pixels, packed where they are eight, and channels.
 
-    `tail` is the number of inputs beyond whole steps.
+    `tail` is the number of inputs beyond whole steps; whether there are such says `steps`.
     """
-    function = _Tile(pixels, channels, tail, clamp)
+    function = _Tile(pixels, channels, tail, clamp, steps=steps)
     emit, local = function.emit, function.local
     biases = list(range(function.vectors))
-    # The sums begin with the biases: a copy for each pixel, so that four registers are one load.
-    room = _VECTOR_BYTES * len(function.flat)
     function.save_vectors()
+    # The sums begin with the biases, again and again, four registers a load, whichever bias is the first.
+    copies = len(biases) + _LOAD
+    room = _VECTOR_BYTES * -(-copies // 2) * 2
     emit(f"sub sp, sp, #{room}")
     function.load(biases, "x5")
-    emit(*(f"str q{biases[at % len(biases)]}, [sp, #{_VECTOR_BYTES * at}]" for at in range(len(function.flat))))
+    emit(*(f"str q{biases[at % len(biases)]}, [sp, #{_VECTOR_BYTES * at}]" for at in range(copies)))
+    emit(*(f"add {begin}, sp, #{_VECTOR_BYTES * at}" for at, begin in enumerate(_BIASES) if at))
     function.label("tile")
     if function.pointers:
         emit("mov x8, x0", *(f"add x{at}, x{at - 1}, x3" for at in function.pointers[1:]))
         emit(f"add x0, x{function.pointers[-1]}, x3")
-    emit("mov x15, x1", "mov x17, sp", "mov x16, x7")
-    function.load_all(function.flat, "x17")
-    emit(f"cbz x16, {local('rest')}")
-    function.label("step")
-    function.multiply(STEP)
-    emit("subs x16, x16, #1", f"b.ne {local('step')}")
+    emit("mov x15, x1")
+    for begin in range(0, len(function.flat), _LOAD):
+        sums = function.flat[begin : begin + _LOAD]
+        emit(f"ld1 {{{vectors(sums)}}}, [{_BIASES[begin % len(biases)]}]")
+    if steps:
+        emit("mov x16, x7")
+        function.label("step")
+        function.multiply(STEP)
+        emit("subs x16, x16, #1", f"b.ne {local('step')}")
     function.label("rest")
     function.multiply(tail)
     if function.packed and (unread := -(-tail // PACKED_INPUTS) * 2 - -(-tail // 2)):
@@ -125,8 +136,9 @@ def tile_kernel(pixels: int, channels: int, tail: int, clamp: Clamp) -> Function
 def tile_instructions(pixels: int, channels: int, inputs: int, clamp: Clamp) -> int:
     """Return the instructions of one tile."""
     steps, tail = divmod(inputs, STEP)
-    labels = tile_kernel(pixels, channels, tail, clamp).labels
-    return labels["done"] - labels["tile"] + (steps - 1) * (labels["rest"] - labels["step"])
+    labels = tile_kernel(pixels, channels, tail, clamp, steps=steps > 0).labels
+    step = labels["rest"] - labels["step"] if steps else 0
+    return labels["done"] - labels["tile"] + max(steps - 1, 0) * step
 
 
 @functools.cache

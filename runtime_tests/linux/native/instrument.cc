@@ -8,11 +8,13 @@
  * Global functions:
  *     thumbnet.cost_unit()        -> "instructions" or "nanoseconds"
  *     thumbnet.nothing(...)       does nothing: what is measured for it is the overhead of measuring
+ *     thumbnet.hwcap()            -> what the kernel says of the processor's instructions, AT_HWCAP
  *     thumbnet.heap_bytes()       -> bytes in use on the heap, -1 where the C library can't tell
  *     thumbnet.profile_calls()    -> instrument for a Relax VM, through vm.set_instrument("thumbnet.profile_calls")
  *     thumbnet.profile_nothing()  -> no instrument
  *     thumbnet.take_profile()     -> the calls since the last time, a line each in order of their end:
- *                                    depth, cost, bytes of storage it allocates, name; separated by tabs. The first
+ *                                    depth, cost, bytes of storage it allocates, the number under which its blocks are
+ *                                    recorded, name; separated by tabs. The first
  *                                    line is the overhead contained in each cost, under the name "overhead".
  */
 #include <tvm/ffi/container/shape.h>
@@ -24,6 +26,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,6 +44,26 @@ using tvm::ffi::Function;
 using tvm::ffi::PackedArgs;
 
 const volatile uint64_t *counter = nullptr;
+
+/* The start of the profile of executed blocks that an emulator's plugin keeps (profile_blocks.c): what it records while
+ * `measuring` is 1 stands under the number `calls`. */
+struct BlockProfile {
+    uint64_t measuring, calls;
+};
+volatile BlockProfile *profile = nullptr;
+
+void BeginRecording() {
+    if (profile) {
+        profile->calls = profile->calls + 1;
+        profile->measuring = 1;
+    }
+}
+
+void EndRecording() {
+    if (profile) {
+        profile->measuring = 0;
+    }
+}
 
 int64_t ReadCost() {
     if (counter) {
@@ -65,8 +88,14 @@ class TimerNode : public tvm::ffi::Object {
 
 class InstructionTimerNode final : public TimerNode {
   public:
-    void Start() final { start_ = ReadCost(); }
-    void Stop() final { stop_ = ReadCost(); }
+    void Start() final {
+        BeginRecording();
+        start_ = ReadCost();
+    }
+    void Stop() final {
+        stop_ = ReadCost();
+        EndRecording();
+    }
     int64_t SyncAndGetElapsedNanos() final { return stop_ - start_; }
     TVM_FFI_DECLARE_OBJECT_INFO_FINAL("thumbnet.InstructionTimer", InstructionTimerNode, TimerNode);
 
@@ -76,7 +105,7 @@ class InstructionTimerNode final : public TimerNode {
 
 struct Call {
     int depth;
-    int64_t start, cost, storage_bytes;
+    int64_t start, cost, storage_bytes, recorded;
     std::string name;
 };
 
@@ -85,12 +114,15 @@ std::vector<Call> open_calls, calls;
 /* The Relax VM calls it around each of its calls with (function, name, before_run, result, arguments...). */
 void Instrument(PackedArgs args, tvm::ffi::Any *) {
     int64_t now = ReadCost();
+    EndRecording();
     if (args[2].cast<bool>()) {
-        Call call{static_cast<int>(open_calls.size()), 0, 0, 0, args[1].cast<std::string>()};
+        Call call{static_cast<int>(open_calls.size()), 0, 0, 0, -1, args[1].cast<std::string>()};
         if (call.name == "vm.builtin.alloc_storage") { // (context, shape in bytes, ...)
             call.storage_bytes = args[5].cast<tvm::ffi::Shape>().Product();
         }
         open_calls.push_back(std::move(call));
+        BeginRecording();
+        open_calls.back().recorded = profile ? static_cast<int64_t>(profile->calls) - 1 : -1;
         open_calls.back().start = ReadCost();
     } else if (!open_calls.empty()) {
         open_calls.back().cost = now - open_calls.back().start;
@@ -121,13 +153,16 @@ int64_t MeasureOverhead() {
 
 std::string TakeProfile() {
     std::string text;
-    auto add = [&text](int depth, int64_t cost, int64_t bytes, const std::string &name) {
-        text += std::to_string(depth) + "\t" + std::to_string(cost) + "\t" + std::to_string(bytes) + "\t" + name + "\n";
+    auto add = [&text](int depth, int64_t cost, int64_t bytes, int64_t recorded, const std::string &name) {
+        for (int64_t number : {int64_t{depth}, cost, bytes, recorded}) {
+            text += std::to_string(number) + "\t";
+        }
+        text += name + "\n";
     };
     open_calls.clear();
-    add(0, MeasureOverhead(), 0, "overhead");
+    add(0, MeasureOverhead(), 0, -1, "overhead");
     for (const Call &call : calls) {
-        add(call.depth, call.cost, call.storage_bytes, call.name);
+        add(call.depth, call.cost, call.storage_bytes, call.recorded, call.name);
     }
     calls.clear();
     return text;
@@ -144,24 +179,26 @@ int64_t HeapBytes() {
     return static_cast<int64_t>(info.uordblks + info.hblkhd);
 }
 
-bool OpenCounter() {
-    const char *path = std::getenv("THUMBNET_INSTRUCTION_COUNTER");
+/* Map the beginning of the file that an environment variable names; null where it names none. */
+template <typename T> volatile T *MapShared(const char *variable) {
+    const char *path = std::getenv(variable);
     if (!path) {
-        return false;
+        return nullptr;
     }
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    void *memory = file < 0 ? MAP_FAILED : mmap(nullptr, sizeof(uint64_t), PROT_READ, MAP_SHARED, file, 0);
+    int file = open(path, O_RDWR | O_CLOEXEC);
+    void *memory = file < 0 ? MAP_FAILED : mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (memory == MAP_FAILED) {
         std::perror(path);
         std::abort(); // better than to report nanoseconds of an emulator as instructions
     }
     close(file);
-    counter = static_cast<const volatile uint64_t *>(memory);
-    return true;
+    return static_cast<volatile T *>(memory);
 }
 
 TVM_FFI_STATIC_INIT_BLOCK() {
-    if (OpenCounter()) {
+    counter = MapShared<uint64_t>("THUMBNET_INSTRUCTION_COUNTER");
+    profile = MapShared<BlockProfile>("THUMBNET_BLOCK_PROFILE");
+    if (counter) {
         Function::SetGlobal("runtime.timer.cpu", Function::FromPacked([](PackedArgs, tvm::ffi::Any *timer) {
                                 *timer = tvm::ffi::ObjectRef(tvm::ffi::make_object<InstructionTimerNode>());
                             }),
@@ -171,6 +208,8 @@ TVM_FFI_STATIC_INIT_BLOCK() {
                         Function::FromTyped([]() { return std::string(counter ? "instructions" : "nanoseconds"); }),
                         true);
     Function::SetGlobal("thumbnet.nothing", Function::FromPacked([](PackedArgs, tvm::ffi::Any *) {}), true);
+    Function::SetGlobal("thumbnet.hwcap",
+                        Function::FromTyped([]() { return static_cast<int64_t>(getauxval(AT_HWCAP)); }), true);
     Function::SetGlobal("thumbnet.heap_bytes", Function::FromTyped(HeapBytes), true);
     Function::SetGlobal("thumbnet.profile_calls",
                         Function::FromTyped([]() { return Function::FromPacked(Instrument); }), true);

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 
 from thumbnet.compile.network.integer_network import NETWORK_INPUT, IntegerNetwork
 from thumbnet.compile.network.reference import run_reference_layers
+from thumbnet.compile.plan.lowered_network import lower_network
 
-from ..c_harness import STRICT, build, different_layers, emit
+from ..c_harness import STRICT, build, different_layers, emit, emit_lowered
 from ..networks import (
     INPUT_QUANT,
     layers,
@@ -144,8 +145,11 @@ PLANTED = {
 def test_planted_bugs_are_seen(bug, tmp_path):
     network = one_of_each_kind()
     if "half down" in bug:
-        network = _tie_network(1 if "portable" in bug else 8)
-    emit(network, tmp_path)
+        network = _tie_network(8)
+    if "half down, portable" in bug:
+        emit_lowered(lower_network(network, kernels=None), tmp_path)
+    else:
+        emit(network, tmp_path)
     images = [make_image(network)]
     assert different_layers(build(tmp_path, flags=STRICT), network, images) == []
     file, right, wrong = PLANTED[bug]

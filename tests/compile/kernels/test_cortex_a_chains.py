@@ -3,7 +3,9 @@
 On the host under sanitizers these are the kernels' portable twins; the assembly of the same C runs in QEMU's user mode.
 """
 
+import itertools
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ import pytest
 from thumbnet.compile.kernels.dotprod.stage import DotprodStage
 from thumbnet.compile.kernels.layouts import nhwc_layout
 from thumbnet.compile.kernels.neon.stage import NeonStage
+from thumbnet.compile.kernels.neon32.stage import Neon32Stage
 from thumbnet.compile.kernels.overlap import overlap_distance
+from thumbnet.compile.network.integer_network import NETWORK_INPUT
 from thumbnet.compile.network.reference import run_reference_layers
 from thumbnet.compile.plan.choose_plan import PlacedPlan
 from thumbnet.compile.plan.lowered_network import build_stages, lower_network
@@ -20,18 +24,32 @@ from thumbnet.compile.plan.stage_graph import StagePlan
 
 from ..c_harness import MAIN, build, emit_lowered, run_stages
 from ..networks import EDGE_NETWORKS, chain_network, make_convolution, make_image, one_layer_network
+from ..plan.test_random_plans import random_mobilenet
 from ..plan.test_stage_graph import small_mobilenet
 from .test_dsp_chains import CHAINS
 
-SETS = {"neon": (NeonStage, "cortex-a72"), "dotprod": (DotprodStage, "cortex-a76")}
-GCC = "aarch64-linux-gnu-gcc"
+SETS = {
+    "neon": (NeonStage, "cortex-a72"),
+    "dotprod": (DotprodStage, "cortex-a76"),
+    "neon32": (Neon32Stage, "cortex-a7"),
+}
+#: Of A64 and A32: compiler, emulator, and what selects the instructions beside the core.
+A64 = ("aarch64-linux-gnu-gcc", "qemu-aarch64", ())
+A32 = ("arm-linux-gnueabihf-gcc", "qemu-arm", ("-mfpu=neon-vfpv4", "-mfloat-abi=hard"))
+TOOLS = (*A64[:2], *A32[:2])
 #: One wrong instruction each, and the kernels whose bytes it must change.
 PLANTED = {
     "a product": ("neon", "smlal v8.8h, v0.8b, v4.8b", "smlal v8.8h, v1.8b, v4.8b"),
     "a widened sum": ("neon", "sadalp v20.4s", "saddlp v20.4s"),
     "a column": ("neon", "ld1 {v20.16b}, [x8], x2", "ld1 {v20.16b}, [x9], x2"),
-    "a dot product": ("dotprod", "v3.4b[1]", "v3.4b[2]"),
-    "a bias": ("dotprod", "mov x17, sp", "add x17, sp, #16"),
+    "a dot product": ("dotprod", "v2.4b[1]", "v2.4b[2]"),
+    "a column's rows": ("dotprod", "v26.16b}, v28.16b", "v26.16b}, v29.16b"),
+    "a bias": ("dotprod", "v15.4s}, [x5]", "v15.4s}, [x16]"),
+    "a pair of inputs": ("neon32", "vmlal.s8 q8, d8, d1", "vmlal.s8 q8, d8, d0"),
+    "a run's first product": ("neon32", "vmull.s8 q8, d4, d0", "vmlal.s8 q8, d4, d0"),
+    "a run widened": ("neon32", "vpadal.s16 q12, q8", "vpaddl.s16 q12, q8"),
+    "a row": ("neon32", "vld1.8 {d7}, [r9], r2", "vld1.8 {d7}, [r8], r2"),
+    "a zero point": ("neon32", "vqadd.s16 q14, q14, q9", "vqadd.s16 q14, q14, q10"),
 }
 
 
@@ -42,14 +60,16 @@ def _lower(network, stage_class, *, rows, block_bytes=None, over=True):
     return build_stages(network, PlacedPlan([plan], place_tensors(network, [plan])))
 
 
-def _build_a64(folder, core):
+def _build_emulated(folder, core):
+    gcc, qemu, more = A32 if core == "cortex-a7" else A64
     (folder / "main.c").write_text(MAIN.format(name="net", NAME="NET"))
     sources = ["net.c", "net_layers.c", "net_weights.c", "main.c"]
-    flags = ("-std=gnu11", "-O2", f"-mcpu={core}", "-Wall", "-Wextra", "-Werror", "-static")
-    done = subprocess.run([GCC, *flags, *sources, "-o", "a64"], cwd=folder, capture_output=True, text=True, check=False)
+    flags = ("-std=gnu11", "-O2", f"-mcpu={core}", *more, "-Wall", "-Wextra", "-Werror", "-static")
+    command = [gcc, *flags, *sources, "-o", "emulated"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    runner = folder / "run_a64"
-    runner.write_text(f'#!/bin/sh\nexec qemu-aarch64 -cpu {core} "$(dirname "$0")/a64"\n')
+    runner = folder / "run_emulated"
+    runner.write_text(f'#!/bin/sh\nexec {qemu} -cpu {core} "$(dirname "$0")/emulated"\n')
     runner.chmod(0o755)
     return runner
 
@@ -57,7 +77,7 @@ def _build_a64(folder, core):
 def _check(network, lowered, folder, *, core=None):
     emit_lowered(lowered, folder)
     image = make_image(network)
-    [found] = run_stages(build(folder) if core is None else _build_a64(folder, core), lowered, [image])
+    [found] = run_stages(build(folder) if core is None else _build_emulated(folder, core), lowered, [image])
     expected = run_reference_layers(network, image)[network.output.name]
     assert expected.std() > 1
     np.testing.assert_array_equal(found[network.output.name], expected)
@@ -72,7 +92,7 @@ def test_twins(kernels, name, rows, tmp_path):
 
 
 @pytest.mark.emulated
-@pytest.mark.needs_tools(GCC, "qemu-aarch64")
+@pytest.mark.needs_tools(*TOOLS)
 @pytest.mark.parametrize("rows", [2, 100])
 @pytest.mark.parametrize("name", CHAINS)
 @pytest.mark.parametrize("kernels", SETS)
@@ -83,7 +103,7 @@ def test_assembly(kernels, name, rows, tmp_path):
 
 
 @pytest.mark.emulated
-@pytest.mark.needs_tools(GCC, "qemu-aarch64")
+@pytest.mark.needs_tools(*TOOLS)
 @pytest.mark.parametrize("size", [(12, 12), (7, 9)])
 @pytest.mark.parametrize("kernels", SETS)
 def test_an_inverted_residual(kernels, size, tmp_path):
@@ -101,7 +121,7 @@ def test_shapes_at_the_edges(kernels, name, tmp_path):
 
 
 @pytest.mark.emulated
-@pytest.mark.needs_tools(GCC, "qemu-aarch64")
+@pytest.mark.needs_tools(*TOOLS)
 @pytest.mark.parametrize("kernels", SETS)
 @pytest.mark.parametrize(
     ("size", "inputs", "outputs"),
@@ -115,8 +135,56 @@ def test_any_number_of_channels(kernels, size, inputs, outputs, tmp_path):
     _check(network, lowered, tmp_path / "twins")
 
 
+#: All weights are of the largest magnitude, and all pixels the darkest or the brightest: no sum could be larger.
+EXTREMES = [(weight, pixel) for weight in (-127, 127) for pixel in (-128, 127)]
+
+
 @pytest.mark.emulated
-@pytest.mark.needs_tools(GCC, "qemu-aarch64")
+@pytest.mark.needs_tools(*TOOLS)
+@pytest.mark.parametrize(("weight", "pixel"), EXTREMES)
+@pytest.mark.parametrize("kernels", SETS)
+def test_no_sum_overflows(kernels, weight, pixel, tmp_path):
+    stage_class, core = SETS[kernels]
+    network = chain_network((6, 6), (30, 64, 40), "same")
+    for layer, follower in itertools.pairwise((*network.layers, None)):
+        depthwise = layer.kind == "depthwise_conv2d"
+        products = 9 if depthwise else layer.weight[0].size
+        heaviest = replace(
+            layer,
+            source=NETWORK_INPUT,
+            weight=np.full_like(layer.weight, weight),
+            # Takes the sum back to where no clamp hides what became of it.
+            bias=np.full_like(layer.bias, -products * weight * pixel),
+        )
+        # A depthwise layer is on these kernels with the one behind it only.
+        heavy = replace(one_layer_network(heaviest), layers=(heaviest, follower) if depthwise else (heaviest,))
+        image = np.full(heavy.input_shape, pixel, np.int8)
+        lowered = lower_network(heavy, 1 << 20, kernels=stage_class)
+        assert all(stage.kernel.variant.startswith(kernels) for stage in lowered.stages)
+        emit_lowered(lowered, tmp_path / layer.name)
+        [found] = run_stages(_build_emulated(tmp_path / layer.name, core), lowered, [image])
+        name = heavy.output.name
+        np.testing.assert_array_equal(found[name], run_reference_layers(heavy, image)[name], err_msg=name)
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools(*TOOLS)
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kernels", SETS)
+def test_random_networks(kernels, seed, tmp_path):
+    stage_class, core = SETS[kernels]
+    network = random_mobilenet(np.random.default_rng(seed))
+    lowered = lower_network(network, (None, 1)[seed % 2], kernels=stage_class)
+    emit_lowered(lowered, tmp_path)
+    image = make_image(network)
+    [found] = run_stages(_build_emulated(tmp_path, core), lowered, [image])
+    expected = run_reference_layers(network, image)
+    for layer, output in found.items():
+        np.testing.assert_array_equal(output, expected[layer], err_msg=layer)
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools(*TOOLS)
 @pytest.mark.parametrize("bug", PLANTED)
 def test_planted_bugs_are_seen(bug, tmp_path):
     kernels, right, wrong = PLANTED[bug]
@@ -129,13 +197,13 @@ def test_planted_bugs_are_seen(bug, tmp_path):
     assert right in text
     layers.write_text(text.replace(right, wrong))
     image = make_image(network)
-    [found] = run_stages(_build_a64(tmp_path, core), lowered, [image])
+    [found] = run_stages(_build_emulated(tmp_path, core), lowered, [image])
     expected = run_reference_layers(network, image)[network.output.name]
     assert not np.array_equal(found[network.output.name], expected)
 
 
 @pytest.mark.emulated
-@pytest.mark.needs_tools(GCC, "qemu-aarch64")
+@pytest.mark.needs_tools(*TOOLS)
 @pytest.mark.parametrize("kernels", SETS)
 def test_every_plan_gives_the_references_bytes(kernels, tmp_path):
     stage_class, core = SETS[kernels]
@@ -149,7 +217,7 @@ def test_every_plan_gives_the_references_bytes(kernels, tmp_path):
     ):
         lowered = lower_network(network, limit, kernels=stage_class)
         emit_lowered(lowered, tmp_path / str(index))
-        [found] = run_stages(_build_a64(tmp_path / str(index), core), lowered, [image])
+        [found] = run_stages(_build_emulated(tmp_path / str(index), core), lowered, [image])
         for layer, output in found.items():
             np.testing.assert_array_equal(output, expected[layer], err_msg=f"{layer}, plan {index}")
 

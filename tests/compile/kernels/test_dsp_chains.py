@@ -72,7 +72,7 @@ def test_a_stage_from_the_image_on(name, rows, window_bytes, tmp_path):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 100])
-@pytest.mark.parametrize("size", [(12, 12), (7, 9)])
+@pytest.mark.parametrize("size", [(12, 12), (7, 9), (3, 3)])
 def test_an_inverted_residual(size, rows, tmp_path):
     network = chain_network(size, (8, 24, 8), "residual")
     lowered = _lower(network, nhwc_layout(network.output.output_shape), rows=rows)

@@ -1,6 +1,7 @@
-"""The depthwise kernels in assembly give what their portable twins give, for sizes and planes no network here has.
+"""The kernels in assembly give what their portable twins give, for sizes and planes no network here has.
 
-The program of `dsp_kernels.c` runs in QEMU's user mode, on a core with the same instructions as Cortex-M's.
+The programs of `dsp_kernels.c` (depthwise) and `dsp_pointwise.c` run in QEMU's user mode, on a core with the same
+instructions as Cortex-M's.
 """
 
 import shutil
@@ -14,13 +15,21 @@ from thumbnet.compile.kernels.dsp.stage import DspStage
 from ...processes import Programs
 
 INCLUDE = DspStage.headers[0].parent
-SOURCE = Path(__file__).parent / "dsp_kernels.c"
+DEPTHWISE, POINTWISE = (Path(__file__).parent / name for name in ("dsp_kernels.c", "dsp_pointwise.c"))
 FLAGS = ("-march=armv7-a", "-mfloat-abi=soft", "-mthumb", "-O2", "-Wall", "-Wextra", "-Werror", "--specs=rdimon.specs")
 PLANTED = {
     "a tap": ("ldr r9, [r2, #-11]", "ldr r9, [r2, #-12]"),
     "the ninth tap": ("ldrsb r8, [r2, #-9]", "ldrsb r8, [r2, #-10]"),
     "the next part of a row": ("add r2, r2, #", "add r2, r2, #2+"),
     "the last pixel of an odd row": ("TN_DW8_ROW1(LOAD, WA, WC, H, A0)", "TN_DW8_ROW1(LOAD, WC, WA, H, A0)"),
+}
+PLANTED_POINTWISE = {
+    "a weight of the last step of a turn": ("ldr r5, [r1, #(16*.Lk_at+16)]!", "ldr r5, [r1, #(16*.Lk_at+12)]!"),
+    "the steps before the first turn": ('TN_PW4_STEPS(".Lk_rest")', 'TN_PW4_STEPS("0")'),
+    "a channel's multiplier": ("smmlar r11, r11, r4, r1", "smmlar r11, r11, r5, r1"),
+    "the fourth plane": ("add r3, r3, r1", "add r3, r3, r5"),
+    "weights left over by turns": ("and r2, r2, #12", "and r2, r2, #8"),
+    "a slot of a pair of channels": ("smlad r3, r7, r11, r3", "smlad r3, r6, r11, r3"),
 }
 
 pytestmark = [
@@ -29,9 +38,9 @@ pytestmark = [
 ]
 
 
-def _output(folder, *flags, include=INCLUDE):
+def _output(folder, *flags, include=INCLUDE, source=DEPTHWISE):
     program = folder / "program"
-    command = ["arm-none-eabi-gcc", *FLAGS, *flags, "-I", str(include), str(SOURCE), "-o", str(program)]
+    command = ["arm-none-eabi-gcc", *FLAGS, *flags, "-I", str(include), str(source), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     done = Programs().run(["qemu-arm", "-cpu", "max", program])
@@ -61,3 +70,27 @@ def test_planted_bugs_are_seen(bug, expected, tmp_path):
     assert right in text
     header.write_text(text.replace(right, wrong))
     assert _output(tmp_path, include=include) != expected
+
+
+@pytest.fixture(scope="module")
+def expected_pointwise(tmp_path_factory):
+    lines = _output(tmp_path_factory.mktemp("portable"), "-DTN_PORTABLE", source=POINTWISE)
+    assert len(lines) == 15 * 8
+    assert all(int(line.split()[-1]) > 2 for line in lines)
+    return lines
+
+
+@pytest.mark.parametrize("unroll", [4, 16, 32, 64])
+def test_pointwise_kernels_give_the_bytes_of_the_portable_ones(unroll, expected_pointwise, tmp_path):
+    assert _output(tmp_path, f"-DTN_PW_UNROLL={unroll}", source=POINTWISE) == expected_pointwise
+
+
+@pytest.mark.parametrize("bug", PLANTED_POINTWISE)
+def test_bugs_planted_in_pointwise_kernels_are_seen(bug, expected_pointwise, tmp_path):
+    include = Path(shutil.copytree(INCLUDE, tmp_path / "include"))
+    header = include / "thumbnet_dsp_pointwise.h"
+    right, wrong = PLANTED_POINTWISE[bug]
+    text = header.read_text()
+    assert right in text
+    header.write_text(text.replace(right, wrong))
+    assert _output(tmp_path, include=include, source=POINTWISE) != expected_pointwise

@@ -11,8 +11,11 @@ from thumbnet.compile.kernels.neon.accumulation import (
     LONGEST_RUN,
     even_parts,
     fewest_parts,
+    longest_runs,
     run_lengths,
 )
+from thumbnet.compile.kernels.neon.pointwise_assembly import JUMP, REPEATS
+from thumbnet.compile.kernels.neon.runs import cheapest_runs
 
 INT16 = np.iinfo(np.int16)
 #: How large weights are: light, ordinary and heavy ones, so that runs of every length occur.
@@ -40,13 +43,19 @@ def _assert_fits(weight):
     assert highest.max() <= INT16.max and lowest.min() >= INT16.min
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 60), st.sampled_from(SPREADS))
-def test_runs_fit(seed, channels, steps, spread):
-    weight = _weights(seed, (channels, steps * LANES), spread)
-    runs = run_lengths(weight)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 6),
+    st.integers(1, 60),
+    st.sampled_from(SPREADS),
+    st.sampled_from((LANES, 2)),
+)
+def test_runs_fit(seed, channels, steps, spread, count):
+    weight = _weights(seed, (channels, steps * count), spread)
+    runs = run_lengths(weight, count)
     assert sum(runs) == steps
     assert all(2 <= run <= LONGEST_RUN for run in runs[:-1]) and 1 <= runs[-1] <= LONGEST_RUN
-    lanes = weight.reshape(channels, steps, LANES)
+    lanes = weight.reshape(channels, steps, count)
     start = 0
     for run in runs:
         _assert_fits(lanes[:, start : start + run].transpose(1, 0, 2))
@@ -63,6 +72,44 @@ def test_runs_are_as_long_as_they_can_be(seed, steps, spread):
             highest, lowest = _extremes(lanes[:, start : start + run + 1].transpose(1, 0, 2))
             assert highest.max() > INT16.max or lowest.min() < INT16.min
         start += run
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 40), st.sampled_from(SPREADS))
+def test_the_cheapest_runs_fit_and_cost_no_more_than_the_longest(seed, tiles, steps, spread):
+    weight = _weights(seed, (tiles, 4, steps * LANES), spread)
+    found = cheapest_runs(longest_runs(weight), REPEATS, JUMP)
+    assert len(found) == tiles
+    for tile, rows in zip(weight, found, strict=True):
+        lanes = tile.reshape(4, steps, LANES)
+        assert rows[0].times == 1
+        start = 0
+        for row in rows:
+            assert 1 <= row.times <= REPEATS.get(row.length, 1)
+            for _ in range(row.times):
+                _assert_fits(lanes[:, start : start + row.length].transpose(1, 0, 2))
+                start += row.length
+        assert start == steps
+        assert sum(row.times + JUMP for row in rows) <= len(run_lengths(tile)) * (1 + JUMP) + 1e-9
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=9), st.floats(0, 1))
+def test_no_other_runs_are_cheaper(longest, jump):
+    longest = [min(length, len(longest) - start) for start, length in enumerate(longest)]
+    repeats = {1: 3, 2: 2}
+
+    def cheapest(start):
+        if start == len(longest):
+            return 0
+        found = []
+        for length in range(1, longest[start] + 1):
+            for times in range(1, repeats.get(length, 1) + 1 if start else 2):
+                begins = range(start, start + times * length, length)
+                if begins[-1] + length <= len(longest) and all(longest[at] >= length for at in begins):
+                    found.append(times + jump + cheapest(begins[-1] + length))
+        return min(found)
+
+    [rows] = cheapest_runs(np.array([longest]), repeats, jump)
+    assert sum(row.times + jump for row in rows) == pytest.approx(cheapest(0))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.sampled_from(SPREADS))

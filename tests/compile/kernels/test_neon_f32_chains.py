@@ -38,7 +38,7 @@ A72 = ("-std=gnu11", "-O2", "-mcpu=cortex-a72", "-static", "-Wall", "-Wextra", "
 TOLERANCE = 1e-5
 
 
-def _lower(network, *, rows, block_bytes=None, over=True):
+def lower_whole(network, *, rows, block_bytes=None, over=True):
     chain, source = network.layers, nhwc_layout(network.input_shape, 4)
     [target] = NeonF32Stage.target_layouts(network.output.output_shape, None)
     stage = NeonF32Stage(chain, source, target, rows=rows, window_bytes=4, block_bytes=block_bytes)
@@ -71,20 +71,22 @@ def _check(network, lowered, folder, *, emulated):
 @pytest.mark.parametrize("name", CHAINS)
 def test_a_stage_from_the_image_on(name, rows, tmp_path):
     network = float_network(chain_network(*CHAINS[name]), seed=rows)
-    _check(network, _lower(network, rows=rows, block_bytes=(None, 900)[rows % 2]), tmp_path, emulated=rows in (2, 100))
+    _check(
+        network, lower_whole(network, rows=rows, block_bytes=(None, 900)[rows % 2]), tmp_path, emulated=rows in (2, 100)
+    )
 
 
 @pytest.mark.parametrize("rows", [1, 2, 100])
 @pytest.mark.parametrize("size", [(12, 12), (7, 9)])
 def test_an_inverted_residual(size, rows, tmp_path):
     network = float_network(chain_network(size, (8, 27, 8), "residual"), seed=rows)
-    _check(network, _lower(network, rows=rows, over=rows != 2), tmp_path, emulated=rows == 2)
+    _check(network, lower_whole(network, rows=rows, over=rows != 2), tmp_path, emulated=rows == 2)
 
 
 @pytest.mark.parametrize("name", EDGE_NETWORKS)
 def test_shapes_at_the_edges(name, tmp_path):
     network = float_network(EDGE_NETWORKS[name]())
-    _check(network, _lower(network, rows=2), tmp_path, emulated=True)
+    _check(network, lower_whole(network, rows=2), tmp_path, emulated=True)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -93,7 +95,7 @@ def test_depthwise_rows_of_every_length(width, stride, tmp_path):
     """Heights that leave one, two and three rows behind fours."""
     for padding in ("same", "symmetric"):
         network = float_network(separable_network((width + 4, width), (5, 13), stride, padding=padding), seed=width)
-        _check(network, _lower(network, rows=100), tmp_path / padding, emulated=True)
+        _check(network, lower_whole(network, rows=100), tmp_path / padding, emulated=True)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -124,7 +126,7 @@ def test_layers_without_kernels_are_computed_by_portable_ones(tmp_path):
 )
 def test_a_planted_bug_is_seen(right, wrong, tmp_path):
     network = float_network(separable_network((9, 8), (24, 12), 1))
-    lowered = _lower(network, rows=100)
+    lowered = lower_whole(network, rows=100)
     emit_lowered(lowered, tmp_path)
     layers = tmp_path / "net_layers.c"
     text = layers.read_text()

@@ -4,7 +4,7 @@ import tvm
 from tvm import te
 from tvm.s_tir import meta_schedule as ms
 
-from thumbnet.compile.tuning.records import RECORDS, WORKLOADS
+from thumbnet.compile.tuning.record_folder import RECORDS, WORKLOADS
 
 
 def make_module(channels=16):

@@ -11,7 +11,8 @@ import pytest
 
 from thumbnet.compile.emit.export_library import tvm_target
 from thumbnet.compile.errors import TuningError
-from thumbnet.compile.tuning.records import LOCK, LOGS, RECORDS, WORKLOADS, opened_records, read_records
+from thumbnet.compile.tuning.record_folder import LOCK, LOGS, RECORDS, WORKLOADS
+from thumbnet.compile.tuning.records import opened_records, read_records
 from thumbnet.targets.registry import get_board
 
 from .records import commit, make_module, open_database, unroll

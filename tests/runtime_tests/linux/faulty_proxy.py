@@ -81,7 +81,7 @@ class _Pumps:
 
     def _pump(self, source, sink, to_server):
         left = self._plan.after_bytes if to_server == self._plan.to_server else None
-        with contextlib.suppress(OSError):
+        try:
             while data := source.recv(1 << 16):
                 if left is not None and len(data) > left:
                     sink.sendall(data[:left])
@@ -91,6 +91,9 @@ class _Pumps:
                 sink.sendall(data)
                 left = None if left is None else left - len(data)
             sink.shutdown(socket.SHUT_WR)
+        except OSError:  # a server that is killed with something unread resets the connection: that is passed on too
+            with contextlib.suppress(OSError):
+                sink.shutdown(socket.SHUT_RDWR)
 
     def _spoil(self, source, sink):
         """Do what is planned; returns whether the rest is passed on."""

@@ -64,7 +64,7 @@ def open_through(proxy, server, device, as_board, monkeypatch):
         board = Device("board", device.board, "rpc", address="127.0.0.1:9190", key="board")
         return TvmRpcSession(board, call_timeout_s=ANSWER_S)
     server.address = address
-    monkeypatch.setattr(tvm_rpc_session, "LinuxServer", lambda _: server)
+    monkeypatch.setattr(tvm_rpc_session, "LinuxServer", lambda *_: server)
     return TvmRpcSession(device, call_timeout_s=ANSWER_S)
 
 

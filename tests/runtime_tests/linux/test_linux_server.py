@@ -130,8 +130,10 @@ def hide(monkeypatch, *commands):
     monkeypatch.setattr(shutil, "which", lambda name, *rest: None if name in commands else which(name, *rest))
 
 
-def test_missing_cross_compiler_names_its_package(monkeypatch):
-    monkeypatch.setattr(rpc_server_build, "_aarch64_runtime", lambda: rpc_server_build.NATIVE)
+def test_missing_cross_compiler_names_its_package(monkeypatch, tmp_path):
+    for name in rpc_server_build._RUNTIME_LIBRARIES:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(rpc_server_build, "_aarch64_runtime", lambda _: tmp_path)
     hide(monkeypatch, "aarch64-linux-gnu-g++")
     with pytest.raises(EmulatorMissingError, match="apt install g\\+\\+-aarch64-linux-gnu"):
         TvmRpcSession(EMULATED)
@@ -139,7 +141,7 @@ def test_missing_cross_compiler_names_its_package(monkeypatch):
 
 def test_missing_qemu_names_its_package(monkeypatch):
     monkeypatch.setattr(
-        emulated_linux, "build_server", lambda board: rpc_server_build.ServerFiles(board.name, board.name)
+        emulated_linux, "build_server", lambda board, _: rpc_server_build.ServerFiles(board.name, board.name)
     )
     hide(monkeypatch, "qemu-aarch64")
     with pytest.raises(EmulatorMissingError, match="apt install qemu-user"):
@@ -168,8 +170,10 @@ def test_wheels_are_fetched_once(monkeypatch, tmp_path):
             wheel.writestr("tvm/lib/libtvm_compiler.so", b"left out")
 
     monkeypatch.setattr(rpc_server_build, "_download_wheels", download)
-    folder = rpc_server_build._aarch64_runtime()
-    assert rpc_server_build._aarch64_runtime() == folder
+    said = []
+    folder = rpc_server_build._aarch64_runtime(said.append)
+    assert rpc_server_build._aarch64_runtime(said.append) == folder
+    assert len(said) == 1 and "downloading" in said[0]
     assert len(downloads) == 1
     assert sorted(file.name for file in folder.iterdir()) == sorted(rpc_server_build._RUNTIME_LIBRARIES)
 
@@ -194,7 +198,7 @@ def test_elf_size_equals_the_linkers(tmp_path):
 
 def test_profile_without_its_overhead():
     calls = parse_profile(
-        "0\t40\t0\toverhead\n1\t140\t0\tinner\n0\t30\t512\tvm.builtin.alloc_storage\n0\t1040\t0\tconv\n"
+        "0\t40\t0\t-1\toverhead\n1\t140\t0\t-1\tinner\n0\t30\t512\t-1\tvm.builtin.alloc_storage\n0\t1040\t0\t7\tconv\n"
     )
     assert [(call.name, call.cost, call.is_kernel) for call in calls] == [
         ("inner", 100, False),
@@ -202,3 +206,4 @@ def test_profile_without_its_overhead():
         ("conv", 1000, True),
     ]
     assert calls[1].storage_bytes == 512
+    assert calls[2].recorded == 7

@@ -38,6 +38,7 @@ NETWORKS = {
     "wide": lambda: networks.chain_network((8, 40), (8, 12, 16), "same"),
     "inverted residual": lambda: networks.chain_network((12, 12), (8, 48, 8), "residual"),
     "inverted residual, odd": lambda: networks.chain_network((7, 9), (16, 40, 16), "residual"),
+    "three by three": lambda: networks.chain_network((3, 3), (8, 24, 8), "residual"),
     "one of each kind": lambda: networks.one_of_each_kind(size=8, channels=8),
 }
 

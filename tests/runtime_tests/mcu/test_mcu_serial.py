@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from thumbnet.runtime_tests.errors import DeviceUnreachableError
-from thumbnet.runtime_tests.mcu.emulator import Emulator
+from thumbnet.runtime_tests.mcu.emulator import MachineEmulator
 from thumbnet.runtime_tests.mcu.firmware_build import build_firmware
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.runtime_tests.mcu.protocol import ProtocolClient
@@ -32,7 +32,7 @@ def serial_board(tiny):
     emulators, stop = [], threading.Event()
 
     def flash(artifact):
-        emulator = Emulator("mps2-an386", build_firmware(artifact, get_board("mps2_an386")).elf)
+        emulator = MachineEmulator("mps2-an386", build_firmware(artifact, get_board("mps2_an386")).elf)
         emulators.append(emulator)
         emulator.transport.open()
 
@@ -87,7 +87,9 @@ def test_a_silent_serial_port_says_how_to_flash(serial_board, tiny, monkeypatch)
     monkeypatch.setattr(ProtocolClient.__init__, "__defaults__", (0.05, 1.0, 0.02, time.monotonic))
     with (
         MicrocontrollerSession(device) as session,
-        pytest.raises(DeviceUnreachableError, match=r"^desk: .*not answer OPEN.*Flash .*firmware\.elf") as caught,
+        pytest.raises(
+            DeviceUnreachableError, match=r"^desk: .*not answer OPEN.*If not, flash .*firmware\.elf"
+        ) as caught,
     ):
         session.load(tiny)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,38 @@
+"""The plan of a network for a board: by its kernels and its memory."""
+
+from __future__ import annotations
+
+from thumbnet.compile.kernels.cycle_prices import prices_of
+from thumbnet.compile.kernels.instruction_sets import kernels_of
+from thumbnet.compile.network.layers import Network
+from thumbnet.compile.plan.cache_cost import graph_with_caches
+from thumbnet.compile.plan.choose_plan import SPENT_ON_RAM, PlacedPlan, RamChoice, choose_plan
+from thumbnet.compile.plan.fit import arena_limit
+from thumbnet.compile.plan.stage_graph import StageGraph
+from thumbnet.compile.request import Objective
+from thumbnet.targets.board import Board
+
+
+def plan_for_board(
+    network: Network,
+    board: Board,
+    ram_limit: int | None,
+    *,
+    streamed: bool = False,
+    objective: Objective = "cycles",
+) -> tuple[PlacedPlan, list[RamChoice]]:
+    """Return the plan that is taken where nothing was measured, and what other limits on RAM would give.
+
+    Boards that run Linux have the RAM for the fastest plan; it is their caches that are small.
+    """
+    kernels = kernels_of(board)
+    if board.caches is None or streamed:
+        graph = StageGraph(network, kernels, streamed=streamed, prices=prices_of(board), objective=objective)
+    else:
+        graph = graph_with_caches(network, kernels, board.caches, ram_limit)
+    return choose_plan(graph, ram_limit, arena_limit(board), spent_on_ram(board))
+
+
+def spent_on_ram(board: Board) -> float:
+    """Return which part of the instructions a smaller arena may cost."""
+    return 0.0 if board.runs_linux else SPENT_ON_RAM

@@ -1,0 +1,112 @@
+/* Runs pointwise kernels and the widening of their weights on random values and prints their outputs: the same with and
+ * without TN_PORTABLE. */
+#include "thumbnet_dsp.h"
+
+#include <stdio.h>
+
+static uint32_t state = 1;
+static uint32_t draw(void) { return state = state * 1664525u + 1013904223u; }
+static int8_t draw8(void) { return (int8_t)(draw() >> 24); }
+
+#define MOST_K 332
+#define PAIRS 3
+#define ROWS 2
+#define OUT 256
+static int32_t flash[8 + MOST_K], stream[14 + 2 * MOST_K];
+static int16_t act[ROWS * PAIRS * 2 * MOST_K] __attribute__((aligned(4)));
+static int16_t out[OUT] __attribute__((aligned(4)));
+
+static void prepare(void) {
+    for (int i = 0; i < 8 + MOST_K; ++i)
+        flash[i] = (int32_t)(draw() ^ draw() >> 16);
+    for (int i = 0; i < ROWS * PAIRS * 2 * MOST_K; ++i)
+        act[i] = draw8();
+    for (int i = 0; i < OUT; ++i)
+        out[i] = 0x5555;
+}
+
+/* Biases and multipliers of `channels` channels whose results nearly all lie in int8, and all in int16. */
+static void set_scales(int32_t *bias, int32_t *factor, int channels, int shift) {
+    for (int c = 0; c < channels; ++c) {
+        bias[c] = (int32_t)draw() >> 16;
+        factor[c] = (int32_t)(draw() >> (9 + shift)) | 1;
+    }
+}
+
+static void print(const char *name) {
+    uint32_t sum = 0;
+    int values = 0, kinds[256] = {0};
+    for (int i = 0; i < OUT; ++i) {
+        sum = sum * 31 + (uint16_t)out[i];
+        if (out[i] != 0x5555)
+            values += kinds[(uint8_t)out[i]]++ == 0;
+    }
+    printf("%s %08x %d\n", name, (unsigned)sum, values);
+}
+
+TN_DEF_WIDEN4(widen4)
+
+#define CASE(K, SH)                                                                                                    \
+    TN_DEF_PW2X4_PLANAR(fits4_##K##_##SH, K, SH, FITS)                                                                 \
+    TN_DEF_PW2X4_PLANAR(any4_##K##_##SH, K, SH, ANY)                                                                   \
+    TN_DEF_PW2X4_PLANAR8(bytes4_##K##_##SH, K, SH)                                                                     \
+    TN_DEF_PW2X4_NHWC(pixels4_##K##_##SH, K, SH)                                                                       \
+    TN_DEF_WIDEN(widen2_##K##_##SH, K)                                                                                 \
+    TN_DEF_PW2X2_PLANAR(fits2_##K##_##SH, K, SH, FITS)                                                                 \
+    TN_DEF_PW2X2_PLANAR8(bytes2_##K##_##SH, K, SH)                                                                     \
+    TN_DEF_PW2X2_NHWC(pixels2_##K##_##SH, K, SH)                                                                       \
+    TN_DEF_PW1X2_NHWC(pixel2_##K##_##SH, K, SH)                                                                        \
+    static void test_##K##_##SH(void) {                                                                                \
+        const int16_t *row_end = act + PAIRS * 2 * (K), *end = act + ROWS * PAIRS * 2 * (K);                           \
+        int8_t *bytes = (int8_t *)out;                                                                                 \
+        prepare();                                                                                                     \
+        set_scales(flash, flash + 4 + (K), 4, SH);                                                                     \
+        widen4(stream, flash, 5, 40, K);                                                                               \
+        fits4_##K##_##SH(act, out, row_end, stream, ROWS, 4);                                                          \
+        print("four, planar16, in range, " #K ", " #SH);                                                               \
+        any4_##K##_##SH(act, out + 1, row_end, stream, ROWS, 4);                                                       \
+        print("four, planar16, " #K ", " #SH);                                                                         \
+        widen4(stream, flash, -128, 19, K);                                                                            \
+        bytes4_##K##_##SH(act, bytes + 3, row_end, stream, ROWS, 1);                                                   \
+        print("four, planar8, " #K ", " #SH);                                                                          \
+        widen4(stream, flash, 100, 7, K);                                                                              \
+        pixels4_##K##_##SH(act, bytes + 1, end, stream);                                                               \
+        print("four, pixels, " #K ", " #SH);                                                                           \
+        prepare();                                                                                                     \
+        set_scales(flash, flash + 2, 2, SH);                                                                           \
+        (void)widen2_##K##_##SH(stream, flash, 5, 40);                                                                 \
+        fits2_##K##_##SH(act, out, row_end, stream, ROWS, 4);                                                          \
+        print("pair, planar16, in range, " #K ", " #SH);                                                               \
+        (void)widen2_##K##_##SH(stream, flash, -128, 19);                                                              \
+        bytes2_##K##_##SH(act, bytes + 3, row_end, stream, ROWS, 1);                                                   \
+        print("pair, planar8, " #K ", " #SH);                                                                          \
+        (void)widen2_##K##_##SH(stream, flash, 9, 7);                                                                  \
+        pixels2_##K##_##SH(act, bytes + 1, end, stream);                                                               \
+        print("pair, pixels, " #K ", " #SH);                                                                           \
+        pixel2_##K##_##SH(act, bytes + 200, act + 4 * (K), stream);                                                    \
+        print("pair, one pixel, " #K ", " #SH);                                                                        \
+    }
+/* Whole turns, and what is left over by them: none, before and after a turn's half. */
+#define CASES(DO)                                                                                                      \
+    DO(4, 0)                                                                                                           \
+    DO(8, 1)                                                                                                           \
+    DO(16, 0)                                                                                                          \
+    DO(20, 0)                                                                                                          \
+    DO(28, 2)                                                                                                          \
+    DO(32, 0)                                                                                                          \
+    DO(44, 0)                                                                                                          \
+    DO(60, 0)                                                                                                          \
+    DO(64, 1)                                                                                                          \
+    DO(76, 0)                                                                                                          \
+    DO(92, 0)                                                                                                          \
+    DO(108, 0)                                                                                                         \
+    DO(124, 0)                                                                                                         \
+    DO(128, 0)                                                                                                         \
+    DO(332, 0)
+CASES(CASE)
+#define RUN(K, SH) test_##K##_##SH();
+
+int main(void) {
+    CASES(RUN)
+    return 0;
+}

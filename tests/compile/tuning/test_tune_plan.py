@@ -1,0 +1,143 @@
+"""The loop over devices: fast ones get more, failing ones are left out, and what was measured is right."""
+
+import random
+import threading
+import time
+
+import pytest
+
+from thumbnet.compile.errors import TuningError
+from thumbnet.compile.tuning import tune_plan as module
+from thumbnet.compile.tuning.tune_plan import tune_plan
+
+from ..plan.test_stage_graph import small_mobilenet
+from .searches import BlindModel, Device, make_search, true_cost, untuned_plan
+
+
+@pytest.fixture(scope="module")
+def network():
+    return small_mobilenet()
+
+
+@pytest.fixture(autouse=True)
+def short_rests(monkeypatch):
+    monkeypatch.setattr(module, "REST_S", 0.001)
+
+
+def tune(network, devices, *, trials=10_000, batch=4, measured=None, model=None, **options):
+    search = make_search(network, measured=measured, model=model)
+    untuned = untuned_plan(network)
+    return tune_plan(search, untuned, devices, trials=trials, batch=batch, **options)
+
+
+def check_costs(tuned):
+    for plan, costs in ((tuned.untuned, tuned.untuned_costs), (tuned.best, tuned.best_costs)):
+        assert costs == tuple(true_cost(stage) for stage in plan.stages)
+
+
+def test_ends_when_the_best_plan_is_proven(network):
+    tuned = tune(network, [Device()])
+    check_costs(tuned)
+    assert tuned.end == "proven"
+    assert sum(tuned.best_costs) <= sum(tuned.untuned_costs)
+    last = tuned.history[-1]
+    assert last.best == last.bound == pytest.approx(sum(tuned.best_costs))
+    assert [entry.trials for entry in tuned.history] == sorted({entry.trials for entry in tuned.history})
+
+
+def test_many_devices_find_the_same(network):
+    alone, together = tune(network, [Device()]), tune(network, [Device(str(i)) for i in range(7)])
+    assert together.end == "proven"
+    assert sum(together.best_costs) == pytest.approx(sum(alone.best_costs), rel=0.005)
+
+
+def test_trials_are_a_limit(network):
+    tuned = tune(network, [Device(), Device()], trials=13)
+    assert tuned.end == "trials"
+    assert tuned.history[-1].trials == 13
+    check_costs(tuned)
+
+
+def test_time_is_a_limit(network):
+    tuned = tune(network, [Device(answer=lambda stages: time.sleep(0.05))], time_limit_s=0.3)
+    assert tuned.end == "time"
+    check_costs(tuned)
+
+
+def test_devices_that_fail_now_and_then_lose_nothing(network):
+    rng, lock = random.Random(3), threading.Lock()
+
+    def fail_sometimes(stages):
+        with lock:
+            failing = rng.random() < 0.1
+        if failing:
+            raise OSError("unplugged")
+
+    failures = []
+    tuned = tune(
+        network,
+        [Device(str(i), fail_sometimes) for i in range(8)],
+        on_failure=lambda name, error: failures.append((name, str(error))),
+    )
+    assert failures
+    assert tuned.end == "proven"
+    check_costs(tuned)
+
+
+def test_a_device_that_always_fails_is_left_out(network):
+    def fail(stages):
+        raise OSError("unplugged")
+
+    bad, good = Device("bad", fail), Device("good")
+    tuned = tune(network, [bad, good])
+    assert tuned.end == "proven"
+    assert bad.calls == module.MOST_FAILURES
+    check_costs(tuned)
+
+
+def test_a_device_that_breaks_later_ends_the_search_with_what_it_had(network):
+    calls = []
+
+    def break_down(stages):
+        calls.append(stages)
+        if len(calls) > 4:
+            raise OSError("burnt")
+
+    tuned = tune(network, [Device("only", break_down)])
+    assert tuned.end == "devices"
+    check_costs(tuned)
+
+
+def test_no_device_at_all_is_an_error_with_its_reason(network):
+    def fail(stages):
+        raise OSError("no such port")
+
+    with pytest.raises(TuningError, match="nothing was measured: only: no such port"):
+        tune(network, [Device("only", fail)])
+
+
+def test_ctrl_c_keeps_what_was_measured(network):
+    measured = {}
+
+    def interrupt(progress):
+        if progress.trials > 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(network, [Device()], measured=measured, on_progress=interrupt)
+    assert len(measured) > 20
+    before = len(measured)
+    tuned = tune(network, [Device()], measured=measured)
+    assert tuned.history[-1].trials <= len(measured) - before
+    check_costs(tuned)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 8, 32])
+def test_devices_are_kept_busy(network, count):
+    """Devices of fixed latency: the part of the time in which they work, while there is something to measure."""
+    latency = 1.0
+    devices = [Device(str(i), lambda stages: time.sleep(latency)) for i in range(count)]
+    tuned = tune(network, devices, batch=1, trials=6 * count, model=BlindModel())
+    calls = sum(device.calls for device in devices)
+    assert calls * latency / tuned.history[-1].seconds > 0.85 * count

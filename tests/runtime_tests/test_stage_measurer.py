@@ -1,0 +1,141 @@
+"""Stages measured on emulated devices: their bytes are checked, their costs are those of a network they are in."""
+
+import math
+
+import numpy as np
+import pytest
+
+from thumbnet.compile.compile_model import compile_model
+from thumbnet.compile.errors import ToolchainError
+from thumbnet.compile.kernels.instruction_sets import kernels_of
+from thumbnet.compile.network.network_file import load_reference
+from thumbnet.compile.network.reference import run_reference_layers
+from thumbnet.compile.plan.board_plan import plan_for_board
+from thumbnet.compile.plan.stage_graph import StageGraph
+from thumbnet.runtime_tests import measure_stages as module
+from thumbnet.runtime_tests.errors import SessionError
+from thumbnet.runtime_tests.open_session import open_session
+from thumbnet.runtime_tests.stage_measurer import DeviceMeasurer
+from thumbnet.targets.devices import get_device
+from thumbnet.tools.network import make_request
+from thumbnet.tools.network_options import NetworkFiles
+
+pytestmark = pytest.mark.emulated
+
+#: Emulated devices, and the tools each needs.
+DEVICES = [
+    pytest.param(device, marks=[pytest.mark.needs_tools(*tools), *([] if "an386" in device else [pytest.mark.slow])])
+    for device, tools in {
+        "qemu_mps2_an386": ("arm-none-eabi-gcc", "qemu-system-arm", "gcc"),
+        "qemu_mps3_an547": ("arm-none-eabi-gcc", "qemu-system-arm", "gcc"),
+        "qemu_raspberry_pi_4": ("aarch64-linux-gnu-gcc", "qemu-aarch64", "gcc"),
+        "qemu_raspberry_pi_2": ("arm-linux-gnueabihf-gcc", "qemu-arm", "gcc"),
+    }.items()
+]
+M4 = [pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm", "gcc")]
+
+
+class Setting:
+    """A bundled network compiled for a device, with what it does with one image."""
+
+    def __init__(self, device_name, folder):
+        self.device = get_device(device_name)
+        request = make_request(NetworkFiles("mobilenet_v2_0.35_digits"), self.device.board)
+        self.artifact = compile_model(request, folder)
+        self.network = load_reference(self.artifact)
+        image = self.artifact.golden()[0][0]
+        self.values = {"input": image, **run_reference_layers(self.network, image)}
+        self.graph = StageGraph(self.network, kernels_of(self.device.board))
+        self.graph.best_plan()  # makes its stages
+        self.plan, _ = plan_for_board(self.network, self.device.board, None)
+
+    def some_stages(self, count):
+        """Return stages of all sorts."""
+        stages = [stage for edges in self.graph._edges.values() for stage in edges]
+        chosen = np.random.default_rng(5).choice(len(stages), count, replace=False)
+        return [stages[index] for index in chosen]
+
+    def measurer(self, objective, **options):
+        return DeviceMeasurer(self.device, self.network, self.values, objective, **options)
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return {}
+
+
+@pytest.fixture
+def setting(request, settings, tmp_path_factory):
+    if request.param not in settings:
+        settings[request.param] = Setting(request.param, tmp_path_factory.mktemp("settings") / "network")
+    return settings[request.param]
+
+
+@pytest.mark.parametrize("setting", DEVICES, indirect=True)
+def test_stages_cost_alone_what_they_cost_in_a_network(setting):
+    with open_session(setting.device) as session:
+        session.load(setting.artifact)
+        costs = {cost.name: cost.value for cost in session.profile(setting.values["input"])}
+    stages = [*setting.plan.stages]
+    others = setting.some_stages(20)
+    with setting.measurer("instructions") as measurer:
+        measured = measurer.measure([*stages, *others])
+    assert len(set(measured[: len(stages)])) > 3
+    for stage, cost in zip(stages, measured, strict=False):
+        # Calls and, where tensors lie elsewhere, a few addresses differ.
+        assert cost == pytest.approx(costs[stage.name], rel=0.02, abs=100)
+    # All other ways give the right bytes too, or their cost were infinite.
+    assert all(math.isfinite(cost) and cost > 0 for cost in measured)
+
+
+@pytest.mark.parametrize("setting", [pytest.param("qemu_mps2_an386", marks=M4)], indirect=True)
+def test_predicted_cycles_are_more_than_instructions(setting):
+    readings = []
+    stages = list(setting.plan.stages)
+    with (
+        setting.measurer("cycles", on_reading=lambda stage, reading: readings.append(reading)) as cycles,
+        setting.measurer("instructions") as instructions,
+    ):
+        pairs = zip(cycles.measure(stages), instructions.measure(stages), strict=True)
+        assert all(more > less for more, less in pairs)
+    assert {reading.kind for reading in readings} == {"predicted cycles"}
+    assert len(readings) == len(stages)
+
+
+@pytest.mark.parametrize("setting", [pytest.param("qemu_mps2_an386", marks=M4)], indirect=True)
+def test_wrong_bytes_are_no_measurement(setting):
+    stages = list(setting.plan.stages)
+    wrong = stages[2].name
+    values = {**setting.values, wrong: setting.values[wrong] ^ np.int8(1)}
+    with DeviceMeasurer(setting.device, setting.network, values, "instructions") as measurer:
+        costs = measurer.measure(stages)
+    # The stage itself, and whoever reads what it should have given.
+    assert math.isinf(costs[2])
+    assert math.isfinite(costs[0])
+    assert math.isfinite(costs[-1])
+
+
+@pytest.mark.parametrize("setting", [pytest.param("qemu_mps2_an386", marks=M4)], indirect=True)
+def test_a_device_that_measures_something_else_is_told(setting):
+    with (
+        setting.measurer("seconds") as measurer,
+        pytest.raises(SessionError, match="measures instructions, not seconds"),
+    ):
+        measurer.measure(list(setting.plan.stages))
+
+
+@pytest.mark.parametrize("setting", [pytest.param("qemu_mps2_an386", marks=M4)], indirect=True)
+def test_a_stage_that_cant_be_built_takes_no_other_along(setting, monkeypatch):
+    stages = list(setting.plan.stages)
+    write = module.write_trials
+
+    def break_one(network, values, trials, board, folder):
+        artifact = write(network, values, trials, board, folder)
+        if stages[1] in trials:
+            raise ToolchainError("gcc failed")
+        return artifact
+
+    monkeypatch.setattr(module, "write_trials", break_one)
+    with setting.measurer("instructions") as measurer:
+        costs = measurer.measure(stages)
+    assert [math.isfinite(cost) for cost in costs] == [stage is not stages[1] for stage in stages]
