@@ -34,6 +34,7 @@ from thumbnet.compile.plan.stage_graph import StagePlan
 from thumbnet.compile.request import CompileRequest
 from thumbnet.compile.tuning.plan_search import PlanSearch, StageCostModel
 from thumbnet.compile.tuning.recorded_plan import limit_of
+from thumbnet.compile.tuning.schedule_search import ScheduleSearch
 from thumbnet.compile.tuning.stage_key import describe_stage, kernels_digest, key_of
 from thumbnet.compile.tuning.stage_record import CostKind, StageRecord
 from thumbnet.compile.tuning.tune_plan import Progress as SearchProgress
@@ -58,16 +59,17 @@ _ENDS = {
 
 @dataclass(frozen=True)
 class StageTuning:
-    """A search's setting: the network, what it does with one image, and its plan without tuning."""
+    """A search's setting: the network, what it does with one image, its plan without tuning, and on which kernels."""
 
     network: IntegerNetwork
     values: dict[str, NDArray[Any]]
     untuned: PlacedPlan
     ram_limit: int
+    own_kernels: bool
 
 
-def prepare_stages(request: CompileRequest) -> StageTuning:
-    """Quantize a network and plan it without tuning.
+def prepare_stages(request: CompileRequest, *, own_kernels: bool) -> StageTuning:
+    """Quantize a network and plan it without tuning; without our own kernels, all of it on the portable ones.
 
     Raises
     ------
@@ -78,9 +80,9 @@ def prepare_stages(request: CompileRequest) -> StageTuning:
     images = [quantize_input(network, image) for image in [*request.golden_images, *request.calibration][:1]]
     image = make_golden(network, images)[0][0]
     values = {NETWORK_INPUT: image, **run_reference_layers(network, image)}
-    untuned = plan_for_board(network, request.board, request.options.ram_limit)[0]
+    untuned = plan_for_board(network, request.board, request.options.ram_limit, own_kernels=own_kernels)[0]
     ram_limit = limit_of(untuned, request.board, request.options.ram_limit)
-    return StageTuning(network, values, untuned, ram_limit)
+    return StageTuning(network, values, untuned, ram_limit, own_kernels)
 
 
 def default_objective(device: Device) -> Objective:
@@ -133,6 +135,7 @@ def tune_stages(
     *,
     model: StageCostModel,
     measured: dict[str, float],
+    schedules: ScheduleSearch | None,
     on_reading: Callable[[Device, StagePlan, StageReading], None],
     trials: int,
     time_limit_s: float,
@@ -147,7 +150,7 @@ def tune_stages(
         Of boards of one core. One emulated device alone is started as often as this computer has processors.
     objective : {"cycles", "instructions", "seconds"}
         What is kept low.
-    model, measured
+    model, measured, schedules
         As for `PlanSearch`.
     on_reading : callable
         Told each device, stage and reading, from several threads.
@@ -157,12 +160,13 @@ def tune_stages(
     board = devices[0].board
     search = PlanSearch(
         tuning.network,
-        kernels_of(board),
+        kernels_of(board) if tuning.own_kernels else None,
         prices=prices_of(board),
         objective="instructions" if objective == "instructions" else "cycles",
         ram_limit=tuning.ram_limit,
         model=model,
         measured=measured,
+        schedules=schedules,
     )
     copies = os.cpu_count() or 1 if len(devices) == 1 and devices[0].kind == "emulated" else 1
     with contextlib.ExitStack() as opened, show_steps(f"tuning on {devices[0].name}") as shown:

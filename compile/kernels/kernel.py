@@ -39,8 +39,6 @@ class Kernel:
         Working memory by parameter name.
     definitions : tuple of str
         C lines that define what the function calls, each by its whole text: equal ones are printed once.
-    instructions : float or None
-        Counted for one inference, where somebody has.
     """
 
     variant: str
@@ -48,7 +46,6 @@ class Kernel:
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     scratch: dict[str, Scratch] = field(default_factory=dict)
     definitions: tuple[str, ...] = ()
-    instructions: float | None = None
 
     @property
     def scratch_bytes(self) -> int:

@@ -126,8 +126,6 @@ class StageGraph:
     cost_of : callable, optional
         What is kept low: a stage's cost; what is predicted of the objective if not given. It may change between two
         plans.
-    tuned : mapping of str to sequence of Kernel, optional
-        Layers on schedules that were found for them, by name.
     slack : float
         Part by which predictions may be wrong: stages are left out only where another needs no more bytes and is, by
         so much, predicted to cost less.
@@ -146,18 +144,18 @@ class StageGraph:
         prices: CyclePrices | None = None,
         objective: Objective = "cycles",
         cost_of: StageCosts | None = None,
-        tuned: Mapping[str, Sequence[Kernel]] | None = None,
         slack: float = 0.0,
     ) -> None:
         self.network, self.kernels, self.streamed = network, kernels, streamed
         self.prices, self.objective = prices, objective
         self._cost_of: StageCosts = cost_of or _predicted
-        self._tuned = tuned or {}
         self._slack = slack
         self._last_use: dict[str, int] = {network.output.name: len(network.layers)}
         for index, layer in enumerate(network.layers):
             self._last_use.update(dict.fromkeys(layer.sources, index))
         self._edges: dict[tuple[int, Layout], list[StagePlan]] = {}
+        #: Of single layers, by their index, on code that somebody else found.
+        self._further: dict[int, list[StagePlan]] = {}
 
     def best_plan(self, ram_limit: int | None = None, element_bytes: int | None = None) -> list[StagePlan] | None:
         """Return the stages with the least cost of which none passes a limit.
@@ -210,17 +208,22 @@ class StageGraph:
         node = (start, source)
         if node not in self._edges:
             edges = [*self._chains_from(start, source)]
-            tuned = []
-            if not source.planar and not (self.streamed and start == 0):
+            if self._begins_alone(start, source):
                 edges.append(self._alone(start))
-                kernels = self._tuned.get(self.network.layers[start].name, ())
-                tuned = [self._alone(start, kernel) for kernel in kernels]
-            self._edges[node] = [*_undominated(edges, self._slack), *tuned]
-        return self._edges[node]
+            self._edges[node] = _undominated(edges, self._slack)
+        further = self._further.get(start, []) if self._begins_alone(start, source) else []
+        return [*self._edges[node], *further]
+
+    def _begins_alone(self, start: int, source: Layout) -> bool:
+        return not source.planar and not (self.streamed and start == 0)
 
     def stage_of(self, name: str, kernel: Kernel | None = None) -> StagePlan:
         """Return the stage of a layer alone, on the portable kernel or on another one."""
         return self._alone(self._made[name], kernel)
+
+    def add(self, stage: StagePlan) -> None:
+        """Let plans use a stage of `stage_of`, from now on."""
+        self._further.setdefault(self._made[stage.name], []).append(stage)
 
     def _alone(self, start: int, kernel: Kernel | None = None) -> StagePlan:
         layer = self.network.layers[start]

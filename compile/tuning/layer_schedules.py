@@ -1,12 +1,12 @@
-"""Layers on schedules of TVM's own: what MetaSchedule searches for, and the kernels that come of what it finds."""
+"""Layers on schedules of TVM's own: what MetaSchedule searches for, and the stages that come of what it finds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, TypeAlias
 
 import tvm
 from tvm import s_tir
@@ -18,6 +18,9 @@ from thumbnet.compile.kernels.kernel import Kernel, Scratch
 from thumbnet.compile.kernels.portable import define_layer
 from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution, Layer
 from thumbnet.compile.network.layers import Network
+from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
+from thumbnet.compile.tuning.stage_key import SCHEDULED, describe_layer, key_of
+from thumbnet.compile.tuning.stage_record import CostKind
 from thumbnet.targets.board import Board
 
 #: Iterations of inner loops, all in all, that are written out; 0 leaves it to the C compiler.
@@ -27,29 +30,23 @@ _UNROLLED = (0, 16, 64, 256)
 _TILING = "SSRRS"
 _SUM, _OUTPUT = "acc", "output"
 
-Key: TypeAlias = tuple[Any, ...]
 
-
-def tunable_layers(network: Network) -> dict[Key, list[Layer]]:
-    """Return the layers that have schedules, those together for which the same one is right.
+def tunable_layers(network: Network) -> list[list[Layer]]:
+    """Return the layers that have schedules, those together for which the same one is right and costs the same.
 
     Layers of float32 have none: another order of their sums is another result.
     """
-    groups: dict[Key, list[Layer]] = {}
+    groups: dict[str, list[Layer]] = {}
     for layer in network.layers:
         if isinstance(layer, Convolution | DepthwiseConvolution | AveragePool | Add):
-            groups.setdefault(_shape_key(layer), []).append(layer)
-    return groups
+            groups.setdefault(_loops_of(layer), []).append(layer)
+    return list(groups.values())
 
 
-def _shape_key(layer: Layer) -> Key:
-    """Return what layers have in common that differ in numbers only, not in loops and blocks."""
-    key: Key = (type(layer).__name__, layer.input_shape, layer.output_shape)
-    if isinstance(layer, Convolution | DepthwiseConvolution):
-        key += (layer.kernel, layer.stride, layer.padding)
-    if not isinstance(layer, Add):
-        key += (bool(layer.requantization.left_shift.any()),)
-    return key
+def _loops_of(layer: Layer) -> str:
+    """Return a text that layers have in common which differ in numbers only, not in loops and blocks."""
+    shifted = not isinstance(layer, Add) and bool(layer.requantization.left_shift.any())
+    return json.dumps([describe_layer(layer), shifted])
 
 
 def layer_module(layer: Layer) -> tvm.IRModule:
@@ -57,9 +54,14 @@ def layer_module(layer: Layer) -> tvm.IRModule:
     return tvm.IRModule({"main": define_layer(layer).function.with_attr("global_symbol", "main")})
 
 
-def record_target(board: Board, objective: str) -> tvm.target.Target:
-    """Return the target of a record: it says on which board, and of what its cost is."""
-    return tvm.target.Target({"kind": "c", "tag": f"{board.name}/{objective}"})
+def record_target(board: Board, kind: CostKind) -> tvm.target.Target:
+    """Return the target of MetaSchedule's records: it says on which core, and what costs are."""
+    return tvm.target.Target({"kind": "c", "tag": f"{board.core}/{kind}"})
+
+
+def records_of(database: ms.database.Database, target: tvm.target.Target) -> list[ms.database.TuningRecord]:
+    """Return the records of one target; others may be in the same database."""
+    return [record for record in database.get_all_tuning_records() if _same_target(record.target, target)]
 
 
 def schedule_space() -> ms.space_generator.SpaceGenerator:
@@ -112,6 +114,12 @@ def _is_block(name: str) -> Callable[[s_tir.Schedule, s_tir.StmtSRef], bool]:
     return lambda schedule, block: bool(schedule.get(block).name_hint == name)
 
 
+def schedule_name(trace: s_tir.schedule.Trace) -> str:
+    """Return what a kernel on a schedule is called: by 12 hexadecimal digits of its steps and decisions."""
+    text = json.dumps(trace.as_json(), default=lambda number: number.value)
+    return f"{SCHEDULED} {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
 def scheduled_kernel(layer: Layer, module: tvm.IRModule, variant: str) -> Kernel:
     """Return a layer's kernel from its scheduled module; buffers too large for the stack become scratch."""
     function = module["main"].without_attr("global_symbol")
@@ -120,74 +128,54 @@ def scheduled_kernel(layer: Layer, module: tvm.IRModule, variant: str) -> Kernel
     return replace(define_layer(layer), variant=variant, function=function, scratch=scratch)
 
 
-def tuned_kernels(
-    network: Network, database: ms.database.Database, board: Board, objective: str, most: int = 1
-) -> dict[str, list[Kernel]]:
-    """Return the best schedules that records have of a network's layers, as kernels.
+def replayed_stage(graph: StageGraph, layer: Layer, trace: s_tir.schedule.Trace) -> StagePlan:
+    """Return the stage of a layer on the schedule of a trace, which was found for this layer or one with its loops."""
+    schedule = s_tir.Schedule(layer_module(layer))
+    trace.apply_to_schedule(schedule, remove_postproc=False)
+    return graph.stage_of(layer.name, scheduled_kernel(layer, schedule.mod, schedule_name(trace)))
+
+
+def recorded_stages(
+    graph: StageGraph, records: Iterable[ms.database.TuningRecord], costs: Mapping[str, float]
+) -> list[StagePlan]:
+    """Return a network's layers on the schedules worth having: no other costs less and needs no more working memory.
 
     Parameters
     ----------
-    network : Network
-        Whose layers.
-    database : Database
-        Records of `tune_layers.tune_layer`; others are passed over.
-    board : Board
-        On which they were measured.
-    objective : str
-        What was measured.
-    most : int
-        Kernels a layer.
-
-    Returns
-    -------
-    dict of str to list of Kernel
-        By the layer's name, the cheapest first; layers without a record are missing.
+    graph : StageGraph
+        Of the network.
+    records : iterable of TuningRecord
+        MetaSchedule's; those of other networks' layers are passed over.
+    costs : mapping of str to float
+        By stages' keys; schedules without one are passed over.
     """
-    target = record_target(board, objective)
-    records = [record for record in database.get_all_tuning_records() if _same_target(record.target, target)]
-    records.sort(key=record_cost)
-    kernels: dict[str, list[Kernel]] = {}
-    for layers in tunable_layers(network).values():
+    stages: list[StagePlan] = []
+    by_workload: dict[ms.database.Workload, list[ms.database.TuningRecord]] = {}
+    for record in records:
+        by_workload.setdefault(record.workload, []).append(record)
+    for layers in tunable_layers(graph.network):
         modules = [layer_module(layer) for layer in layers]
-        # Any of the group may have been the one that was tuned.
-        found = [record for record in records if any(_same_module(record.workload.mod, module) for module in modules)]
-        for layer, module in zip(layers, modules, strict=True):
-            built = [_replayed(layer, module, record, objective) for record in _unique(found, most)]
-            if built:
-                kernels[layer.name] = built
-    return kernels
-
-
-def record_cost(record: ms.database.TuningRecord) -> float:
-    """Return what a record says was measured, in MetaSchedule's seconds."""
-    return min(float(value) for value in record.run_secs)
+        # Any of the group may have been the one that was searched for.
+        traces = {
+            schedule_name(record.trace): record.trace
+            for workload, found in by_workload.items()
+            if any(structural_equal(workload.mod, module) for module in modules)
+            for record in found
+        }
+        unscheduled = define_layer(layers[0])
+        keys = {name: key_of(graph.stage_of(layers[0].name, replace(unscheduled, variant=name))) for name in traces}
+        usable = sorted((costs[key], name) for name, key in keys.items() if math.isfinite(costs.get(key, math.inf)))
+        for layer in layers:
+            least: int | None = None
+            for _, name in usable:
+                stage = replayed_stage(graph, layer, traces[name])
+                if least is None or stage.arena_bytes < least:
+                    stages.append(stage)
+                    least = stage.arena_bytes
+                if not stage.scratch:
+                    break
+    return stages
 
 
 def _same_target(target: tvm.target.Target | None, other: tvm.target.Target) -> bool:
     return target is not None and (target.kind.name, target.tag) == (other.kind.name, other.tag)
-
-
-def _same_module(module: tvm.IRModule, other: tvm.IRModule) -> bool:
-    return bool(structural_equal(module, other))
-
-
-def _unique(records: Sequence[ms.database.TuningRecord], most: int) -> Iterator[ms.database.TuningRecord]:
-    known: set[str] = set()
-    for record in records:
-        digest = _digest(record)
-        if digest not in known and len(known) < most:
-            known.add(digest)
-            yield record
-
-
-def _replayed(layer: Layer, module: tvm.IRModule, record: ms.database.TuningRecord, objective: str) -> Kernel:
-    schedule = s_tir.Schedule(module)
-    record.trace.apply_to_schedule(schedule, remove_postproc=False)
-    kernel = scheduled_kernel(layer, schedule.mod, f"TVM's schedule {_digest(record)}")
-    return replace(kernel, instructions=record_cost(record) * 1e9) if objective == "instructions" else kernel
-
-
-def _digest(record: ms.database.TuningRecord) -> str:
-    """Return 12 hexadecimal digits of a schedule's steps and decisions."""
-    trace = record.as_json()[0]
-    return hashlib.sha256(json.dumps(trace).encode()).hexdigest()[:12]

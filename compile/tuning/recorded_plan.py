@@ -10,13 +10,15 @@ from typing import Any
 
 from thumbnet.compile.errors import TuningError
 from thumbnet.compile.kernels.cycle_prices import prices_of
-from thumbnet.compile.kernels.instruction_sets import kernels_of
+from thumbnet.compile.kernels.instruction_sets import KERNELS, kernels_of
 from thumbnet.compile.network.layers import Network
 from thumbnet.compile.plan.choose_plan import PlacedPlan, fastest_plan
 from thumbnet.compile.plan.fit import arena_limit
 from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
 from thumbnet.compile.request import Objective
+from thumbnet.compile.tuning.layer_schedules import record_target, recorded_stages, records_of
 from thumbnet.compile.tuning.plan_search import SLACK
+from thumbnet.compile.tuning.records import has_schedule_records, read_records
 from thumbnet.compile.tuning.stage_key import KeyedStages, kernels_digest
 from thumbnet.compile.tuning.stage_record import EMULATED_KINDS, REAL_KINDS, CostKind, StageRecord
 from thumbnet.compile.tuning.stage_records import newest_records, read_stage_records
@@ -72,7 +74,7 @@ def plan_by_records(
 
     Where the plan without tuning is measured whole, as after a search, only measured stages are taken: an estimate that
     proves too low would cost more than it gains. Else a stage without a record counts as its kernels predict it, times
-    the ratio that nine in ten of the measured ones stay below.
+    the ratio that nine in ten of the kernels' measured ones stay below. Layers on schedules of TVM's are as measured.
 
     Parameters
     ----------
@@ -100,8 +102,10 @@ def plan_by_records(
     """
     kind, newest = _choose_records(read_stage_records(folder), board, folder, _kinds_of(objective, emulated=emulated))
     few: Objective = "instructions" if kind == "instructions" else "cycles"
-    ratios = sorted(record.cost / record.predicted for record in newest.values() if record.right)
-    ratio = ratios[int(0.9 * (len(ratios) - 1))]
+    ratios = sorted(
+        record.cost / record.predicted for record in newest.values() if record.right and _is_on_kernels(record)
+    )
+    ratio = ratios[int(0.9 * (len(ratios) - 1))] if ratios else 1.0
     keyed = KeyedStages()
     limit = limit_of(untuned, board, ram_limit)
     unknown = math.inf
@@ -124,6 +128,10 @@ def plan_by_records(
         slack=SLACK,
         cost_of=cost_of,
     )
+    if has_schedule_records(folder):
+        costs = {key: record.cost for key, record in newest.items()}
+        for stage in recorded_stages(graph, records_of(read_records(folder), record_target(board, kind)), costs):
+            graph.add(stage)
     searched = all(keyed.key(stage) in newest for stage in untuned.stages)
     plan = min(untuned, fastest_plan(graph, limit), key=rank) if searched else untuned
     if math.isinf(rank(plan)[1]):
@@ -136,6 +144,10 @@ def plan_by_records(
         )
     records = [newest.get(keyed.key(stage)) for stage in plan.stages]
     return RecordedPlan(plan, kind, tuple(None if record is None else record.cost for record in records))
+
+
+def _is_on_kernels(record: StageRecord) -> bool:
+    return record.stage.get("kernels") in KERNELS
 
 
 def _kinds_of(objective: Objective | None, *, emulated: bool) -> list[CostKind]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,12 @@ def opened_records(folder: Path) -> Iterator[ms.database.JSONDatabase]:
         if error.filename is None or not str(error.filename).startswith(str(folder)):
             raise
         raise TuningError(explain_os_error(error, folder)) from error
+
+
+def has_schedule_records(folder: Path) -> bool:
+    """Tell whether a folder holds records of MetaSchedule, one at least."""
+    path = folder / RECORDS
+    return os.path.lexists(path) and (not path.is_file() or path.stat().st_size > 0)
 
 
 def read_records(folder: Path) -> ms.database.Database:
