@@ -99,7 +99,10 @@ def tune(
     planned = devices[0].board.instruction_set is not None and options.quantize == "int8"
     space = space or ("both" if planned else "tvm")
     if not planned and space == "tvm" and len(devices) > 1:
-        raise click.BadParameter(f"{devices[1].name}: the host and float32 are tuned on one device")
+        raise click.BadParameter(
+            "the host and networks of float32 are tuned on one device, not on"
+            f" {' and '.join(device.name for device in devices)}"
+        )
 
     from thumbnet.tools.network import make_request
 

@@ -93,13 +93,13 @@ class Host(Lengths):
         return [cost if is_right else math.inf for cost, is_right in zip(costs, right, strict=True)]
 
 
-def search(network, folder, device, *, trials=9, kernels=None, measured=None, on_wrong=None):
+def search(network, folder, device, *, trials=9, kernels=None, measured=None, kind=KIND, on_wrong=None):
     """Search as `thumbnet tune --space tvm` does, and return what `tune_plan` does."""
     measured = {} if measured is None else measured
     untuned = fastest_plan(StageGraph(network, kernels), None)
     with opened_records(folder) as database:
         schedules = ScheduleSearch(
-            *(network, BOARD, KIND, database, measured), **({} if on_wrong is None else {"on_wrong": on_wrong})
+            *(network, BOARD, kind, database, measured), **({} if on_wrong is None else {"on_wrong": on_wrong})
         )
         plans = PlanSearch(network, kernels, ram_limit=None, model=RatioModel(), measured=measured, schedules=schedules)
         return tune_plan(plans, untuned, [device], trials=trials, batch=ROUND)
