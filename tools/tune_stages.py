@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -59,13 +59,27 @@ _ENDS = {
 
 @dataclass(frozen=True)
 class StageTuning:
-    """A search's setting: the network, what it does with one image, its plan without tuning, and on which kernels."""
+    """A search's setting.
+
+    Parameters
+    ----------
+    network : IntegerNetwork
+        What is tuned.
+    values : dict of str to ndarray
+        What it does with one image.
+    untuned : PlacedPlan
+        Its plan without tuning.
+    ram_limit : int
+        Bytes the arena may take.
+    on_kernels : PlacedPlan or None
+        Where our own kernels are left out of the search: the plan of them, which `untuned` is not.
+    """
 
     network: IntegerNetwork
     values: dict[str, NDArray[Any]]
     untuned: PlacedPlan
     ram_limit: int
-    own_kernels: bool
+    on_kernels: PlacedPlan | None = None
 
 
 def prepare_stages(request: CompileRequest, *, own_kernels: bool) -> StageTuning:
@@ -80,9 +94,11 @@ def prepare_stages(request: CompileRequest, *, own_kernels: bool) -> StageTuning
     images = [quantize_input(network, image) for image in [*request.golden_images, *request.calibration][:1]]
     image = make_golden(network, images)[0][0]
     values = {NETWORK_INPUT: image, **run_reference_layers(network, image)}
-    untuned = plan_for_board(network, request.board, request.options.ram_limit, own_kernels=own_kernels)[0]
-    ram_limit = limit_of(untuned, request.board, request.options.ram_limit)
-    return StageTuning(network, values, untuned, ram_limit, own_kernels)
+    board, limit = request.board, request.options.ram_limit
+    on_kernels = plan_for_board(network, board, limit)[0]
+    untuned = on_kernels if own_kernels else plan_for_board(network, board, limit, own_kernels=False)[0]
+    ram_limit = limit_of(untuned, board, limit)
+    return StageTuning(network, values, untuned, ram_limit, None if own_kernels else on_kernels)
 
 
 def default_objective(device: Device) -> Objective:
@@ -160,7 +176,7 @@ def tune_stages(
     board = devices[0].board
     search = PlanSearch(
         tuning.network,
-        kernels_of(board) if tuning.own_kernels else None,
+        kernels_of(board) if tuning.on_kernels is None else None,
         prices=prices_of(board),
         objective="instructions" if objective == "instructions" else "cycles",
         ram_limit=tuning.ram_limit,
@@ -191,6 +207,7 @@ def tune_stages(
             trials=trials,
             batch=BATCH,
             time_limit_s=time_limit_s,
+            rivals=tuning.on_kernels.stages if tuning.on_kernels else (),
             on_progress=lambda now: shown.step(_describe(now)),
             on_failure=lambda name, error: click.echo(f"{name}: {error}; its stages go to others", err=True),
         )
@@ -225,6 +242,23 @@ def print_tuned(title: str, kind: str, tuned: TunedPlan) -> None:
     )
     last = tuned.history[-1]
     click.echo(f"{last.trials} stages measured in {last.seconds / 60:.1f} minutes. {_ENDS[tuned.end].capitalize()}.")
+
+
+def compare_with_kernels(tuning: StageTuning, tuned: TunedPlan, measured: Mapping[str, float]) -> float | None:
+    """Print what the plan of our own kernels costs, where the search left these out, and return it."""
+    if tuning.on_kernels is None:
+        return None
+    costs = [measured.get(key_of(stage)) for stage in tuning.on_kernels.stages]
+    if None in costs:
+        click.echo("The plan of our own kernels is not measured; the same command with more trials does so.")
+        return None
+    cost = sum(cost for cost in costs if cost is not None)
+    click.echo(
+        f"The plan of our own kernels costs {_number(cost)} with an arena of {tuning.on_kernels.arena_bytes:,} bytes,"
+        f" this one {_number(sum(tuned.best_costs))} with {tuned.best.arena_bytes:,}; `thumbnet compile --tuning` takes"
+        " the best of both that --ram-limit allows."
+    )
+    return cost
 
 
 def as_json(tuned: TunedPlan) -> dict[str, Any]:

@@ -155,6 +155,7 @@ def _tune_stages(
     from thumbnet.tools.tune_stages import (
         as_json,
         check_devices,
+        compare_with_kernels,
         default_objective,
         kind_of,
         make_record,
@@ -210,9 +211,10 @@ def _tune_stages(
     where = ", ".join(device.name for device in devices)
     title = f"{request.name} on {where}, arena of at most {tuning.ram_limit:,} bytes"
     print_tuned(title, kind, tuned)
+    rival = compare_with_kernels(tuning, tuned, measured)
     picture = folder / "tuning.png"
     predicted = [(record.predicted, record.cost) for record in on_kernels]
     predicted += [(stage.cost, cost) for stage, cost in readings if stage.kernel is None and math.isfinite(cost)]
     draw_tuning(picture, tuned, title=title, kind=kind, readings=predicted)
     click.echo(f"How it went is drawn in {picture}.")
-    return {"kind": kind, **as_json(tuned)}
+    return {"kind": kind, **as_json(tuned), **({} if rival is None else {"plan_of_kernels": rival})}
