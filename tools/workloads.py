@@ -63,6 +63,10 @@ class Workload:
         """The network with the benchmark's number of classes."""
         return replace(get_spec(self.model), classes=self.classes)
 
+    def runs_on(self, board: Board) -> bool:
+        """Tell whether a board takes it."""
+        return board.family == self.family and (self.quantize == "int8" or board.artifact == "library")
+
     def trained_weights(self, folder: Path | None) -> Path | None:
         """Return the trained weights in a folder, None where it has none."""
         if folder is None or self.weights_file is None or not (folder / self.weights_file).is_file():
