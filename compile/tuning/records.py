@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -109,6 +109,32 @@ def read_records(folder: Path) -> ms.database.Database:
         database.commit_workload(record.workload.mod)
         database.commit_tuning_record(record)
     return database
+
+
+def add_missing_schedules(folder: Path, records: Sequence[ms.database.TuningRecord]) -> int:
+    """Add records to a folder, but for those that are there; return how many were added.
+
+    Raises
+    ------
+    TuningError
+        As `opened_records`.
+    """
+    added = 0
+    with opened_records(folder) as database:
+        there = {_identity(record) for record in database.get_all_tuning_records()}
+        for record in records:
+            if _identity(record) not in there:
+                there.add(_identity(record))
+                workload = database.commit_workload(record.workload.mod)
+                database.commit_tuning_record(
+                    ms.database.TuningRecord(record.trace, workload, record.run_secs, record.target, record.args_info)
+                )
+                added += 1
+    return added
+
+
+def _identity(record: ms.database.TuningRecord) -> str:
+    return json.dumps([record.workload.as_json()[0], record.as_json()], default=str)
 
 
 def _refuse_half(folder: Path) -> None:
