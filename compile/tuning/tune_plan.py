@@ -109,6 +109,7 @@ def tune_plan(
     trials: int,
     batch: int,
     time_limit_s: float = math.inf,
+    rivals: Sequence[StagePlan] = (),
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_failure: Callable[[str, Exception], None] = lambda _name, _error: None,
 ) -> TunedPlan:
@@ -130,6 +131,8 @@ def tune_plan(
         Stages given to a device at a time.
     time_limit_s : float
         Nothing but what is left of `untuned` is begun later.
+    rivals : sequence of StagePlan
+        Measured next, whatever the search makes of them: what its result will be compared with.
     on_progress : callable
         Told after each batch.
     on_failure : callable
@@ -141,6 +144,7 @@ def tune_plan(
         No device measured anything.
     """
     loop = _Loop(search, untuned, measurers, batch=batch, on_progress=on_progress, on_failure=on_failure)
+    loop.add(rivals)
     end = loop.run(trials, time.monotonic() + time_limit_s)
     best = search.best_known_plan()
     if best is None or not loop.history:
@@ -169,6 +173,10 @@ class _Loop:
         self._started = time.monotonic()
         self.history: list[Progress] = []
         self.last_failure: str | None = None
+
+    def add(self, stages: Sequence[StagePlan]) -> None:
+        """Measure stages before any that the search proposes."""
+        self._waiting += self._search.await_unknown(stages)
 
     def run(self, trials: int, deadline: float) -> End:
         if not self._waiting:  # all of it known from earlier searches

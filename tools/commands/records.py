@@ -90,7 +90,8 @@ def filters(command: Command) -> Command:
 def records() -> None:
     """List, merge, filter and check the records of `thumbnet tune`.
 
-    Records of stages, that is; those of TVM's schedules (--space tvm) are MetaSchedule's own files.
+    These are records of stages. How a layer on a schedule of TVM's is computed is in MetaSchedule's own files beside
+    them, which are merged too.
     """
 
 
@@ -164,11 +165,17 @@ def filter_records(
 
 
 def _gather(folders: Sequence[Path], output: Path, wanted: Filter, json_file: Path | None) -> None:
+    from thumbnet.compile.tuning.records import add_missing_schedules, has_schedule_records, read_records
     from thumbnet.compile.tuning.stage_records import add_missing_records, read_stage_records
 
     read = {folder: read_stage_records(folder) for folder in folders}  # all, before anything is written
     taken = {folder: list(filter(wanted.takes, found)) for folder, found in read.items()}
+    databases = [read_records(folder) for folder in folders if has_schedule_records(folder)]
+    schedules = [record for database in databases for record in database.get_all_tuning_records()]
     added = add_missing_records(output, [record for found in taken.values() for record in found])
+    if schedules:
+        # All, whatever is wanted of the costs: without one a schedule is in no plan.
+        add_missing_schedules(output, schedules)
     rows = [(str(folder), len(read[folder]), len(taken[folder])) for folder in read]
     print_table(f"{added:,} records added to {output}", ["folder", "records", "taken"], rows)
     folders_json = [{"folder": folder, "records": records, "taken": taken} for folder, records, taken in rows]
