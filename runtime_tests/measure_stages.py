@@ -21,9 +21,29 @@ from thumbnet.runtime_tests.errors import SessionError
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.runtime_tests.run_folder import run_folder
 from thumbnet.runtime_tests.session import DeviceSession
+from thumbnet.targets.device import Device
 
 #: What is kept low. Emulated devices give instructions and predicted cycles, real ones cycles or seconds.
 Objective = Literal["cycles", "instructions", "seconds"]
+
+
+@dataclass(frozen=True)
+class ReadingSource:
+    """Where a reading was taken.
+
+    Parameters
+    ----------
+    device : Device
+        The device that was open.
+    place : str or None
+        What tells it from others of its type, see `DeviceSession.place`.
+    compiler : str
+        What the program was built with.
+    """
+
+    device: Device
+    place: str | None
+    compiler: str
 
 
 @dataclass(frozen=True)
@@ -36,10 +56,13 @@ class StageReading:
         What `samples` are: ``"instructions"``, ``"predicted cycles"``, ``"cycles"`` or ``"seconds on the board"``.
     samples : tuple of float
         Raw, in the order taken; empty where the stage gave wrong bytes.
+    source : ReadingSource
+        Where it was taken.
     """
 
     kind: CostKind
     samples: tuple[float, ...]
+    source: ReadingSource
 
     @property
     def cost(self) -> float:
@@ -75,11 +98,12 @@ def measure_stages(
             kind, costs = _costs(session, image, objective)
         finally:
             _forget_image(session)
+    source = ReadingSource(session.device, session.place, session.compiler)
     readings = {}
     for position, index in enumerate(order):
         name = trial_name(position)
         right = np.array_equal(outputs[name].reshape(-1), values[trials[index].name].reshape(-1))
-        readings[index] = StageReading(kind, tuple(costs[name]) if right else ())
+        readings[index] = StageReading(kind, tuple(costs[name]) if right else (), source)
     return [readings[index] for index in range(len(trials))]
 
 
@@ -87,7 +111,7 @@ def _costs(
     session: DeviceSession, image: NDArray[Any], objective: Objective
 ) -> tuple[CostKind, dict[str, list[float]]]:
     """Return the kind of a device's costs, and each stage's samples."""
-    if objective == "cycles" and session.device.kind == "emulated":
+    if objective == "cycles" and session.device.emulated:
         prediction = session.predict_cycles(image)
         if prediction is None:
             raise SessionError(

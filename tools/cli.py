@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "demo": "thumbnet.tools.commands.demo:demo",
     "test": "thumbnet.tools.commands.test:test",
     "profile": "thumbnet.tools.commands.profile:profile",
+    "serve": "thumbnet.tools.commands.serve:serve",
     "serve-kit": "thumbnet.tools.commands.serve_kit:serve_kit",
     "bench": "thumbnet.tools.commands.bench:bench",
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thumbnet.compile.request import CompileOptions
-from thumbnet.tools.commands.devices import devices_option
+from thumbnet.tools.commands.devices import choose_devices, devices_option, farm_options
 from thumbnet.tools.network_options import NetworkFiles, compile_options, network_files
 from thumbnet.tools.output import json_option, write_json
 from thumbnet.tools.skipped_images import print_skipped
@@ -34,10 +34,10 @@ TRIALS = {"kernels": 2000, "tvm": 256}
 @click.option(
     "--device",
     "names",
-    required=True,
     multiple=True,
     help="Where stages are measured, see `thumbnet devices`; all of one type of board, may be repeated.",
 )
+@farm_options
 @click.option(
     "--space",
     type=click.Choice(["kernels", "tvm"]),
@@ -70,6 +70,8 @@ def tune(
     files: NetworkFiles,
     options: CompileOptions,
     names: tuple[str, ...],
+    tracker: str | None,
+    board: str | None,
     space: str | None,
     objective: Objective | None,
     trials: int | None,
@@ -85,13 +87,11 @@ def tune(
     those that a good plan could use, until no other can be better. RAM is kept to --ram-limit, or to what the network
     takes without tuning. Ctrl-C keeps all that was measured.
     """
-    from thumbnet.targets.devices import get_device
-
-    devices = [get_device(name, devices_file) for name in dict.fromkeys(names)]
+    devices = choose_devices(names, tracker, board, devices_file)
     if space is None:
         own = devices[0].board.instruction_set is not None and options.quantize == "int8"
         space = "kernels" if own else "tvm"
-    if space == "tvm" and (len(devices) > 1 or devices[0].board.artifact == "c"):
+    if space == "tvm" and (tracker or len(devices) > 1 or devices[0].board.artifact == "c"):
         raise click.BadParameter("--space tvm is for one device that takes a shared library")
     if space == "kernels" and options.quantize == "none":
         raise click.BadParameter("--quantize none is tuned by --space tvm only")
@@ -142,6 +142,7 @@ def _tune_stages(
         as_json,
         check_devices,
         default_objective,
+        describe_devices,
         kind_of,
         make_record,
         prepare_stages,
@@ -157,13 +158,13 @@ def _tune_stages(
     readings: list[tuple[float, float]] = []
     with opened_stage_records(folder) as recorder:
         board = devices[0].board
-        emulated = devices[0].kind == "emulated"
+        emulated = devices[0].emulated
         known = [record for record in read_stage_records(folder) if (record.kind, record.board) == (kind, board.name)]
         measured = measured_costs(known, core=board.core, kind=kind, emulated=emulated)
         ratios = [record.cost / record.predicted for record in known if record.samples and record.key in measured]
 
-        def record(device: Device, stage: StagePlan, reading: StageReading) -> None:
-            recorder.add(make_record(device, stage, reading))
+        def record(stage: StagePlan, reading: StageReading) -> None:
+            recorder.add(make_record(stage, reading))
             if reading.samples:
                 readings.append((stage.cost, reading.cost))
 
@@ -181,8 +182,7 @@ def _tune_stages(
         except KeyboardInterrupt:
             click.echo(f"{len(readings)} stages are kept in {folder}; the same command goes on from there.", err=True)
             raise
-    where = ", ".join(device.name for device in devices)
-    title = f"{request.name} on {where}, arena of at most {tuning.ram_limit:,} bytes"
+    title = f"{request.name} on {describe_devices(devices)}, arena of at most {tuning.ram_limit:,} bytes"
     print_tuned(title, kind, tuned)
     picture = folder / "tuning.png"
     readings += [(record.predicted, record.cost) for record in known if record.samples]
