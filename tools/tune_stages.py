@@ -175,7 +175,7 @@ def tune_stages(
             batch=BATCH,
             time_limit_s=time_limit_s,
             on_progress=lambda now: shown.step(_describe(now)),
-            on_failure=lambda name, error: click.echo(f"{name}: {error}; its stages go to others", err=True),
+            on_failure=lambda name, error: click.echo(f"{name}: {error}; the search goes on", err=True),
         )
 
 
