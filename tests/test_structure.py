@@ -58,7 +58,7 @@ LEVELS = {
     "runtime_tests": (
         {"serve_session", "stage_measurer"},
         {"measure_stages", "network_tests", "open_session"},
-        {"served"},
+        {"repeated_readings", "served"},
         {"linux", "mcu"},
         {"report", "session"},
         {"cycles", "instruction_counter"},

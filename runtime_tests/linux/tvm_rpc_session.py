@@ -2,9 +2,8 @@
 
 A real board registers on a tracker that both computers reach (``python -m tvm.exec.rpc_tracker``); on the board runs
 the server of `board_kit`, or TVM's own of the same version. It is a `Device` of kind ``rpc``. **TVM RPC has no
-authentication and no encryption, and runs whatever it is sent**: tracker and server belong on a network where you trust
-everyone. The servers that thumbnet starts itself listen on 127.0.0.1, are on no tracker, and take only who knows a
-random key.
+authentication and no encryption, and runs whatever it is sent**: it belongs on a network where you trust everyone. The
+servers that thumbnet starts itself listen on 127.0.0.1, are on no tracker, and take only who knows a random key.
 
 ``local`` runs in a server process too: a network that crashes doesn't take the session along, its heap is its own, and
 what is measured goes through the same calls as on a board.

@@ -29,10 +29,10 @@ from thumbnet.runtime_tests.linux.tracker import TrackedDevice, Tracker
 #: How often a tracker that is gone is tried again, in seconds.
 RETRY_S = 2.0
 #: How often the tracker is asked whether a client has taken the key.
-_PING_S = 2.0
+_PING_S = 1.0
 #: A client that took the key has so many pings to connect; then the key is offered anew.
 _PINGS_TO_CONNECT = 3
-_HANDSHAKE_S = 5.0
+_HANDSHAKE_S = 3.0
 _LONGEST_GREETING = 1 << 10
 _PR_SET_PDEATHSIG = 1
 
