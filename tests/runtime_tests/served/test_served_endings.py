@@ -54,7 +54,7 @@ def test_a_server_that_is_killed_or_hangs_leaves_nobody_waiting(programs, artifa
         with pytest.raises(DeviceUnreachableError, match="start it again"):  # at once
             session.load(artifact)
     server.kill()
-    wait_until(lambda: not programs.alive("qemu") and not programs.alive("serve"), psutil.Process())
+    wait_until(lambda: not programs.alive("qemu-system-arm") and not programs.alive("serve"), psutil.Process())
     farm.serve()
     wait_until(lambda: farm.count() == 1, psutil.Process())
     farm.open().close()
@@ -77,6 +77,6 @@ def test_a_client_that_is_killed_frees_the_device(programs, artifact):
     runs = cache_folder("runs")
     assert list(runs.glob(f"{serving.pid}-*"))
     client.kill()
-    wait_until(lambda: not programs.alive("qemu"), psutil.Process())
+    wait_until(lambda: not programs.alive("qemu-system-arm"), psutil.Process())
     wait_until(lambda: not list(runs.glob(f"{serving.pid}-*")), psutil.Process())
     farm.open().close()
