@@ -10,6 +10,9 @@ from thumbnet.targets.flash_way import FlashWay
 
 Kind = Literal["emulated", "local", "serial", "rpc", "tcp"]
 
+#: How keys of emulated boards end on a tracker, so that none is taken for a real one.
+_EMULATED_KEY = ".emulated"
+
 
 @dataclass(frozen=True)
 class Device:
@@ -41,3 +44,13 @@ class Device:
     baud: int = 115200
     key: str = ""
     flash: FlashWay | None = None
+
+    @property
+    def emulated(self) -> bool:
+        """Whether no real board is behind it: instructions are counted, and nothing is said of time."""
+        return self.kind == "emulated" or self.key.endswith(_EMULATED_KEY)
+
+
+def tracker_key(board: Board, *, emulated: bool) -> str:
+    """Return the key under which boards of a type stand on a tracker."""
+    return board.name + _EMULATED_KEY if emulated else board.name

@@ -57,8 +57,9 @@ LEVELS = {
         {"block_profile"},
     ),
     "runtime_tests": (
-        {"stage_measurer"},
+        {"serve_session", "stage_measurer"},
         {"measure_stages", "network_tests", "open_session"},
+        {"repeated_readings", "served"},
         {"linux", "mcu"},
         {"report", "session"},
         {"cycles", "instruction_counter"},

@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "test": "thumbnet.tools.commands.test:test",
     "flash": "thumbnet.tools.commands.flash:flash",
     "profile": "thumbnet.tools.commands.profile:profile",
+    "serve": "thumbnet.tools.commands.serve:serve",
     "serve-kit": "thumbnet.tools.commands.serve_kit:serve_kit",
     "bench": "thumbnet.tools.commands.bench:bench",
 }

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import click
 from numpy.typing import NDArray
 
 from thumbnet.compile.compile_model import quantize_input, quantize_network
-from thumbnet.compile.emit.export_library import find_compiler
-from thumbnet.compile.emit.run_tool import run_tool
 from thumbnet.compile.errors import TuningError
 from thumbnet.compile.kernels.cycle_prices import prices_of
 from thumbnet.compile.kernels.instruction_sets import kernels_of
@@ -51,6 +46,8 @@ from thumbnet.tools.progress import show_steps
 
 #: Stages in one program: a build takes seconds, whatever is in it.
 BATCH = 16
+#: Devices that are called by name; more are counted.
+_NAMED = 4
 #: How a search ended, for people.
 _ENDS = {
     "proven": "no plan with a stage that is not measured is expected to cost less",
@@ -108,14 +105,14 @@ def prepare_stages(request: CompileRequest, objective: Objective, *, own_kernels
 def default_objective(device: Device) -> Objective:
     """Return what is kept low on a device where nobody says: time where it is known, or what stands for it."""
     if device.board.family != "cortex-m":
-        return "instructions" if device.kind == "emulated" else "seconds"
-    return "cycles" if device.kind != "emulated" or model_of(device.board) is not None else "instructions"
+        return "instructions" if device.emulated else "seconds"
+    return "cycles" if not device.emulated or model_of(device.board) is not None else "instructions"
 
 
 def kind_of(objective: Objective, device: Device) -> CostKind:
     """Return what a device's costs are, where an objective is kept low."""
     if objective == "cycles":
-        return "predicted cycles" if device.kind == "emulated" else "cycles"
+        return "predicted cycles" if device.emulated else "cycles"
     return "instructions" if objective == "instructions" else "seconds on the board"
 
 
@@ -124,8 +121,9 @@ def _predicted(objective: Objective) -> PlanObjective:
     return "instructions" if objective == "instructions" else "cycles"
 
 
-def make_record(device: Device, stage: StagePlan, reading: StageReading) -> StageRecord:
+def make_record(stage: StagePlan, reading: StageReading) -> StageRecord:
     """Return a reading with all that has to be known of it later."""
+    device = reading.source.device
     board = device.board
     return StageRecord(
         key=key_of(stage),
@@ -141,18 +139,13 @@ def make_record(device: Device, stage: StagePlan, reading: StageReading) -> Stag
         board=board.name,
         core=board.core,
         device=device.name,
-        emulated=device.kind == "emulated",
-        identity=" ".join(filter(None, (device.address, device.key))) or None,
+        emulated=device.emulated,
+        identity=reading.source.place,
         clock_hz=board.clock_hz,
-        compiler=_compiler_version(board.cross_compiler),
+        compiler=reading.source.compiler,
         thumbnet=version("thumbnet"),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-@functools.cache
-def _compiler_version(compiler: str) -> str:
-    return run_tool([find_compiler(compiler), "--version"], Path()).splitlines()[0]
 
 
 def open_search(
@@ -185,7 +178,7 @@ def tune_stages(
     model: StageCostModel,
     measured: dict[str, float],
     schedules: ScheduleSearch | None = None,
-    on_reading: Callable[[Device, StagePlan, StageReading], None],
+    on_reading: Callable[[StagePlan, StageReading], None],
     trials: int,
     time_limit_s: float,
 ) -> TunedPlan:
@@ -202,23 +195,17 @@ def tune_stages(
     model, measured, schedules
         As for `PlanSearch`.
     on_reading : callable
-        Told each device, stage and reading, from several threads.
+        Told each stage and its reading, from several threads.
     trials, time_limit_s
         As for `tune_plan`.
     """
     search = open_search(tuning, devices[0].board, objective, model=model, measured=measured, schedules=schedules)
     copies = os.cpu_count() or 1 if len(devices) == 1 and devices[0].kind == "emulated" else 1
-    with contextlib.ExitStack() as opened, show_steps(f"tuning on {devices[0].name}") as shown:
+    with contextlib.ExitStack() as opened, show_steps(f"tuning on {describe_devices(devices)}") as shown:
         shown.step("measuring the plan without tuning")
         measurers = [
             opened.enter_context(
-                DeviceMeasurer(
-                    device,
-                    tuning.network,
-                    tuning.values,
-                    objective,
-                    on_reading=partial(on_reading, device),
-                )
+                DeviceMeasurer(device, tuning.network, tuning.values, objective, on_reading=on_reading)
             )
             for device in devices
             for _ in range(copies)
@@ -232,7 +219,7 @@ def tune_stages(
             time_limit_s=time_limit_s,
             rivals=tuning.on_kernels.stages if tuning.on_kernels else (),
             on_progress=lambda now: shown.step(_describe(now)),
-            on_failure=lambda name, error: click.echo(f"{name}: {error}; its stages go to others", err=True),
+            on_failure=lambda name, error: click.echo(f"{name}: {error}; the search goes on", err=True),
         )
 
 
@@ -336,6 +323,13 @@ def _number(cost: float) -> str:
 
 def _gain(before: float, after: float) -> str:
     return f"{1 - after / before:.1%}" if before else "-"
+
+
+def describe_devices(devices: Sequence[Device]) -> str:
+    """Return the names of a search's devices, or how many there are where they are many."""
+    if len(devices) <= _NAMED:
+        return ", ".join(device.name for device in devices)
+    return f"{len(devices)} boards {devices[0].board.name}"
 
 
 def check_devices(devices: Sequence[Device]) -> None:
