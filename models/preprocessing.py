@@ -37,7 +37,7 @@ class Preprocessing:
     Parameters
     ----------
     resolution : int
-        Height and width of the input in pixels.
+        Height and width of the input in pixels; of an image that is no square its height.
     channels : int
         3 for RGB, 1 for gray.
     crop_fraction : float
@@ -51,6 +51,8 @@ class Preprocessing:
         the short side to ``resolution / crop_fraction`` and keeps the central square, as torchvision and timm do.
     interpolation : {"nearest", "bilinear", "bicubic", "lanczos"}
         Pillow's filter of that name, which averages over what becomes one pixel.
+    width : int or None
+        Of the input, where that is no square.
 
     Raises
     ------
@@ -66,11 +68,14 @@ class Preprocessing:
     label_offset: int = 0
     resize_mode: ResizeMode = "squash"
     interpolation: Interpolation = "bilinear"
+    width: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no image can be brought to."""
-        for name in ("resolution", "channels"):
+        for name in ("resolution", "channels", "width"):
             value = getattr(self, name)
+            if name == "width" and value is None:
+                continue
             if type(value) is not int or value < 1:
                 raise PreprocessingError(f"{name} {value!r:.60}: must be a whole number above 0")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -82,13 +87,18 @@ class Preprocessing:
             check_value(name, getattr(self, name))
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.resolution, self.resolution if self.width is None else self.width
+
+    @property
     def short_side(self) -> int:
         """What the short side is resized to in mode "short-side", in pixels (rounded down, as timm does)."""
         # 224 / (224 / 232) is a trifle below 232.
         return math.floor(self.resolution / self.crop_fraction + 1e-6)
 
     def pixels(self, path: Path) -> NDArray[np.uint8]:
-        """Read, crop and resize an image: uint8 ``[resolution, resolution, channels]``.
+        """Read, crop and resize an image: uint8 ``[height, width, channels]``.
 
         Raises
         ------
@@ -98,11 +108,14 @@ class Preprocessing:
         """
         image = read_image(path, self.channels)
         resample = Image.Resampling[self.interpolation.upper()]
+        height, width = self.size
         if self.resize_mode == "squash":
-            image = _crop_part(image, self.crop_fraction).resize((self.resolution, self.resolution), resample)
+            image = _crop_part(image, self.crop_fraction).resize((width, height), resample)
+        elif self.width is None:
+            image = _crop_centre(_resize_short_side(path, image, self.short_side, resample), self.size)
         else:
-            image = _crop_square(_resize_short_side(path, image, self.short_side, resample), self.resolution)
-        return np.array(image, dtype=np.uint8).reshape(self.resolution, self.resolution, self.channels)
+            image = _crop_centre(_cover(path, image, self.size, self.crop_fraction, resample), self.size)
+        return np.array(image, dtype=np.uint8).reshape(height, width, self.channels)
 
     def to_float(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """Turn pixels ``[H, W, C]`` or ``[N, H, W, C]`` into the network's float32 input ``[N, C, H, W]``."""
@@ -132,9 +145,13 @@ class Preprocessing:
 
     def describe_geometry(self) -> str:
         """Return how the image is cropped and resized, in words."""
-        size = f"{self.resolution} x {self.resolution}"
+        height, width = self.size
+        size = f"{width} x {height}"
         colours = "RGB" if self.channels == 3 else "gray"
         if self.resize_mode == "short-side":
+            if self.width is not None:
+                part = "" if self.crop_fraction == 1 else f"{self.crop_fraction:.4g} of what "
+                return f"{part}covers {size} ({self.interpolation}), centre cut out, {colours}"
             return f"short side to {self.short_side} ({self.interpolation}), centre {size}, {colours}"
         part = "" if self.crop_fraction == 1 else f"central {self.crop_fraction:.4g} of height and width, "
         return f"{part}stretched to {size} ({self.interpolation}), {colours}"
@@ -149,6 +166,7 @@ class Preprocessing:
             "geometry": self.describe_geometry(),
             "scaling": self.describe_scaling(),
             "resolution": self.resolution,
+            "width": self.width,
             "channels": self.channels,
             "resize_mode": self.resize_mode,
             "crop_fraction": self.crop_fraction,
@@ -266,10 +284,25 @@ def _resize_short_side(path: Path, image: Image.Image, side: int, resample: Imag
     return image.resize((width, height), resample)
 
 
-def _crop_square(image: Image.Image, side: int) -> Image.Image:
+def _cover(
+    path: Path, image: Image.Image, size: tuple[int, int], fraction: float, resample: Image.Resampling
+) -> Image.Image:
+    """Resize an image until it covers so many rows and columns, of which the crop keeps a part."""
+    factor = max(size[1] / image.width, size[0] / image.height) / fraction
+    width, height = (max(round(length * factor), least) for length, least in zip(image.size, size[::-1], strict=True))
+    if width * height > LARGEST_IMAGE:
+        raise ImageError(
+            f"{path}: {image.width} x {image.height} pixels would be {width} x {height}; cut it to a part that is less"
+            " narrow"
+        )
+    return image.resize((width, height), resample)
+
+
+def _crop_centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     # Rounded half to even, as torchvision.transforms.CenterCrop does.
-    left, top = (round((length - side) / 2) for length in image.size)
-    return image.crop((left, top, left + side, top + side))
+    height, width = size
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
 
 
 def _scale_to_one(pixels: Sequence[float]) -> list[float]:

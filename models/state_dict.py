@@ -112,16 +112,27 @@ def read_safetensors(file: Path, data: bytes, weights_key: str | None = None) ->
     WrongVariantError
         It is of another network than a MobileNet.
     """
+    return _read_set(file, *choose_weights(file, load_safetensors(file, data), weights_key))
+
+
+def load_safetensors(file: Path, data: bytes) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file by name.
+
+    Raises
+    ------
+    WeightsFileError
+        It is damaged.
+    """
     try:
-        content = safetensors.torch.load(data)
+        content: dict[str, torch.Tensor] = safetensors.torch.load(data)
     # KeyError: a number type that PyTorch doesn't have.
     except (safetensors.SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
         raise WeightsFileError(f"{file}: a damaged safetensors file; get it again") from error
-    return _read_set(file, *choose_weights(file, content, weights_key))
+    return content
 
 
 def _read_set(file: Path, weights: WeightSet, assumptions: tuple[str, ...]) -> Checkpoint:
-    _check_tensors(file, weights.tensors)
+    check_tensors(file, weights.tensors)
     quants = None
     if has_fake_quants(weights.tensors):
         weights, quants = take_fake_quants(file, weights)
@@ -203,7 +214,7 @@ def fill_from_checkpoint(checkpoint: Checkpoint, spec: ModelSpec, file: Path) ->
         )
     check_shapes(checkpoint.weights, spec, file)
     names = checkpoint.weights.file_names
-    state = {name: _read_values(file, name, names[name], tensor) for name, tensor in checkpoint.weights.tensors.items()}
+    state = {name: read_values(file, name, names[name], tensor) for name, tensor in checkpoint.weights.tensors.items()}
     bias = f"{CLASSIFIER[spec.version]}.bias"
     state.setdefault(bias, torch.zeros(spec.classes))
     network = build_model(spec)
@@ -212,8 +223,14 @@ def fill_from_checkpoint(checkpoint: Checkpoint, spec: ModelSpec, file: Path) ->
     return network
 
 
-def _check_tensors(file: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Refuse what is no plain tensor of floats, before anything is computed with it."""
+def check_tensors(file: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Refuse what is no plain tensor of floats, before anything is computed with it.
+
+    Raises
+    ------
+    WeightsFileError
+        Naming the tensor.
+    """
     if any(tensor.is_quantized for tensor in tensors.values()) or any("_packed_params" in name for name in tensors):
         raise WeightsFileError(
             f"{file}: a network that torch.ao quantized and converted, which is not read; save the state dict of the"
@@ -238,8 +255,14 @@ def _find_problem(tensor: torch.Tensor, *, integer: bool) -> str | None:
     return "is empty" if not tensor.numel() and not integer else None
 
 
-def _read_values(file: Path, name: str, stored: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor as float32, checked; `stored` is what the file calls it."""
+def read_values(file: Path, name: str, stored: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a weight as finite float32, and a variance that is not negative; `stored` is what the file calls it.
+
+    Raises
+    ------
+    WeightsFileError
+        It is not.
+    """
     values = tensor.detach().to(torch.float32)
     if not bool(torch.isfinite(values).all()):
         raise WeightsFileError(
@@ -272,7 +295,7 @@ def _read_own(file: Path, content: Mapping[str, Any]) -> Checkpoint:
         raise WeightsFileError(f"{file}: a damaged thumbnet checkpoint; train it again") from error
     if FIRST_WEIGHTS[0] not in tensors:
         raise WeightsFileError(f"{file}: a damaged thumbnet checkpoint, without {FIRST_WEIGHTS[0]}; train it again")
-    _check_tensors(file, tensors)
+    check_tensors(file, tensors)
     checkpoint = Checkpoint(name_weights(file, WeightSet("", tensors, {})), spec, preprocessing)
     _check_preprocessing(file, checkpoint)
     return checkpoint

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from thumbnet.models.errors import WeightsFileError, WrongVariantError
+from thumbnet.models.inverted_residual import InvertedResidual
 from thumbnet.models.layers import Activation, Padding
-from thumbnet.models.mobilenet_v2 import InvertedResidual
 from thumbnet.models.preprocessing import Preprocessing
 from thumbnet.models.variants import ModelSpec, Version, build_model, format_name
 from thumbnet.models.weights_file import shorten

@@ -15,6 +15,7 @@ from thumbnet.models.conventions import UNSAID, Conventions
 from thumbnet.models.errors import ClassCountError, WeightsFileError
 from thumbnet.models.keras_file import HDF5_MAGIC, is_keras_archive, read_keras
 from thumbnet.models.key_names import IMPLIED
+from thumbnet.models.own_module import OwnNetwork
 from thumbnet.models.preprocessing import (
     Preprocessing,
     hosted_preprocessing,
@@ -54,7 +55,7 @@ class TrainedModel:
 
     Parameters
     ----------
-    spec : ModelSpec
+    spec : ModelSpec or OwnNetwork
         What it is; classes, input channels and activation as in the file.
     module : torch.nn.Module
         In eval mode, float32, ``[N, C, H, W]`` to logits ``[N, classes]``.
@@ -74,7 +75,7 @@ class TrainedModel:
         The fields of conventions and preprocessing that the file says; the others are as usual for such files.
     """
 
-    spec: ModelSpec
+    spec: ModelSpec | OwnNetwork
     module: nn.Module
     preprocessing: Preprocessing
     activation_quant: dict[str, tuple[float, int]] | None = None

@@ -7,11 +7,12 @@ in turns with ONNX Runtime.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from thumbnet.compile.errors import ArtifactError, ToolchainError
 from thumbnet.compile.network.golden import GOLDEN_IMAGES
 from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
+from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.compile.request import CompileRequest, QuantizeMode
 from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
@@ -177,7 +179,7 @@ def run_benchmark(
     weights_dir: Path | None = None,
     workloads: Sequence[Workload] = WORKLOADS,
     threads: Sequence[int] = (1,),
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = say_nothing,
 ) -> Iterator[Result]:
     """Compile, deploy, check and measure each network on each board of its family.
 
@@ -194,12 +196,12 @@ def run_benchmark(
     threads : sequence of int
         In how many threads each is run, one after the other; microcontrollers and the host run all in one.
     progress : callable
-        Told before each step what is done next; `count_steps` tells how often.
+        Told before each step what is done next.
 
     Yields
     ------
     Result
-        One for each of a workload's runs on each board in each number of threads.
+        One for each of a workload's runs on each board in each number of threads; `count_results` tells how many.
 
     Raises
     ------
@@ -208,7 +210,7 @@ def run_benchmark(
     """
     for workload in workloads:
         trained = workload.trained_weights(weights_dir)
-        for device in (benchmark_device(board) for board in boards if board.family == workload.family):
+        for device in (benchmark_device(board) for board in boards if workload.runs_on(board)):
             whole: dict[Weights, Artifact] = {}
             for weights, dead_channels in workload.runs(weights_dir):
                 which = dead_channels if workload.family == "cortex-m" else weights.replace(" ", "-")
@@ -216,9 +218,9 @@ def run_benchmark(
                 name = "-".join([workload.network, *suffix, which, device.board.name])
                 elf = output / "elf" / f"{name}.elf"
                 _refuse_other(elf)
-                progress(f"compiling {name}")
                 keep = dead_channels == "kept"
                 request = make_benchmark_request(workload, device.board, weights, trained, keep=keep)
+                request = replace(request, progress=functools.partial(_say_compiling, progress, name))
                 artifact = compile_model(request, output / name)
                 case = _Case(workload, weights, dead_channels, device, request, artifact, elf)
                 for count in threads:
@@ -232,15 +234,19 @@ def _refuse_other(elf: Path) -> None:
         raise ArtifactError(f"{elf}: exists and is no ELF file; move it, or name another folder")
 
 
-def count_steps(
+def _say_compiling(progress: Progress, name: str, doing: str) -> None:
+    progress(f"compiling {name}: {doing}")
+
+
+def count_results(
     boards: Sequence[Board],
     workloads: Sequence[Workload] = WORKLOADS,
     weights_dir: Path | None = None,
     threads: Sequence[int] = (1,),
 ) -> int:
-    """Return how often `run_benchmark` calls its `progress`."""
-    return (1 + len(threads)) * sum(
-        len(workload.runs(weights_dir)) for workload in workloads for board in boards if board.family == workload.family
+    """Return how many results `run_benchmark` yields."""
+    return len(threads) * sum(
+        len(workload.runs(weights_dir)) for workload in workloads for board in boards if workload.runs_on(board)
     )
 
 

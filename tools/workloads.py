@@ -63,6 +63,10 @@ class Workload:
         """The network with the benchmark's number of classes."""
         return replace(get_spec(self.model), classes=self.classes)
 
+    def runs_on(self, board: Board) -> bool:
+        """Tell whether a board takes it."""
+        return board.family == self.family and (self.quantize == "int8" or board.artifact == "library")
+
     def trained_weights(self, folder: Path | None) -> Path | None:
         """Return the trained weights in a folder, None where it has none."""
         if folder is None or self.weights_file is None or not (folder / self.weights_file).is_file():
@@ -84,6 +88,7 @@ class Workload:
 WORKLOADS = (
     Workload("vww", "vww_96", 2, "vww_96_int8.tflite"),
     Workload("mobilenet_v2_0.35_96", "mobilenet_v2_0.35_96", 2),
+    Workload("proxyless_vww_80", "proxyless_vww_80", 2),
     Workload(
         "mobilenet_v1_1.0_224", "mobilenet_v1_1.0_224", 1000, family="cortex-a", made_weights=("random", "worst case")
     ),
@@ -100,8 +105,11 @@ WORKLOADS = (
     ),
     Workload("mobilenet_v1_0.25_128", "mobilenet_v1_0.25_128", 1000, family="cortex-a"),
     Workload("mobilenet_v2_0.35_96", "mobilenet_v2_0.35_96", 2, family="cortex-a"),
+    Workload("efficientnet_lite0", "efficientnet_lite0", 1000, family="cortex-a"),
+    Workload("proxyless_vww_80", "proxyless_vww_80", 2, family="cortex-a"),
     Workload("mobilenet_v1_1.0_224", "mobilenet_v1_1.0_224", 1000, family="cortex-a", quantize="none"),
     Workload("mobilenet_v2_1.0_224", "mobilenet_v2_1.0_224", 1000, family="cortex-a", quantize="none"),
+    Workload("efficientnet_lite0", "efficientnet_lite0", 1000, family="cortex-a", quantize="none"),
     Workload("mobilenet_v1_1.0_224", "mobilenet_v1_1.0_224", 1000, family="host"),
     Workload("mobilenet_v2_1.0_224", "mobilenet_v2_1.0_224", 1000, family="host"),
     Workload("mobilenet_v1_1.0_224", "mobilenet_v1_1.0_224", 1000, family="host", quantize="none"),

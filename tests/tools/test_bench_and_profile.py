@@ -1,5 +1,6 @@
 """The benchmark of one board, the profile of artifacts, and bad input."""
 
+import functools
 import json
 import subprocess
 from pathlib import Path
@@ -10,14 +11,18 @@ import pytest
 from thumbnet.compile.compile_model import quantize_network
 from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution
 from thumbnet.compile.network.integer_relax import read_relax
+from thumbnet.compile.request import CompileOptions, check_options
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
+from thumbnet.runtime_tests.errors import SessionError
 from thumbnet.runtime_tests.mcu import microcontroller_session
 from thumbnet.runtime_tests.session import Measurement
 from thumbnet.targets.errors import BoardError
 from thumbnet.targets.registry import get_board
 from thumbnet.tools import benchmark, workloads
+from thumbnet.tools.commands import bench
 from thumbnet.tools.network import compile_network
 from thumbnet.tools.network_options import NetworkFiles
+from thumbnet.tools.progress import show_steps
 from thumbnet.tools.stage_costs import StageCost, print_stages
 
 DIGITS = "mobilenet_v1_0.25_digits"
@@ -42,10 +47,13 @@ def _output(*command):
 
 @pytest.mark.emulated
 @pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
-def test_bench_of_one_board_with_random_weights(thumbnet, tmp_path):
+def test_bench_of_one_board_with_random_weights(thumbnet, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench, "show_steps", functools.partial(show_steps, line_every_s=0.05))
     arguments = ("bench", "--board", "mps2_an386", "--network", "vww", "-o", tmp_path / "bench")
-    code, out, _ = thumbnet(*arguments, "--json", tmp_path / "rows.json")
+    code, out, err = thumbnet(*arguments, "--json", tmp_path / "rows.json")
     assert code == 0, out
+    assert "thumbnet: benchmark: compiling vww-kept-mps2_an386: planning the layers, 0 of 2 done" in err
+    assert "thumbnet: benchmark: running vww-removed-mps2_an386, 1 of 2 done" in err
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["dead_channels"] for row in rows] == ["kept", "removed"]
     for row in rows:
@@ -145,7 +153,7 @@ def test_workloads_of_the_worst_case_have_the_shortest_runs():
 
 
 def test_runs_of_each_family(tmp_path):
-    small, _, v1, v2, hosted, *_ = workloads.WORKLOADS
+    small, _, _, v1, v2, hosted, *_ = workloads.WORKLOADS
     assert small.runs(None) == [("random", "kept"), ("random", "removed")]
     assert v1.runs(tmp_path) == v2.runs(None) == [("random", "kept"), ("worst case", "kept")]
     assert hosted.runs(tmp_path) == []
@@ -154,7 +162,36 @@ def test_runs_of_each_family(tmp_path):
     assert small.runs(tmp_path) == [("trained", "kept"), ("trained", "removed")]
     assert hosted.runs(tmp_path) == [("trained", "kept")]
     boards = [get_board("raspberry_pi_4"), get_board("mps2_an386")]
-    assert benchmark.count_steps(boards, [small, hosted], tmp_path) == 6
+    assert benchmark.count_results(boards, [small, hosted], tmp_path) == 3
+
+
+def test_every_board_takes_the_networks_it_is_given():
+    for workload in workloads.WORKLOADS:
+        boards = [get_board(name) for name in benchmark.BOARDS[workload.family]]
+        taken = [board for board in boards if workload.runs_on(board)]
+        assert taken
+        for board in taken:
+            check_options(CompileOptions(quantize=workload.quantize), board)
+    assert not workloads.WORKLOADS[0].runs_on(get_board("raspberry_pi_4"))
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
+def test_what_was_measured_before_a_failure_is_told(thumbnet, monkeypatch, tmp_path):
+    run = benchmark._run
+
+    def run_once(case, *arguments):
+        if case.dead_channels == "removed":
+            raise SessionError("the board is gone")
+        return run(case, *arguments)
+
+    monkeypatch.setattr(benchmark, "_run", run_once)
+    arguments = ("bench", "--board", "mps2_an386", "--network", "vww", "--no-layers", "-o", tmp_path / "bench")
+    code, out, err = thumbnet(*arguments, "--json", tmp_path / "rows.json")
+    assert code == 2
+    assert "the board is gone" in err
+    assert [row["dead_channels"] for row in json.loads((tmp_path / "rows.json").read_text())] == ["kept"]
+    assert "TinyEngine" in out
 
 
 class _WrongSession(microcontroller_session.MicrocontrollerSession):

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from thumbnet.compile.errors import explain_os_error
 from thumbnet.tools.benchmark_tables import describe, print_results
 from thumbnet.tools.output import json_option, write_json
+from thumbnet.tools.progress import show_steps
 
 if TYPE_CHECKING:
     from thumbnet.targets.board import Family
@@ -85,8 +84,7 @@ def bench(
         return 0
 
     from thumbnet.targets.registry import get_board
-    from thumbnet.tools.benchmark import BOARDS, KINDS, benchmark_device, count_steps, run_benchmark
-    from thumbnet.tools.cycle_output import print_basis
+    from thumbnet.tools.benchmark import BOARDS, benchmark_device, count_results, run_benchmark
 
     if not families and not board_names:
         families = ("cortex-m",)
@@ -102,17 +100,25 @@ def bench(
     except OSError as error:
         raise click.ClickException(explain_os_error(error, output)) from error
     results: list[Result] = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=count_steps(boards, workloads, weights_dir, threads))
-        steps = run_benchmark(
-            boards,
-            output,
-            weights_dir=weights_dir,
-            workloads=workloads,
-            threads=threads,
-            progress=lambda step: progress.update(task, advance=1, description=step),
-        )
-        results.extend(steps)
+    total = count_results(boards, workloads, weights_dir, threads)
+    try:
+        with show_steps("benchmark", total) as display:
+            for result in run_benchmark(
+                boards, output, weights_dir=weights_dir, workloads=workloads, threads=threads, progress=display.step
+            ):
+                results.append(result)
+                display.advance()
+    finally:
+        # What was measured before a device failed, or Ctrl-C, took minutes.
+        if results:
+            _report(results, output, json_file, layers=layers)
+    return 0 if all(result.right for result in results) else CHECK_FAILED
+
+
+def _report(results: Sequence[Result], output: Path, json_file: Path | None, *, layers: bool) -> None:
+    from thumbnet.tools.benchmark import KINDS
+    from thumbnet.tools.cycle_output import print_basis
+
     if layers:
         _print_layers(results)
     rivals = print_results(results)
@@ -122,7 +128,6 @@ def bench(
         click.echo(f"{name}: {KINDS[name]}")
     click.echo(f"The networks, and what ran, are in {output}.")
     write_json(json_file, rows)
-    return 0 if all(result.right for result in results) else CHECK_FAILED
 
 
 def _check_threads(families: set[Family], threads: Sequence[int]) -> None:

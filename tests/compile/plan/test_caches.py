@@ -145,6 +145,8 @@ def test_a_simulated_cache_misses_less(model, fewer, plugin, tmp_path):
         _misses(lowered, board, plugin, tmp_path / name)
         for lowered, name in zip(plans, ("without", "with"), strict=True)
     )
+    for lowered, missed in zip(plans, (without, with_caches), strict=True):
+        print(f"{model}: arena {lowered.plan.arena_bytes:,} bytes, lines missed {missed[0]:,} and {missed[1]:,}")
     assert without[0] > 10_000
     for found, before, part in zip(with_caches, without, fewer, strict=True):
         assert found <= part * before
