@@ -43,7 +43,6 @@ from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.compile.request import CompileOptions, CompileRequest, Objective, check_options, refuse_plan_options
 from thumbnet.compile.tuning.recorded_plan import RecordedPlan, plan_by_records
 from thumbnet.compile.tuning.records import read_records
-from thumbnet.compile.tuning.stage_records import has_stage_records
 from thumbnet.targets.board import Board
 
 #: int16 of a 128-bit vector, which products of int8 are widened to.
@@ -96,7 +95,7 @@ def quantize_network(request: CompileRequest) -> tvm.IRModule:
     )
     request.progress("bringing it into TVM")
     imported = import_quantized(quantized, example)
-    # Our own kernels are made for any number of channels; TVM's schedules fill vectors.
+    # Our own kernels are made for any number of channels; what TVM lays out fills vectors.
     multiple = 1 if _plans_stages(request) else VECTOR_CHANNELS
     request.progress("making its arithmetic integer")
     return lower_to_integer(
@@ -150,9 +149,9 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         built = measure_footprint(files, name, board, streamed=lowered.streamed, progress=request.progress)
     except ToolchainError as error:
         unknown_because = str(error)
-    check_fit(request.name, MemoryNeed.estimate(lowered) if built is None else built.need, board)
     return {
         "kind": "c",
+        **check_fit(request.name, MemoryNeed.estimate(lowered) if built is None else built.need, board),
         "objective": _objective_of(options, board),
         "streamed_input": lowered.streamed,
         "footprint": {"unknown_because": unknown_because} if built is None else built.as_json(),
@@ -203,10 +202,8 @@ def _rounded(value: float | None) -> int | None:
 
 
 def _plans_stages(request: CompileRequest) -> bool:
-    """Tell whether int8 layers run on our own kernels: not where TVM's schedules were tuned to take their place."""
-    tuning = request.options.tuning
-    own = request.board.instruction_set is not None and request.options.quantize == "int8"
-    return own and (tuning is None or has_stage_records(tuning))
+    """Tell whether layers become stages of a plan; all others are laid out by TVM."""
+    return request.board.instruction_set is not None and request.options.quantize == "int8"
 
 
 def _plan_stages(request: CompileRequest, network: IntegerNetwork) -> tuple[LoweredNetwork, RecordedPlan | None]:

@@ -47,6 +47,10 @@ class TuningError(CompileError):
     """The search can't start, or its records can't be used."""
 
 
+class WrongScheduleError(TuningError):
+    """A layer on a schedule can't be built or gives wrong bytes: it is in no record and no plan."""
+
+
 #: The way out, by what the operating system says.
 _WAYS_OUT = {
     errno.ENOSPC: "free some space, or name another place",

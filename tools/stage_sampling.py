@@ -159,7 +159,7 @@ def measure_recorded(
     objective = default_objective(device)
 
     def record(recorder: StageRecorder, stage: StagePlan, reading: StageReading) -> None:
-        recorder.add(make_record(device, stage, reading))
+        recorder.add(make_record(stage, reading))
 
     with opened_stage_records(folder) as recorder:
         kind = kind_of(objective, device)

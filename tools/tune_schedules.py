@@ -1,4 +1,4 @@
-"""Tuning by TVM's own schedules: each layer of a network for a Linux board, with MetaSchedule."""
+"""Tuning of networks that TVM lays out, of float32 and on the host: the schedule of each layer, with MetaSchedule."""
 
 from __future__ import annotations
 

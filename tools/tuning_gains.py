@@ -102,7 +102,7 @@ def measure_gain(model: str, device: Device, folder: Path, *, times: int, minute
             objective,
             model=model_of_core(device.board.core, kind, ()),
             measured={},
-            on_reading=lambda device, stage, reading: recorder.add(make_record(device, stage, reading)),
+            on_reading=lambda stage, reading: recorder.add(make_record(stage, reading)),
             trials=100_000,
             time_limit_s=60 * minutes,
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 
+import numpy as np
 import tvm
 from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
@@ -35,19 +37,55 @@ LOWERING = (
     tirx.transform.LowerIntrin(),
 )
 
+#: Larger buffers are no local variables: a microcontroller's stack is small.
+LARGEST_LOCAL_BYTES = 256
+
 
 def lower(function: tirx.PrimFunc) -> tirx.PrimFunc:
-    """Lower a scheduled function; its buffer parameters become plain pointers named as the buffers are."""
+    """Lower a scheduled function; its buffer parameters become plain pointers named as the buffers are.
+
+    Behind them stand those of buffers it allocates that are larger than `LARGEST_LOCAL_BYTES`.
+    """
     target = tvm.target.Target("c")
     module = tvm.IRModule({"layer": function.without_attr("global_symbol").with_attr("target", target)})
     with tvm.transform.PassContext(config={"s_tir.LoopPartition": {"partition_const_loop": True}}):
         lowered = tvm.transform.Sequential(list(LOWERING))(module)["layer"]
     # With plain pointers as parameters the generator has no packed arguments to unpack: it prints `int8_t* input0`.
-    pointers = [tirx.Var(buffer.name, PointerType(PrimType(buffer.dtype))) for buffer in lowered.params]
+    pointers = [_pointer(buffer) for buffer in lowered.params]
     declarations = [
         tirx.DeclBuffer(buffer, data=pointer) for buffer, pointer in zip(lowered.params, pointers, strict=True)
     ]
-    return tirx.PrimFunc(pointers, tirx.SeqStmt([*declarations, lowered.body]), lowered.ret_type, lowered.attrs)
+    statements: list[tirx.Stmt] = []
+    for statement in _statements(lowered):
+        if _is_large_allocation(statement):
+            pointers.append(_pointer(statement.buffer))
+            declarations.append(tirx.DeclBuffer(statement.buffer, data=pointers[-1]))
+        else:
+            statements.append(statement)
+    return tirx.PrimFunc(pointers, tirx.SeqStmt([*declarations, *statements]), lowered.ret_type, lowered.attrs)
+
+
+def parameter_buffers(lowered: tirx.PrimFunc) -> list[tirx.Buffer]:
+    """Return the buffers that the parameters of a lowered function point to."""
+    return [declaration.buffer for declaration in lowered.body.seq[: len(lowered.params)]]
+
+
+def _pointer(buffer: tirx.Buffer) -> tirx.Var:
+    return tirx.Var(buffer.name, PointerType(PrimType(buffer.dtype)))
+
+
+def _statements(function: tirx.PrimFunc) -> list[tirx.Stmt]:
+    """Return what a lowered function consists of; what it allocates is all among it."""
+    return list(function.body.seq) if isinstance(function.body, tirx.SeqStmt) else [function.body]
+
+
+def _is_large_allocation(statement: tirx.Stmt) -> bool:
+    if not isinstance(statement, tirx.AllocBuffer):
+        return False
+    buffer = statement.buffer
+    return (
+        math.prod(int(extent) for extent in buffer.shape) * np.dtype(str(buffer.dtype)).itemsize > LARGEST_LOCAL_BYTES
+    )
 
 
 def generate_body(function: tirx.PrimFunc) -> str:

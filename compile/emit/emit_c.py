@@ -67,6 +67,7 @@ def emit_c(
     """
     environment = template_environment()
     symbols = name_stages(name, lowered)
+    arrays: dict[int, str] = {}
     context = {
         "name": name,
         "NAME": name.upper(),
@@ -81,7 +82,8 @@ def emit_c(
         "streamed": lowered.streamed,
         "input_offset": lowered.plan.offsets.get("input"),
         "stages": [
-            _stage_context(symbol, stage, lowered) for symbol, stage in zip(symbols, lowered.stages, strict=True)
+            _stage_context(symbol, stage, lowered, arrays)
+            for symbol, stage in zip(symbols, lowered.stages, strict=True)
         ],
         "threads": any(header.name == THREADS_HEADER for header in lowered.headers),
         "kernels_header": lowered.headers[0].name if lowered.headers else None,
@@ -137,13 +139,19 @@ def name_stages(name: str, lowered: LoweredNetwork) -> list[str]:
     return symbols
 
 
-def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork) -> dict[str, Any]:
+def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork, arrays: dict[int, str]) -> dict[str, Any]:
+    """Return what the templates say of a stage; `arrays` has the symbols of those that were defined before."""
     kernel, offsets = stage.kernel, lowered.plan.offsets
     function = lower(kernel.function)
     constants: dict[str, dict[str, Any]] = {
-        key: {"symbol": f"{prefix}_{key}", "array": array, "ctype": _CTYPES[array.dtype.name]}
+        key: {
+            "symbol": arrays.setdefault(id(array), f"{prefix}_{key}"),
+            "array": array,
+            "ctype": _CTYPES[array.dtype.name],
+        }
         for key, array in kernel.constants.items()
     }
+    own = [constant for key, constant in constants.items() if constant["symbol"] == f"{prefix}_{key}"]
     places = {f"input{index}": offsets[source] for index, source in enumerate(stage.sources)}
     places["output"] = offsets[stage.name]
     places |= {parameter: offsets[scratch_name(stage.name, parameter)] for parameter in kernel.scratch}
@@ -167,7 +175,7 @@ def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork) -> dict[s
         "parameters": ", ".join(parameters),
         "arguments": ", ".join(arguments),
         "body": generate_body(function),
-        "constants": list(constants.values()),
+        "constants": own,
         "offsets": places,
         "output_bytes": stage.output_layout.size,
     }

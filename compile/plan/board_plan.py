@@ -20,13 +20,15 @@ def plan_for_board(
     *,
     streamed: bool = False,
     objective: Objective = "cycles",
+    own_kernels: bool = True,
 ) -> tuple[PlacedPlan, list[RamChoice]]:
     """Return the plan that is taken where nothing was measured, and what other limits on RAM would give.
 
-    Boards that run Linux have the RAM for the fastest plan; it is their caches that are small.
+    Boards that run Linux have the RAM for the fastest plan; it is their caches that are small. Without `own_kernels`
+    all layers are on the portable ones.
     """
-    kernels = kernels_of(board)
-    if board.caches is None or streamed:
+    kernels = kernels_of(board) if own_kernels else None
+    if board.caches is None or streamed or kernels is None:
         graph = StageGraph(network, kernels, streamed=streamed, prices=prices_of(board), objective=objective)
     else:
         graph = graph_with_caches(network, kernels, board.caches, ram_limit)

@@ -10,7 +10,6 @@ from thumbnet.compile.kernels.cycle_prices import CyclePrices
 from thumbnet.compile.kernels.instruction_sets import KERNELS
 from thumbnet.compile.kernels.kernel import Kernel
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
-from thumbnet.compile.kernels.portable import build_portable
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.layers import NETWORK_INPUT, AnyLayer, Network
 from thumbnet.compile.plan.cache_cost import graph_with_caches
@@ -152,7 +151,7 @@ def build_stages(network: Network, plan: PlacedPlan, choices: Sequence[RamChoice
     stages = tuple(
         Stage(
             stage.layers,
-            build_portable(stage.layers[0]) if stage.chain is None else stage.chain.build(),
+            stage.build(),
             stage.sources,
             tuple(_layouts(network, stage)),
             stage.target,

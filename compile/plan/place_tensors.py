@@ -34,9 +34,8 @@ def _lifetimes(network: Network, plan: Sequence[StagePlan]) -> list[PlannedTenso
     for step, stage in enumerate(plan):
         over = None if stage.over is None else (stage.sources[0], stage.over)
         tensors.append(PlannedTensor(stage.name, stage.target.size, step, last_use.get(stage.name, step), over))
-        scratch = stage.chain.scratch if stage.chain else {}
         tensors.extend(
             PlannedTensor(scratch_name(stage.name, parameter), item.bytes, step, step)
-            for parameter, item in scratch.items()
+            for parameter, item in stage.scratch.items()
         )
     return tensors

@@ -1,23 +1,25 @@
 """Which layers are computed together and how: the least cost for which the arena keeps a limit.
 
 A network is cut into stages: chains of layers on a core's fast kernels, computed some rows a step, or single layers on
-the portable ones. Between two stages stands one tensor in one of several layouts. All stages there could be are the
-edges of a graph over (layer, layout); each knows the bytes it needs and what it will cost, so the best plan under a
-limit is the shortest path over the edges that keep it.
+the portable ones or on a schedule of TVM's that was tuned. Between two stages stands one tensor in one of several
+layouts. All stages there could be are the edges of a graph over (layer, layout); each knows the bytes it needs and what
+it will cost, so the best plan under a limit is the shortest path over the edges that keep it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
 from thumbnet.compile.kernels.chains import chain_lengths
 from thumbnet.compile.kernels.cycle_prices import COMPILED, CyclePrices
+from thumbnet.compile.kernels.kernel import Kernel, Scratch
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
 from thumbnet.compile.kernels.overlap import overlap_distance
+from thumbnet.compile.kernels.portable import build_portable
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.layers import (
     NETWORK_INPUT,
@@ -26,6 +28,7 @@ from thumbnet.compile.network.layers import (
     AveragePoolLayer,
     ConvolutionLayer,
     DepthwiseLayer,
+    MaxPoolLayer,
     Network,
     Shape,
 )
@@ -49,7 +52,7 @@ class StagePlan:
     layers : tuple of Layer
         What it computes.
     chain : RollingStage or None
-        Its code, not yet built; None for a layer on the portable kernels.
+        Its code, not yet built; None for a layer alone.
     source, target : Layout
         Of the tensor it reads first, and of its output.
     over : int or None
@@ -62,6 +65,8 @@ class StagePlan:
         The same, where they can be.
     cost : float
         Which of both is to be small.
+    kernel : Kernel or None
+        Of a layer without a chain: its code, on a schedule that was tuned; None for the portable kernel.
     """
 
     layers: tuple[AnyLayer, ...]
@@ -74,6 +79,16 @@ class StagePlan:
     instructions: float
     cycles: float | None = None
     cost: float = 0.0
+    kernel: Kernel | None = None
+
+    def build(self) -> Kernel:
+        """Return its code."""
+        return self.chain.build() if self.chain else self.kernel or build_portable(self.layers[0])
+
+    @property
+    def scratch(self) -> Mapping[str, Scratch]:
+        """Its working memory by parameter name."""
+        return self.chain.scratch if self.chain else self.kernel.scratch if self.kernel else {}
 
     @property
     def name(self) -> str:
@@ -140,6 +155,8 @@ class StageGraph:
         for index, layer in enumerate(network.layers):
             self._last_use.update(dict.fromkeys(layer.sources, index))
         self._edges: dict[tuple[int, Layout], list[StagePlan]] = {}
+        #: Of single layers, by their index, on code that somebody else found.
+        self._further: dict[int, list[StagePlan]] = {}
 
     def best_plan(self, ram_limit: int | None = None, element_bytes: int | None = None) -> list[StagePlan] | None:
         """Return the stages with the least cost of which none passes a limit.
@@ -192,23 +209,39 @@ class StageGraph:
         node = (start, source)
         if node not in self._edges:
             edges = [*self._chains_from(start, source)]
-            if not source.planar and not (self.streamed and start == 0):
-                edges.append(self._portable(start))
+            if self._begins_alone(start, source):
+                edges.append(self._alone(start))
             self._edges[node] = _undominated(edges, self._slack)
-        return self._edges[node]
+        further = self._further.get(start, []) if self._begins_alone(start, source) else []
+        return [*self._edges[node], *further]
 
-    def _portable(self, start: int) -> StagePlan:
+    def _begins_alone(self, start: int, source: Layout) -> bool:
+        return not source.planar and not (self.streamed and start == 0)
+
+    def stage_of(self, name: str, kernel: Kernel | None = None) -> StagePlan:
+        """Return the stage of a layer alone, on the portable kernel or on another one."""
+        return self._alone(self._made[name], kernel)
+
+    def add(self, stage: StagePlan) -> None:
+        """Let plans use a stage of `stage_of`, from now on."""
+        self._further.setdefault(self._made[stage.name], []).append(stage)
+
+    def _alone(self, start: int, kernel: Kernel | None = None) -> StagePlan:
         layer = self.network.layers[start]
         source, target = self._pixels(layer.input_shape), self._pixels(layer.output_shape)
         outputs = target.shape[0] * target.shape[1] * target.shape[2]
         reads_all = isinstance(layer, AveragePoolLayer | AddLayer)
         read = source.shape[0] * source.shape[1] * source.shape[2] if reads_all else 0
+        if isinstance(layer, MaxPoolLayer):
+            read = outputs * layer.kernel[0] * layer.kernel[1]
         arena = sum(_aligned(self._size(name)) for name in layer.sources) + _aligned(target.size)
-        arena += self._bystanders(start, start + 1)
+        arena += self._bystanders(start, start + 1) + (kernel.scratch_bytes if kernel else 0)
         executed = COMPILED * (layer.macs * _PORTABLE_MAC + outputs * _PORTABLE_OUTPUT + read * 3)
         cycles = None if self.prices is None else executed.cycles(self.prices)
         cost = self._cost(executed.instructions, cycles)
-        return StagePlan((layer,), None, source, target, None, arena, arena, executed.instructions, cycles, cost)
+        return StagePlan(
+            (layer,), None, source, target, None, arena, arena, executed.instructions, cycles, cost, kernel=kernel
+        )
 
     def _cost(self, instructions: float, cycles: float | None) -> float:
         return instructions if cycles is None or self.objective == "instructions" else cycles

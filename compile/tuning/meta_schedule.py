@@ -1,7 +1,8 @@
 """Search for the schedules that run fastest on a board, with MetaSchedule.
 
-What is tuned is what is compiled: the fused TIR functions of `build_library.fuse_layers`. Who builds and measures the
-candidates is an argument, so that this module knows nothing of devices.
+This is for networks that TVM lays out, of float32 and on the host; layers that are stages of a plan are tuned by
+`schedule_search`. What is tuned is what is compiled: the fused TIR functions of `build_library.fuse_layers`. Who builds
+and measures the candidates is an argument, so that this module knows nothing of devices.
 """
 
 from __future__ import annotations

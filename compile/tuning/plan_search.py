@@ -8,7 +8,7 @@ measured whole, and no other plan can be expected to beat it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,6 +43,20 @@ class StageCostModel(Protocol):
         """Take further measured stages into account."""
 
 
+class ScheduleSource(Protocol):
+    """Comes up with layers on schedules, see `schedule_search.ScheduleSearch`."""
+
+    @property
+    def known_stages(self) -> Sequence[StagePlan]:
+        """Return layers on schedules that earlier searches found and measured."""
+
+    def propose(self, count: int, paid: Mapping[str, float]) -> Sequence[StagePlan]:
+        """Return up to so many stages worth measuring, given what the best plan pays for each layer."""
+
+    def learn(self, stages: Sequence[StagePlan], costs: Sequence[float]) -> Sequence[StagePlan]:
+        """Take what they cost into account, and return the stages that plans are better for."""
+
+
 class PlanSearch:
     """What is known of a network's stages, and what to measure next.
 
@@ -60,6 +74,8 @@ class PlanSearch:
         For stages that aren't measured.
     measured : mapping of str to float
         Costs by key, from earlier searches too.
+    schedules : ScheduleSource, optional
+        Layers on TVM's schedules, tried where nothing of the kernels is left to measure.
     """
 
     def __init__(
@@ -72,6 +88,7 @@ class PlanSearch:
         ram_limit: int | None,
         model: StageCostModel,
         measured: dict[str, float],
+        schedules: ScheduleSource | None = None,
     ) -> None:
         self._graph = StageGraph(network, kernels, prices=prices, objective=objective, cost_of=self._cost, slack=SLACK)
         self._ram_limit, self._model, self._measured = ram_limit, model, measured
@@ -80,6 +97,9 @@ class PlanSearch:
         #: Stages being measured or proposed: taken for dear meanwhile, so that others come to be proposed.
         self._awaited: set[str] = set()
         self._measured_only = False
+        self._schedules = schedules
+        for stage in schedules.known_stages if schedules else ():
+            self._graph.add(stage)
 
     def propose(self, count: int) -> list[StagePlan]:
         """Return up to so many stages worth measuring, the most promising first; they are awaited until `learn`.
@@ -92,6 +112,8 @@ class PlanSearch:
             if not unknown:
                 break
             proposed += self.await_unknown(unknown[: count - len(proposed)])
+        if not proposed and self._schedules is not None:
+            proposed = self.await_unknown(self._schedules.propose(count, self._paid()))
         return proposed
 
     def learn(self, stages: Sequence[StagePlan], costs: Sequence[float]) -> None:
@@ -99,9 +121,14 @@ class PlanSearch:
         for stage, cost in zip(stages, costs, strict=True):
             self._measured[self.key(stage)] = cost
             self._awaited.discard(self.key(stage))
-        usable = [(stage, cost) for stage, cost in zip(stages, costs, strict=True) if math.isfinite(cost)]
+        known = [*zip(stages, costs, strict=True)]
+        usable = [(stage, cost) for stage, cost in known if math.isfinite(cost) and stage.kernel is None]
         self._model.learn([stage for stage, _ in usable], [cost for _, cost in usable])
         self._estimates.clear()
+        if self._schedules is not None:
+            scheduled = [(stage, cost) for stage, cost in known if stage.kernel is not None]
+            for stage in self._schedules.learn([stage for stage, _ in scheduled], [cost for _, cost in scheduled]):
+                self._graph.add(stage)
 
     def await_unknown(self, stages: Iterable[StagePlan]) -> list[StagePlan]:
         """Return those that are neither measured nor awaited, and await them from now on."""
@@ -143,6 +170,15 @@ class PlanSearch:
         if key not in self._estimates:
             self._estimates[key] = self._model.estimate(stage)
         return self._estimates[key]
+
+    def _paid(self) -> dict[str, float]:
+        """Return what the best plan pays for each layer: of what a stage costs, a part by its work."""
+        paid: dict[str, float] = {}
+        for stage in (self.best_known_plan() or self.best_plan()).stages:
+            cost = self._measured.get(self.key(stage), self.estimate(stage).typical)
+            work = {layer.name: self._graph.stage_of(layer.name).cost for layer in stage.layers}
+            paid |= {name: cost * part / sum(work.values()) for name, part in work.items()}
+        return paid
 
     def _is_known(self, stage: StagePlan) -> bool:
         key = self.key(stage)

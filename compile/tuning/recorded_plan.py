@@ -17,7 +17,9 @@ from thumbnet.compile.plan.fit import arena_limit
 from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
 from thumbnet.compile.request import Objective
 from thumbnet.compile.tuning.cost_model import LearnedCostModel, model_of_core
+from thumbnet.compile.tuning.layer_schedules import record_target, recorded_stages, records_of
 from thumbnet.compile.tuning.plan_search import SLACK
+from thumbnet.compile.tuning.records import has_schedule_records, read_records
 from thumbnet.compile.tuning.stage_key import KeyedStages, kernels_digest
 from thumbnet.compile.tuning.stage_record import EMULATED_KINDS, REAL_KINDS, CostKind, StageRecord
 from thumbnet.compile.tuning.stage_records import newest_records, read_stage_records
@@ -73,7 +75,7 @@ def plan_by_records(
 
     Where the plan without tuning is measured whole, as after a search, only measured stages are taken: an estimate that
     proves too low would cost more than it gains. Else a stage without a record counts at the high end of what
-    `cost_model` takes it to cost.
+    `cost_model` takes it to cost. Layers on schedules of TVM's are as measured.
 
     Parameters
     ----------
@@ -127,6 +129,10 @@ def plan_by_records(
         slack=SLACK,
         cost_of=cost_of,
     )
+    if has_schedule_records(folder):
+        costs = {key: record.cost for key, record in newest.items()}
+        for stage in recorded_stages(graph, records_of(read_records(folder), record_target(board, kind)), costs):
+            graph.add(stage)
     searched = all(keyed.key(stage) in newest for stage in untuned.stages)
     plan = min(untuned, fastest_plan(graph, limit), key=rank) if searched else untuned
     if math.isinf(rank(plan)[1]):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,6 +85,12 @@ def opened_records(folder: Path) -> Iterator[ms.database.JSONDatabase]:
         raise TuningError(explain_os_error(error, folder)) from error
 
 
+def has_schedule_records(folder: Path) -> bool:
+    """Tell whether a folder holds records of MetaSchedule, one at least."""
+    path = folder / RECORDS
+    return os.path.lexists(path) and (not path.is_file() or path.stat().st_size > 0)
+
+
 def read_records(folder: Path) -> ms.database.Database:
     """Return the records of a folder, which a search may be adding to meanwhile; nothing is written there.
 
@@ -102,6 +109,32 @@ def read_records(folder: Path) -> ms.database.Database:
         database.commit_workload(record.workload.mod)
         database.commit_tuning_record(record)
     return database
+
+
+def add_missing_schedules(folder: Path, records: Sequence[ms.database.TuningRecord]) -> int:
+    """Add records to a folder, but for those that are there; return how many were added.
+
+    Raises
+    ------
+    TuningError
+        As `opened_records`.
+    """
+    added = 0
+    with opened_records(folder) as database:
+        there = {_identity(record) for record in database.get_all_tuning_records()}
+        for record in records:
+            if _identity(record) not in there:
+                there.add(_identity(record))
+                workload = database.commit_workload(record.workload.mod)
+                database.commit_tuning_record(
+                    ms.database.TuningRecord(record.trace, workload, record.run_secs, record.target, record.args_info)
+                )
+                added += 1
+    return added
+
+
+def _identity(record: ms.database.TuningRecord) -> str:
+    return json.dumps([record.workload.as_json()[0], record.as_json()], default=str)
 
 
 def _refuse_half(folder: Path) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from thumbnet.compile.kernels.layouts import Layout
-from thumbnet.compile.network.layers import AnyLayer, AveragePoolLayer, ConvolutionLayer, DepthwiseLayer
+from thumbnet.compile.network.layers import AnyLayer, AveragePoolLayer, ConvolutionLayer, DepthwiseLayer, MaxPoolLayer
 from thumbnet.compile.plan.stage_graph import StagePlan
 
+#: How the names of kernels on schedules of TVM's begin.
+SCHEDULED = "TVM's schedule"
 _KERNELS = Path(__file__).parent.parent / "kernels"
 
 
@@ -22,8 +25,8 @@ def describe_stage(stage: StagePlan) -> dict[str, Any]:
     """
     chain = stage.chain
     described: dict[str, Any] = {
-        "kernels": chain.instruction_set if chain else "portable",
-        "layers": [_describe_layer(layer) for layer in stage.layers],
+        "kernels": chain.instruction_set if chain else stage.kernel.variant if stage.kernel else "portable",
+        "layers": [describe_layer(layer) for layer in stage.layers],
         "source": _describe_layout(stage.source),
         "target": _describe_layout(stage.target),
     }
@@ -41,6 +44,11 @@ def describe_stage(stage: StagePlan) -> dict[str, Any]:
     return described
 
 
+def is_scheduled(described: Mapping[str, Any]) -> bool:
+    """Tell whether a stage that `describe_stage` described is a layer on a schedule of TVM's."""
+    return str(described.get("kernels")).startswith(SCHEDULED)
+
+
 def key_of(stage: StagePlan) -> str:
     """Return 24 hexadecimal digits: equal for stages that `describe_stage` says the same of, of the same kernels."""
     text = json.dumps(describe_stage(stage), sort_keys=True)
@@ -56,7 +64,7 @@ class KeyedStages:
     def key(self, stage: StagePlan) -> str:
         """Return `key_of` a stage."""
         # The graph makes each chain once, and stages of it again and again.
-        identity: object = stage.chain or stage.name
+        identity: object = stage.chain or (stage.name, stage.kernel and stage.kernel.variant)
         key = self._keys.get(identity)
         if key is None:
             key = self._keys[identity] = key_of(stage)
@@ -72,9 +80,10 @@ def kernels_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def _describe_layer(layer: AnyLayer) -> dict[str, Any]:
+def describe_layer(layer: AnyLayer) -> dict[str, Any]:
+    """Return all of a layer that its cost depends on, see `describe_stage`."""
     described: dict[str, Any] = {"kind": layer.kind, "input": layer.input_shape, "output": layer.output_shape}
-    if isinstance(layer, ConvolutionLayer | DepthwiseLayer):
+    if isinstance(layer, ConvolutionLayer | DepthwiseLayer | MaxPoolLayer):
         described |= {"kernel": layer.kernel, "stride": layer.stride, "padding": layer.padding}
     if isinstance(layer, AveragePoolLayer):
         return described

@@ -113,6 +113,14 @@ class StageRecord(BaseModel):
         """The median of the samples, infinite where the stage gave wrong bytes."""
         return statistics.median(self.samples) if self.samples else float("inf")
 
+    @property
+    def spread(self) -> float:
+        """How far the middle half of the samples lies apart, as a part of the median; 0 of one sample."""
+        if len(self.samples) < 2:
+            return 0.0
+        low, middle, high = statistics.quantiles(self.samples, n=4, method="inclusive")
+        return (high - low) / middle
+
 
 def encode_record(record: StageRecord) -> bytes:
     """Return a record's line: an object whose last key is the CRC-32 of all before it."""

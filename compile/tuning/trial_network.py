@@ -14,7 +14,6 @@ from tvm.script.ir_builder import tirx as T
 
 from thumbnet.compile.kernels.kernel import Kernel
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
-from thumbnet.compile.kernels.portable import build_portable
 from thumbnet.compile.network.layers import NETWORK_INPUT, DepthwiseLayer, Network
 from thumbnet.compile.plan.lowered_network import LoweredNetwork, Stage
 from thumbnet.compile.plan.memory_plan import ALIGNMENT, MemoryPlan
@@ -100,7 +99,7 @@ def _sources_of(network: Network, trial: StagePlan) -> list[tuple[str, Layout]]:
 def _stage_of(name: str, trial: StagePlan, feeds: Sequence[Stage]) -> TrialStage:
     return TrialStage(
         trial.layers,
-        build_portable(trial.layers[0]) if trial.chain is None else trial.chain.build(),
+        trial.build(),
         tuple(feed.name for feed in feeds),
         tuple(feed.output_layout for feed in feeds),
         trial.target,

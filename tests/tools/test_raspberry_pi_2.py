@@ -95,8 +95,3 @@ def test_what_the_board_does_not_take_is_one_line(options, says, refused, tmp_pa
     arguments = ("compile", NETWORKS[0], "--board", "raspberry_pi_2", *CALIBRATION, "-o", tmp_path / "a")
     assert says in refused(*arguments, *options)
     assert not (tmp_path / "a").exists()
-
-
-def test_schedules_are_tuned_for_boards_with_a_shared_library(refused, tmp_path):
-    arguments = ("tune", NETWORKS[0], "--device", "qemu_raspberry_pi_2", "--space", "tvm", "-o", tmp_path / "db")
-    assert "--space tvm is for one device that takes a shared library" in refused(*arguments)

@@ -4,9 +4,13 @@ import json
 
 import pytest
 
-from thumbnet.compile.tuning.record_folder import STAGES
+from thumbnet.compile.emit.export_library import tvm_target
+from thumbnet.compile.tuning.record_folder import RECORDS, STAGES, WORKLOADS
+from thumbnet.compile.tuning.records import opened_records
 from thumbnet.compile.tuning.stage_records import opened_stage_records, read_stage_records
+from thumbnet.targets.registry import get_board
 
+from ..compile.tuning.records import commit, make_module, unroll
 from ..compile.tuning.stage_record_files import fill, make_record
 
 
@@ -30,6 +34,16 @@ def folder(tmp_path):
 
 def kept(records):
     return [record.stage["rows"] for record in records]
+
+
+def test_schedules_are_merged_with_their_costs(thumbnet, folder, tmp_path):
+    target = tvm_target(get_board("raspberry_pi_4"))
+    with opened_records(folder) as database:
+        commit(database, make_module(), target, 0.001, unroll)
+    for _ in range(2):
+        assert thumbnet("records", "merge", folder, "-o", tmp_path / "out")[0] == 0
+    assert (tmp_path / "out" / RECORDS).read_bytes() == (folder / RECORDS).read_bytes()
+    assert (tmp_path / "out" / WORKLOADS).read_bytes() == (folder / WORKLOADS).read_bytes()
 
 
 def test_records_are_listed_the_newest_first(thumbnet, folder, tmp_path):
@@ -71,7 +85,7 @@ FILTERS = [
 def test_filters(thumbnet, folder, tmp_path, options, wanted):
     code, out, _ = thumbnet("records", "list", folder, *options, "--json", tmp_path / "some.json")
     assert code == 0
-    assert f"{len(wanted)} of 4 records" in out
+    assert f"{len(wanted)} of 4 records" in " ".join(out.split())  # a title is wrapped
     assert sorted(record["stage"]["rows"] for record in json.loads((tmp_path / "some.json").read_text())) == wanted
     for added in (len(wanted), 0):  # a second time adds nothing
         arguments = ("records", "filter", folder, *options, "-o", tmp_path / "some", "--json", tmp_path / "some.json")

@@ -343,5 +343,6 @@ def test_tuning_takes_devices_of_one_board(refused, tmp_path):
     assert "qemu_mps2_an386 is a mps2_an386, qemu_mps2_an505 a mps2_an505; name devices of one board" in line
     line = refused("tune", DIGITS, "--device", "local", "--space", "kernels", "-o", tmp_path / "db")
     assert "local: no kernels of our own run on a host; take --space tvm" in line
-    line = refused("tune", DIGITS, "--device", "qemu_mps2_an386", "--space", "tvm", "-o", tmp_path / "db")
-    assert "--space tvm is for one device that takes a shared library" in line
+    two = ("--device", "local", "--device", "qemu_raspberry_pi_4")
+    line = refused("tune", DIGITS, *two, "--space", "tvm", "-o", tmp_path / "db")
+    assert "the host and networks of float32 are tuned on one device, not on local and qemu_raspberry_pi_4" in line

@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from thumbnet.compile.request import CompileOptions, check_options
+from thumbnet.tools.board_options import board_file_option, chosen_board
+from thumbnet.tools.commands.devices import devices_option
 from thumbnet.tools.network_options import NetworkFiles, compile_options, network_files
 from thumbnet.tools.output import json_option, print_table, write_json
 from thumbnet.tools.progress import show_steps
@@ -19,13 +21,29 @@ from thumbnet.tools.skipped_images import print_skipped
 
 @click.command()
 @network_files
-@click.option("--board", required=True, help="Type of board, see `thumbnet boards`.")
+@click.option("--board", help="Type of board, see `thumbnet boards`; of your own, as devices.toml has it.")
+@board_file_option
+@devices_option
+@click.option(
+    "--arena-memory",
+    metavar="NAME",
+    help="Microcontrollers: the memory for the arena, as `thumbnet boards` names them. Without it, the first of the"
+    " board's order in which it fits.",
+)
 @compile_options()
 @click.option("--pareto", is_flag=True, help="Print what other limits on RAM would give.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False))
 @json_option
 def compile(
-    files: NetworkFiles, options: CompileOptions, board: str, pareto: bool, output: Path, json_file: Path | None
+    files: NetworkFiles,
+    options: CompileOptions,
+    board: str | None,
+    board_file: Path | None,
+    devices_file: Path | None,
+    arena_memory: str | None,
+    pareto: bool,
+    output: Path,
+    json_file: Path | None,
 ) -> None:
     """Compile MODEL for a board into the folder OUTPUT.
 
@@ -33,9 +51,12 @@ def compile(
     the board is told exactly where its compiler is installed: arena, worst-case stack, constants, code.
     """
     from thumbnet.compile.errors import CompileError
-    from thumbnet.targets.registry import get_board
+    from thumbnet.targets.placement import with_arena_in
 
-    target = get_board(board)
+    target = chosen_board(board, board_file, devices_file)
+    board = target.name
+    if arena_memory is not None:
+        target = with_arena_in(target, arena_memory)
     check_options(options, target)
     if pareto and options.tuning is not None:
         raise CompileError(f"{board}: --pareto shows plans without tuning; leave it or --tuning out")
@@ -67,6 +88,7 @@ def compile(
         ("stages that were measured", _measured(manifest)),
         ("planned for few", manifest.get("objective")),
         *_footprint(manifest),
+        *_memories(manifest),
         ("ranges", manifest["quantization"]["ranges"]),
         ("image to input", manifest["preprocessing"]["geometry"]),
         ("pixel to value", manifest["preprocessing"]["scaling"]),
@@ -111,6 +133,23 @@ def _footprint(manifest: dict[str, Any]) -> list[tuple[str, object]]:
         ("stack, worst case (bytes)", f"unknown: {built['stack_unknown_because']}" if stack is None else stack),
         ("constants (bytes)", built["constant_bytes"]),
         ("code (bytes)", f"{built['code_bytes']:,}, and {built['library_bytes']:,} of the C library"),
+    ]
+
+
+def _memories(manifest: dict[str, Any]) -> list[tuple[str, object]]:
+    """Return how full each of a microcontroller's memories will be; the program around the network comes on top."""
+    memories = manifest.get("memories")
+    if memories is None:
+        return []
+    holds = {memories["stack"]: ["stack"]}
+    holds.setdefault(memories["arena"], []).insert(0, "arena")
+    return [
+        (
+            f"{bank['name']} (bytes)",
+            f"{bank['used_bytes']:,} of {bank['bytes']:,}"
+            + (f": {' and '.join(holds[bank['name']])}" if bank["name"] in holds else ""),
+        )
+        for bank in memories["banks"]
     ]
 
 

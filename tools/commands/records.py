@@ -65,7 +65,8 @@ def _known_board(_: click.Context, __: click.Parameter, name: str | None) -> str
 
 
 def _known_core(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-    from thumbnet.targets.registry import list_boards, suggest
+    from thumbnet.targets.registry import list_boards
+    from thumbnet.targets.suggest import suggest
 
     known = sorted({board.core for board in list_boards()})
     if name is not None and name not in known:
@@ -89,7 +90,8 @@ def filters(command: Command) -> Command:
 def records() -> None:
     """List, merge, filter and check the records of `thumbnet tune`.
 
-    Records of stages, that is; those of TVM's schedules (--space tvm) are MetaSchedule's own files.
+    These are records of stages. How a layer on a schedule of TVM's is computed is in MetaSchedule's own files beside
+    them, which are merged too.
     """
 
 
@@ -110,7 +112,7 @@ def list_records(
     rest = f", the newest {SHOWN} shown" if len(wanted) > SHOWN else ""
     print_table(
         f"{folder}: {len(wanted):,} of {len(found):,} records{rest}",
-        ["stage", "key", "core", "device", "kind", "cost", "samples", "date", ""],
+        ["stage", "key", "core", "device", "kind", "cost", "spread", "samples", "date", ""],
         [_row(record, kernels_digest()) for record in newest[:SHOWN]],
     )
     write_json(json_file, [record.model_dump() for record in newest])
@@ -127,6 +129,7 @@ def _row(record: StageRecord, kernels: str) -> tuple[object, ...]:
         record.device,
         record.kind,
         cost,
+        f"{record.spread:.1%}" if len(record.samples) > 1 else None,
         len(record.samples),
         record.date.removesuffix("+00:00"),
         ", ".join(note for note, there in notes if there),
@@ -163,11 +166,17 @@ def filter_records(
 
 
 def _gather(folders: Sequence[Path], output: Path, wanted: Filter, json_file: Path | None) -> None:
+    from thumbnet.compile.tuning.records import add_missing_schedules, has_schedule_records, read_records
     from thumbnet.compile.tuning.stage_records import add_missing_records, read_stage_records
 
     read = {folder: read_stage_records(folder) for folder in folders}  # all, before anything is written
     taken = {folder: list(filter(wanted.takes, found)) for folder, found in read.items()}
+    databases = [read_records(folder) for folder in folders if has_schedule_records(folder)]
+    schedules = [record for database in databases for record in database.get_all_tuning_records()]
     added = add_missing_records(output, [record for found in taken.values() for record in found])
+    if schedules:
+        # All, whatever is wanted of the costs: without one a schedule is in no plan.
+        add_missing_schedules(output, schedules)
     rows = [(str(folder), len(read[folder]), len(taken[folder])) for folder in read]
     print_table(f"{added:,} records added to {output}", ["folder", "records", "taken"], rows)
     folders_json = [{"folder": folder, "records": records, "taken": taken} for folder, records, taken in rows]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thumbnet.compile.request import CompileOptions
-from thumbnet.tools.commands.devices import devices_option
+from thumbnet.tools.commands.devices import choose_devices, devices_option, farm_options
 from thumbnet.tools.network_options import NetworkFiles, compile_options, network_files
 from thumbnet.tools.output import json_option, write_json
 from thumbnet.tools.skipped_images import print_skipped
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from thumbnet.targets.device import Device
 
 #: Trials where nobody says: for a search of stages more than it needs as a rule.
-TRIALS = {"kernels": 2000, "tvm": 256}
+TRIALS = 2000
+#: The same of networks that TVM lays out.
+LAYOUT_TRIALS = 256
 
 
 @click.command()
@@ -34,15 +37,16 @@ TRIALS = {"kernels": 2000, "tvm": 256}
 @click.option(
     "--device",
     "names",
-    required=True,
     multiple=True,
     help="Where stages are measured, see `thumbnet devices`; all of one type of board, may be repeated.",
 )
+@farm_options
 @click.option(
     "--space",
-    type=click.Choice(["kernels", "tvm"]),
-    help="kernels: plans of our own kernels, the default where there are some. tvm: TVM's schedules, by MetaSchedule"
-    " (boards that take a shared library).",
+    type=click.Choice(["both", "kernels", "tvm"]),
+    help="kernels: plans of our own kernels. tvm: layers on TVM's schedules, by MetaSchedule; all there is on the host"
+    " and for float32. both: the kernels first, then schedules of the layers where these could be better; the default"
+    " elsewhere.",
 )
 @click.option(
     "--objective",
@@ -51,7 +55,9 @@ TRIALS = {"kernels": 2000, "tvm": 256}
     " on microcontrollers (predicted on emulated ones), seconds on boards that run Linux, instructions on emulated ones"
     " of these.",
 )
-@click.option("--trials", type=click.IntRange(min=1), help="Stages or candidates to measure at most; 2000, or 256.")
+@click.option(
+    "--trials", type=click.IntRange(min=1), help="Stages to measure at most; 2000, or 256 on the host and for float32."
+)
 @click.option(
     "--time-limit", type=click.FloatRange(min=0, min_open=True), help="Minutes after which nothing more is begun."
 )
@@ -70,6 +76,8 @@ def tune(
     files: NetworkFiles,
     options: CompileOptions,
     names: tuple[str, ...],
+    tracker: str | None,
+    board: str | None,
     space: str | None,
     objective: Objective | None,
     trials: int | None,
@@ -85,27 +93,25 @@ def tune(
     those that a good plan could use, until no other can be better. RAM is kept to --ram-limit, or to what the network
     takes without tuning. Ctrl-C keeps all that was measured.
     """
-    from thumbnet.targets.devices import get_device
-
-    devices = [get_device(name, devices_file) for name in dict.fromkeys(names)]
-    if space is None:
-        own = devices[0].board.instruction_set is not None and options.quantize == "int8"
-        space = "kernels" if own else "tvm"
-    if space == "tvm" and (len(devices) > 1 or devices[0].board.artifact == "c"):
-        raise click.BadParameter("--space tvm is for one device that takes a shared library")
-    if space == "kernels" and options.quantize == "none":
+    devices = choose_devices(names, tracker, board, devices_file)
+    if options.quantize == "none" and space not in {None, "tvm"}:
         raise click.BadParameter("--quantize none is tuned by --space tvm only")
+    planned = devices[0].board.instruction_set is not None and options.quantize == "int8"
+    space = space or ("both" if planned else "tvm")
+    if not planned and space == "tvm" and (tracker or len(devices) > 1):
+        raise click.BadParameter(f"the host and float32 are tuned on one device, not on {len(devices)} or a tracker's")
 
     from thumbnet.tools.network import make_request
 
     request = make_request(files, devices[0].board, options)
     print_skipped(request.manifest["quantization"]["calibration_skipped"])
-    trials = trials or TRIALS[space]
-    if space == "tvm":
-        found = _tune_schedules(request, devices[0], folder, trials=trials, seed=seed)
+    if not planned and space == "tvm":
+        found = _tune_schedules(request, devices[0], folder, trials=trials or LAYOUT_TRIALS, seed=seed)
     else:
         minutes = math.inf if time_limit is None else time_limit
-        found = _tune_stages(request, devices, objective, folder, trials=trials, minutes=minutes)
+        found = _tune_stages(
+            *(request, devices, objective, folder), space=space, trials=trials or TRIALS, minutes=minutes, seed=seed
+        )
     write_json(
         json_file,
         {
@@ -133,10 +139,15 @@ def _tune_stages(
     objective: Objective | None,
     folder: Path,
     *,
+    space: str,
     trials: int,
     minutes: float,
+    seed: int,
 ) -> dict[str, Any]:
     from thumbnet.compile.tuning.cost_model import model_of_core
+    from thumbnet.compile.tuning.records import opened_records
+    from thumbnet.compile.tuning.schedule_search import ScheduleSearch
+    from thumbnet.compile.tuning.stage_key import is_scheduled
     from thumbnet.compile.tuning.stage_records import (
         measured_costs,
         newest_records,
@@ -146,7 +157,9 @@ def _tune_stages(
     from thumbnet.tools.tune_stages import (
         as_json,
         check_devices,
+        compare_with_kernels,
         default_objective,
+        describe_devices,
         kind_of,
         make_record,
         prepare_stages,
@@ -157,20 +170,30 @@ def _tune_stages(
 
     check_devices(devices)
     wanted = objective or default_objective(devices[0])
-    tuning = prepare_stages(request, wanted)
+    tuning = prepare_stages(request, wanted, own_kernels=space != "tvm")
     kind = kind_of(wanted, devices[0])
-    readings: list[tuple[float, float]] = []
-    with opened_stage_records(folder) as recorder:
+    readings: list[tuple[StagePlan, float]] = []
+    with contextlib.ExitStack() as opened:
+        recorder = opened.enter_context(opened_stage_records(folder))
         board = devices[0].board
-        emulated = devices[0].kind == "emulated"
+        emulated = devices[0].emulated
         there = read_stage_records(folder)
         known = newest_records(there, core=board.core, kind=kind, emulated=emulated)
         measured = measured_costs(there, core=board.core, kind=kind, emulated=emulated, board=board.name)
+        schedules = None
+        if space != "kernels":
+            database = opened.enter_context(opened_records(folder))
+            schedules = ScheduleSearch(
+                *(tuning.network, board, kind, database, measured),
+                seed=seed,
+                on_wrong=lambda error: click.echo(f"{error}", err=True),
+            )
 
-        def record(device: Device, stage: StagePlan, reading: StageReading) -> None:
-            recorder.add(make_record(device, stage, reading))
-            if reading.samples:
-                readings.append((stage.cost, reading.cost))
+        def record(stage: StagePlan, reading: StageReading) -> None:
+            # Of schedules there are as many as anyone likes: a wrong one is not worth remembering.
+            if reading.samples or stage.kernel is None:
+                recorder.add(make_record(stage, reading))
+                readings.append((stage, reading.cost))
 
         try:
             tuned = tune_stages(
@@ -179,6 +202,7 @@ def _tune_stages(
                 wanted,
                 model=model_of_core(board.core, kind, known.values()),
                 measured=measured,
+                schedules=schedules,
                 on_reading=record,
                 trials=trials,
                 time_limit_s=60 * minutes,
@@ -186,11 +210,14 @@ def _tune_stages(
         except KeyboardInterrupt:
             click.echo(f"{len(readings)} stages are kept in {folder}; the same command goes on from there.", err=True)
             raise
-    where = ", ".join(device.name for device in devices)
-    title = f"{request.name} on {where}, arena of at most {tuning.ram_limit:,} bytes"
+    title = f"{request.name} on {describe_devices(devices)}, arena of at most {tuning.ram_limit:,} bytes"
     print_tuned(title, kind, tuned)
+    rival = compare_with_kernels(tuning, tuned, measured)
     picture = folder / "tuning.png"
-    readings += [(record.predicted, record.cost) for record in known.values() if record.right]
-    draw_tuning(picture, tuned, title=title, kind=kind, readings=readings)
+    predicted = [
+        (record.predicted, record.cost) for record in known.values() if record.right and not is_scheduled(record.stage)
+    ]
+    predicted += [(stage.cost, cost) for stage, cost in readings if stage.kernel is None and math.isfinite(cost)]
+    draw_tuning(picture, tuned, title=title, kind=kind, readings=predicted)
     click.echo(f"How it went is drawn in {picture}.")
-    return {"kind": kind, **as_json(tuned)}
+    return {"kind": kind, **as_json(tuned), **({} if rival is None else {"plan_of_kernels": rival})}

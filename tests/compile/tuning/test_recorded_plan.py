@@ -19,6 +19,7 @@ from thumbnet.targets.registry import get_board
 from ..plan.test_stage_graph import small_mobilenet
 from .searches import true_cost
 from .stage_record_files import record_of as record_at
+from .test_schedule_search import Lengths, search
 
 BOARD = get_board("mps2_an386")
 
@@ -95,6 +96,19 @@ def test_after_a_search_only_measured_stages_are_taken(network, stages, untuned,
     # For a network that was never measured whole, there is nothing else to go by.
     found = plan(network, write(tmp_path / "some", records[1:]), untuned)
     assert None in found.costs
+
+
+@pytest.mark.parametrize("cost", [1.0, 1e9])
+def test_a_schedule_is_taken_where_it_costs_less(cost, network, stages, untuned, tmp_path):
+    device = Lengths(lambda stage: 1 if stage.kernel else 10)
+    search(network, tmp_path, device, trials=len(network.layers) + 2, kind="predicted cycles")
+    written = [*map(record_of, stages), *(record_of(stage, cost) for stage in device.candidates)]
+    found = plan(network, write(tmp_path, written), untuned)
+    scheduled = [index for index, stage in enumerate(found.plan.stages) if stage.kernel is not None]
+    assert bool(scheduled) == (cost == 1.0)
+    for index in scheduled:
+        assert key_of(found.plan.stages[index]) in map(key_of, device.candidates)
+        assert found.costs[index] == cost
 
 
 def test_the_plan_without_tuning_is_kept_where_none_costs_less(network, stages, untuned, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from thumbnet.compile.emit.export_library import tvm_target
 from thumbnet.compile.errors import TuningError
 from thumbnet.compile.tuning.record_folder import LOCK, LOGS, RECORDS, WORKLOADS
-from thumbnet.compile.tuning.records import opened_records, read_records
+from thumbnet.compile.tuning.records import add_missing_schedules, opened_records, read_records
 from thumbnet.targets.registry import get_board
 
 from .records import commit, make_module, open_database, unroll
@@ -65,6 +65,15 @@ def test_whole_records_are_read_and_left_as_they_are(folder, whole, caplog):
     assert {name: (folder / name).read_bytes() for name in whole} == whole
     assert sorted(path.name for path in folder.iterdir()) == sorted([LOCK, *whole])
     assert not caplog.records
+
+
+def test_records_of_two_folders_are_brought_together_each_once(folder, tmp_path):
+    other = tmp_path / "other"
+    with opened_records(other) as database:
+        commit(database, make_module(32), tvm_target(get_board("raspberry_pi_4")), 0.003, unroll)
+    records = read_records(folder).get_all_tuning_records()
+    assert [add_missing_schedules(other, [*records, *records]) for _ in range(2)] == [4, 0]
+    assert [best(read_records(other), channels) for channels in (*CHANNELS, 32)] == [0.001, 0.001, 0.003]
 
 
 def test_a_new_folder_is_made_and_found_again(tmp_path):
