@@ -149,9 +149,9 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         built = measure_footprint(files, name, board, streamed=lowered.streamed, progress=request.progress)
     except ToolchainError as error:
         unknown_because = str(error)
-    check_fit(request.name, MemoryNeed.estimate(lowered) if built is None else built.need, board)
     return {
         "kind": "c",
+        **check_fit(request.name, MemoryNeed.estimate(lowered) if built is None else built.need, board),
         "objective": _objective_of(options, board),
         "streamed_input": lowered.streamed,
         "footprint": {"unknown_because": unknown_because} if built is None else built.as_json(),

@@ -135,6 +135,22 @@ class ManifestLayer(Part):
         return self
 
 
+class Bank(Part):
+    """A memory of the board, and what the network takes of it."""
+
+    name: Text
+    used_bytes: Count
+    bytes: Count
+
+
+class Memories(Part):
+    """Where arena and stack lie, and how full each memory is."""
+
+    arena: Text
+    stack: Text
+    banks: list[Bank]
+
+
 class Golden(Part):
     """The golden vectors."""
 
@@ -222,6 +238,7 @@ class Manifest(Part):
     streamed_input: bool = False
     ram_choices: list[RamChoice] = []
     footprint: Footprint = ABSENT
+    memories: Memories = ABSENT
     dead_channels: Literal["kept"] | DeadChannels = "kept"
     weights: Weights = ABSENT
     quantization: Quantization = ABSENT

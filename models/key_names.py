@@ -16,7 +16,7 @@ from thumbnet.models.variants import Version
 from thumbnet.models.weight_sets import FIRST_WEIGHTS, WeightSet
 from thumbnet.models.weights_file import shorten
 
-Origin = Literal["thumbnet", "torchvision", "timm"]
+Origin = Literal["thumbnet", "torchvision", "timm", "keras"]
 
 #: What the programs compute whose names the weights have, and how a line for the person calls them. timm's numbers are
 #: those of its `_gen_mobilenet_v1` and `_gen_mobilenet_v2`.
@@ -24,10 +24,19 @@ IMPLIED: dict[Origin, tuple[str, Conventions]] = {
     "thumbnet": ("TensorFlow's MobileNet V1", Conventions("same", 1e-3, "relu6")),
     "torchvision": ("torchvision's mobilenet_v2, whose names they have", Conventions("symmetric", 1e-5, "relu6")),
     "timm": ("timm, whose names they have", Conventions("symmetric", 1e-5, "relu6")),
+    "keras": ("keras.applications, whose layers they have", Conventions("same", 1e-3, "relu6")),
 }
 #: What training and profilers (thop) keep beside the weights: no part of the network.
 _COUNTERS = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")
-CLASSIFIER: dict[Version, str] = {"v1": "classifier", "v2": "classifier.1"}
+CLASSIFIER: dict[Version, str] = {
+    "v1": "classifier",
+    "v2": "classifier.1",
+    "efficientnet_lite0": "classifier.1",
+    "proxyless_vww": "classifier.1",
+}
+#: Networks of inverted residuals have the same names; their largest depthwise kernel tells them apart.
+_BY_KERNEL: dict[int, Version] = {3: "v2", 5: "efficientnet_lite0", 7: "proxyless_vww"}
+_CONVOLUTION_DIMS = 4
 _TIMM_BACKBONE = ("conv_stem.", "bn1.", "blocks.", "conv_head.", "bn2.")
 _TIMM_BLOCK = re.compile(r"blocks\.(\d{1,3})\.(\d{1,3})\.([a-z0-9_]+)\.(.+)")
 #: timm's modules of a block by ours: V1's, V2's block without expansion, V2's others.
@@ -45,9 +54,9 @@ class NamedWeights:
 
     Parameters
     ----------
-    version : {"v1", "v2"}
-        As the names tell.
-    origin : {"thumbnet", "torchvision", "timm"}
+    version : Version
+        As the names tell, and the largest kernel.
+    origin : {"thumbnet", "torchvision", "timm", "keras"}
         Whose names they were.
     tensors : dict
         By our name, as stored.
@@ -75,10 +84,10 @@ def name_weights(file: Path, weights: WeightSet) -> NamedWeights:
         backbone: tuple[str, ...] = ("features.",)
         names = {name: name for name in tensors}
         version = _tell_version(file, tensors, "features.1.depthwise.0.weight", "features.1.conv.0.0.weight")
-        origin = "torchvision" if version == "v2" else "thumbnet"
+        origin = "thumbnet" if version == "v1" else "torchvision"
     else:
         backbone, origin = _TIMM_BACKBONE, "timm"
-        version = "v2" if "blocks.1.0.conv_pwl.weight" in tensors else "v1"
+        version = _tell_cousin(tensors) if "blocks.1.0.conv_pwl.weight" in tensors else "v1"
         names = dict(_rename_timm(tensors, version))
     heads = _list_heads({name: tensor for name, tensor in tensors.items() if not name.startswith(backbone)})
     if not heads:
@@ -103,7 +112,12 @@ def _tell_version(file: Path, tensors: Mapping[str, torch.Tensor], of_v1: str, o
         raise WrongVariantError(
             f"{file}: a state dict of another network: neither {of_v1} (MobileNet V1) nor {of_v2} (V2), but {some}"
         )
-    return "v1" if of_v1 in tensors else "v2"
+    return "v1" if of_v1 in tensors else _tell_cousin(tensors)
+
+
+def _tell_cousin(tensors: Mapping[str, torch.Tensor]) -> Version:
+    largest = max((tensor.shape[-1] for tensor in tensors.values() if tensor.ndim == _CONVOLUTION_DIMS), default=0)
+    return _BY_KERNEL.get(largest, "v2")
 
 
 def _list_heads(tensors: Mapping[str, torch.Tensor]) -> list[str]:
@@ -126,7 +140,7 @@ def _rename_timm(names: Iterable[str], version: Version) -> Iterable[tuple[str, 
     blocks = sorted({(int(found[1]), int(found[2])) for name in names if (found := _TIMM_BLOCK.fullmatch(name))})
     last = len(blocks) + 1
     outside = {"conv_stem": "features.0.0", "bn1": "features.0.1"}
-    if version == "v2":
+    if version != "v1":
         outside |= {"conv_head": f"features.{last}.0", "bn2": f"features.{last}.1"}
     for name in names:
         module, _, parameter = name.rpartition(".")

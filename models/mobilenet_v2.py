@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-
-from thumbnet.models.layers import Activation, Padding, initialise, make_conv, make_unit
+from thumbnet.models.inverted_residual import InvertedResidualNetwork
+from thumbnet.models.layers import Activation, Padding
 
 #: Table 2 of the paper: expansion factor t, output channels c, repeats n, stride s of the first of the repeats.
 FIRST_CHANNELS = 32
@@ -20,7 +18,6 @@ BLOCKS: tuple[tuple[int, int, int, int], ...] = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-DROPOUT = 0.2
 
 
 def scale_channels(channels: int, width_multiplier: float, divisor: int = 8) -> int:
@@ -33,41 +30,7 @@ def scale_channels(channels: int, width_multiplier: float, divisor: int = 8) -> 
     return rounded + divisor if rounded < 0.9 * exact else rounded
 
 
-class InvertedResidual(nn.Module):
-    """Expand 1x1, depthwise 3x3, project 1x1 without activation; plus the input where shapes allow."""
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        stride: int,
-        expansion: int,
-        *,
-        padding: Padding,
-        activation: Activation,
-        bn_epsilon: float,
-    ) -> None:
-        super().__init__()
-        hidden = inputs * expansion
-        layers: list[nn.Module] = []
-        if expansion != 1:
-            layers.append(make_unit(inputs, hidden, 1, padding=padding, activation=activation, bn_epsilon=bn_epsilon))
-        layers.append(
-            make_unit(
-                hidden, hidden, 3, stride, groups=hidden, padding=padding, activation=activation, bn_epsilon=bn_epsilon
-            )
-        )
-        layers += [make_conv(hidden, outputs, 1, padding=padding), nn.BatchNorm2d(outputs, eps=bn_epsilon)]
-        self.conv = nn.Sequential(*layers)
-        self.residual = stride == 1 and inputs == outputs
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return ``[N, outputs, H / stride, W / stride]``."""
-        y: torch.Tensor = self.conv(x)
-        return x + y if self.residual else y
-
-
-class MobileNetV2(nn.Module):
+class MobileNetV2(InvertedResidualNetwork):
     """MobileNet V2: ``[N, input_channels, H, W]`` float32 to logits ``[N, classes]``.
 
     The state dict has the keys and, at 3 input channels, the shapes of torchvision's ``mobilenet_v2``. The last
@@ -77,16 +40,8 @@ class MobileNetV2(nn.Module):
     ----------
     width_multiplier : float
         Factor on the channels of every layer.
-    classes, input_channels : int
-        Outputs of the classifier; channels of the image.
-    activation : {"relu6", "relu"}
-        After every batch norm but a block's last.
-    padding : {"same", "symmetric"}
-        TensorFlow's SAME, or PyTorch's (and torchvision's) equal padding on both sides.
-    bn_epsilon : float
-        Added to the variance in every batch norm.
-    softmax : bool
-        Return probabilities in place of logits.
+    classes, input_channels, activation, padding, bn_epsilon, softmax
+        As in `InvertedResidualNetwork`.
     """
 
     def __init__(
@@ -100,36 +55,17 @@ class MobileNetV2(nn.Module):
         bn_epsilon: float = 1e-5,
         softmax: bool = False,
     ) -> None:
-        super().__init__()
-        channels = scale_channels(FIRST_CHANNELS, width_multiplier)
-        layers: list[nn.Module] = [
-            make_unit(input_channels, channels, 3, 2, padding=padding, activation=activation, bn_epsilon=bn_epsilon)
-        ]
-        for t, c, n, s in BLOCKS:
-            outputs = scale_channels(c, width_multiplier)
-            for repeat in range(n):
-                layers.append(
-                    InvertedResidual(
-                        channels,
-                        outputs,
-                        s if repeat == 0 else 1,
-                        t,
-                        padding=padding,
-                        activation=activation,
-                        bn_epsilon=bn_epsilon,
-                    )
-                )
-                channels = outputs
-        last = scale_channels(LAST_CHANNELS, max(1.0, width_multiplier))
-        layers.append(make_unit(channels, last, 1, padding=padding, activation=activation, bn_epsilon=bn_epsilon))
-        self.features = nn.Sequential(*layers)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(last, classes))
-        self.softmax = softmax
-        initialise(self)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits ``[N, classes]``, or probabilities if the network was made with `softmax`."""
-        x = self.pool(self.features(x))
-        x = self.classifier(torch.flatten(x, 1))
-        return torch.softmax(x, dim=1) if self.softmax else x
+        super().__init__(
+            scale_channels(FIRST_CHANNELS, width_multiplier),
+            (
+                (t, 3, scale_channels(c, width_multiplier), s if repeat == 0 else 1)
+                for t, c, n, s in BLOCKS
+                for repeat in range(n)
+            ),
+            scale_channels(LAST_CHANNELS, max(1.0, width_multiplier)),
+            *(classes, input_channels),
+            activation=activation,
+            padding=padding,
+            bn_epsilon=bn_epsilon,
+            softmax=softmax,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from thumbnet.models.errors import WrongVariantError
 from thumbnet.models.key_names import CLASSIFIER, NamedWeights
 from thumbnet.models.stored import USUAL_WIDTHS
-from thumbnet.models.variants import LARGEST_WIDTH, ModelSpec, Version, build_model, format_name
+from thumbnet.models.variants import COUSINS, LARGEST_WIDTH, NAMED, ModelSpec, Version, build_model, format_name
 from thumbnet.models.weights_file import shorten
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -37,7 +38,7 @@ def check_shapes(weights: NamedWeights, spec: ModelSpec, file: Path) -> None:
         ((near, _compare(found, _list_shapes(near), weights)) for near in _list_candidates(weights, spec)),
         key=lambda candidate: len(candidate[1]),
     )
-    name = nearest.name.rpartition("_")[0]
+    name = nearest.name.removesuffix(f"_{nearest.resolution}")
     what = f"{file}: holds {{}}, not {spec.name}: {_join(differences)}"
     if not others:
         held = f"{name} with {spec.classes} classes at any resolution"
@@ -70,6 +71,10 @@ def _compare(found: Shapes, expected: Shapes, weights: NamedWeights) -> list[str
 
 
 def _list_candidates(weights: NamedWeights, spec: ModelSpec) -> Iterator[ModelSpec]:
+    if weights.version in COUSINS:
+        named = next(named for named in NAMED if named.version == weights.version)
+        yield replace(named, classes=spec.classes, input_channels=spec.input_channels)
+        return
     widths = [*USUAL_WIDTHS, *_derive_width(weights)]
     for width in sorted(widths, key=lambda width: width != spec.width_multiplier):
         name = format_name(weights.version, width, spec.resolution)

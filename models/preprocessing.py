@@ -23,6 +23,11 @@ IMAGENET_CROP = 0.875
 #: ImageNet's mean and standard deviation in units of a pixel: torchvision's 0.485, ... and 0.229, ..., times 255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+#: ImageNet's classes and TensorFlow's class 0 for the background.
+BACKGROUND_CLASSES = 1001
+#: Part of a range by which that of calibration images may miss it.
+_RANGE_TOLERANCE = 0.1
+_IMAGENET_CLASSES = (1000, BACKGROUND_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Preprocessing:
     Parameters
     ----------
     resolution : int
-        Height and width of the input in pixels.
+        Height and width of the input in pixels; of an image that is no square its height.
     channels : int
         3 for RGB, 1 for gray.
     crop_fraction : float
@@ -46,6 +51,8 @@ class Preprocessing:
         the short side to ``resolution / crop_fraction`` and keeps the central square, as torchvision and timm do.
     interpolation : {"nearest", "bilinear", "bicubic", "lanczos"}
         Pillow's filter of that name, which averages over what becomes one pixel.
+    width : int or None
+        Of the input, where that is no square.
 
     Raises
     ------
@@ -61,11 +68,14 @@ class Preprocessing:
     label_offset: int = 0
     resize_mode: ResizeMode = "squash"
     interpolation: Interpolation = "bilinear"
+    width: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no image can be brought to."""
-        for name in ("resolution", "channels"):
+        for name in ("resolution", "channels", "width"):
             value = getattr(self, name)
+            if name == "width" and value is None:
+                continue
             if type(value) is not int or value < 1:
                 raise PreprocessingError(f"{name} {value!r:.60}: must be a whole number above 0")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -77,13 +87,18 @@ class Preprocessing:
             check_value(name, getattr(self, name))
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.resolution, self.resolution if self.width is None else self.width
+
+    @property
     def short_side(self) -> int:
         """What the short side is resized to in mode "short-side", in pixels (rounded down, as timm does)."""
         # 224 / (224 / 232) is a trifle below 232.
         return math.floor(self.resolution / self.crop_fraction + 1e-6)
 
     def pixels(self, path: Path) -> NDArray[np.uint8]:
-        """Read, crop and resize an image: uint8 ``[resolution, resolution, channels]``.
+        """Read, crop and resize an image: uint8 ``[height, width, channels]``.
 
         Raises
         ------
@@ -93,11 +108,14 @@ class Preprocessing:
         """
         image = read_image(path, self.channels)
         resample = Image.Resampling[self.interpolation.upper()]
+        height, width = self.size
         if self.resize_mode == "squash":
-            image = _crop_part(image, self.crop_fraction).resize((self.resolution, self.resolution), resample)
+            image = _crop_part(image, self.crop_fraction).resize((width, height), resample)
+        elif self.width is None:
+            image = _crop_centre(_resize_short_side(path, image, self.short_side, resample), self.size)
         else:
-            image = _crop_square(_resize_short_side(path, image, self.short_side, resample), self.resolution)
-        return np.array(image, dtype=np.uint8).reshape(self.resolution, self.resolution, self.channels)
+            image = _crop_centre(_cover(path, image, self.size, self.crop_fraction, resample), self.size)
+        return np.array(image, dtype=np.uint8).reshape(height, width, self.channels)
 
     def to_float(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """Turn pixels ``[H, W, C]`` or ``[N, H, W, C]`` into the network's float32 input ``[N, C, H, W]``."""
@@ -127,9 +145,13 @@ class Preprocessing:
 
     def describe_geometry(self) -> str:
         """Return how the image is cropped and resized, in words."""
-        size = f"{self.resolution} x {self.resolution}"
+        height, width = self.size
+        size = f"{width} x {height}"
         colours = "RGB" if self.channels == 3 else "gray"
         if self.resize_mode == "short-side":
+            if self.width is not None:
+                part = "" if self.crop_fraction == 1 else f"{self.crop_fraction:.4g} of what "
+                return f"{part}covers {size} ({self.interpolation}), centre cut out, {colours}"
             return f"short side to {self.short_side} ({self.interpolation}), centre {size}, {colours}"
         part = "" if self.crop_fraction == 1 else f"central {self.crop_fraction:.4g} of height and width, "
         return f"{part}stretched to {size} ({self.interpolation}), {colours}"
@@ -144,6 +166,7 @@ class Preprocessing:
             "geometry": self.describe_geometry(),
             "scaling": self.describe_scaling(),
             "resolution": self.resolution,
+            "width": self.width,
             "channels": self.channels,
             "resize_mode": self.resize_mode,
             "crop_fraction": self.crop_fraction,
@@ -168,11 +191,55 @@ def input_quant(preprocessing: Preprocessing) -> tuple[float, int] | None:
     return 1.0 / std, math.ceil(mean - 0.5) - 128
 
 
+def has_quant(preprocessing: Preprocessing, quant: tuple[float, int]) -> bool:
+    """Say whether a pixel less 128 is its int8 value under a scale and zero point."""
+    expected = input_quant(preprocessing)
+    return expected is not None and bool(np.isclose(expected[0], quant[0], rtol=1e-5)) and expected[1] == quant[1]
+
+
+def nearest_preprocessing(known: Sequence[Preprocessing], quant: tuple[float, int]) -> Preprocessing:
+    """Return the preprocessing that an input's int8 scale and zero point belong to.
+
+    That is a known one whose pixels less 128 they give, or the first of those whose range they nearly have: ranges are
+    those of the images that somebody calibrated with. Otherwise it is that under which the int8 value is the pixel less
+    128, as the first of the known ones brings an image to pixels.
+    """
+    scale, zero_point = quant
+    ends = scale * (np.array([-128, 127]) - zero_point)
+    for preprocessing in [one for one in known if has_quant(one, quant)] or known:
+        mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
+        reached = np.array([(-mean / std).min(), ((255 - mean) / std).max()])
+        if np.abs(ends - reached).max() <= _RANGE_TOLERANCE * np.ptp(reached):
+            return preprocessing
+    return scaled_preprocessing(known[0], np.array([scale]), np.array([-scale * (zero_point + 128)]))
+
+
 def hosted_preprocessing(resolution: int, classes: int, channels: int = 3) -> Preprocessing:
     """Return the preprocessing of TensorFlow's ImageNet networks: ``(p - 128) / 128``, class 0 is the background."""
-    return Preprocessing(
-        resolution, channels, IMAGENET_CROP, (128.0,) * channels, (128.0,) * channels, 1 if classes == 1001 else 0
-    )
+    offset = 1 if classes == BACKGROUND_CLASSES else 0
+    return Preprocessing(resolution, channels, IMAGENET_CROP, (128.0,) * channels, (128.0,) * channels, offset)
+
+
+def keras_preprocessing(resolution: int, classes: int, channels: int = 3) -> Preprocessing:
+    """Return the preprocessing of Keras' MobileNets: ``p / 127.5 - 1``; ImageNet's crop for its classes, else none."""
+    crop = IMAGENET_CROP if classes in _IMAGENET_CLASSES else 1.0
+    offset = 1 if classes == BACKGROUND_CLASSES else 0
+    return Preprocessing(resolution, channels, crop, (127.5,) * channels, (127.5,) * channels, offset)
+
+
+def scaled_preprocessing(
+    usual: Preprocessing, scale: NDArray[np.float64], offset: NDArray[np.float64], decimals: int = 6
+) -> Preprocessing:
+    """Return a preprocessing whose input is ``p * scale + offset``, with one number or one a channel each.
+
+    Mean and std are rounded to `decimals` of a pixel value: ``1 / (1 / 127.5)`` is meant to be 127.5.
+    """
+
+    def spread(values: NDArray[np.float64]) -> tuple[float, ...]:
+        # Plus 0 makes -0 a 0.
+        return tuple(map(float, np.broadcast_to(np.round(values, decimals) + 0.0, usual.channels)))
+
+    return replace(usual, mean=spread(-offset / scale), std=spread(1 / scale))
 
 
 def torchvision_preprocessing(resolution: int, channels: int = 3) -> Preprocessing:
@@ -190,6 +257,11 @@ def timm_preprocessing(resolution: int, channels: int = 3) -> Preprocessing:
 def unit_preprocessing(resolution: int, channels: int) -> Preprocessing:
     """Return the preprocessing of networks that take the whole image scaled to 0..1 (visual wake words, digits)."""
     return Preprocessing(resolution, channels, 1.0, (0.0,) * channels, (255.0,) * channels)
+
+
+def raw_preprocessing(resolution: int, channels: int) -> Preprocessing:
+    """Return the preprocessing of networks that take the whole image's pixel values, 0..255, as they are."""
+    return Preprocessing(resolution, channels, 1.0, (0.0,) * channels, (1.0,) * channels)
 
 
 def _crop_part(image: Image.Image, fraction: float) -> Image.Image:
@@ -212,10 +284,25 @@ def _resize_short_side(path: Path, image: Image.Image, side: int, resample: Imag
     return image.resize((width, height), resample)
 
 
-def _crop_square(image: Image.Image, side: int) -> Image.Image:
+def _cover(
+    path: Path, image: Image.Image, size: tuple[int, int], fraction: float, resample: Image.Resampling
+) -> Image.Image:
+    """Resize an image until it covers so many rows and columns, of which the crop keeps a part."""
+    factor = max(size[1] / image.width, size[0] / image.height) / fraction
+    width, height = (max(round(length * factor), least) for length, least in zip(image.size, size[::-1], strict=True))
+    if width * height > LARGEST_IMAGE:
+        raise ImageError(
+            f"{path}: {image.width} x {image.height} pixels would be {width} x {height}; cut it to a part that is less"
+            " narrow"
+        )
+    return image.resize((width, height), resample)
+
+
+def _crop_centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     # Rounded half to even, as torchvision.transforms.CenterCrop does.
-    left, top = (round((length - side) / 2) for length in image.size)
-    return image.crop((left, top, left + side, top + side))
+    height, width = size
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
 
 
 def _scale_to_one(pixels: Sequence[float]) -> list[float]:

@@ -39,7 +39,6 @@ _OTHER_ARCHIVES = {
         "a program of torch.export (.pt2), of which nothing is run here;"
         " torch.save(torch.export.load(FILE).state_dict, NEW_FILE) gives its weights"
     ),
-    r"model\.weights\.h5": "a Keras 3 archive (.keras), which is not read; of Keras, the .h5 of visual wake words is",
     r".*\.npy": "a NumPy archive, which is not read; give a PyTorch state dict",
 }
 #: What torch.load allows in a file of weights and what takes memory that has nothing to do with the file's size.

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from thumbnet.models.errors import ModelError, WeightsFileError, WrongVariantError
+from thumbnet.models.fake_quant import FakeQuants, has_fake_quants, is_observer, take_fake_quants
 from thumbnet.models.key_names import CLASSIFIER, NamedWeights, name_weights
 from thumbnet.models.nearest_variant import check_shapes
 from thumbnet.models.preprocessing import Preprocessing
@@ -51,12 +52,15 @@ class Checkpoint:
         What its input expects, None in a plain state dict.
     assumptions : tuple of str
         What was assumed in reading it, a line each.
+    quants : FakeQuants or None
+        The ranges of quantization-aware training.
     """
 
     weights: NamedWeights
     spec: ModelSpec | None = None
     preprocessing: Preprocessing | None = None
     assumptions: tuple[str, ...] = ()
+    quants: FakeQuants | None = None
 
     @property
     def classes(self) -> int:
@@ -108,17 +112,31 @@ def read_safetensors(file: Path, data: bytes, weights_key: str | None = None) ->
     WrongVariantError
         It is of another network than a MobileNet.
     """
+    return _read_set(file, *choose_weights(file, load_safetensors(file, data), weights_key))
+
+
+def load_safetensors(file: Path, data: bytes) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file by name.
+
+    Raises
+    ------
+    WeightsFileError
+        It is damaged.
+    """
     try:
-        content = safetensors.torch.load(data)
+        content: dict[str, torch.Tensor] = safetensors.torch.load(data)
     # KeyError: a number type that PyTorch doesn't have.
     except (safetensors.SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
         raise WeightsFileError(f"{file}: a damaged safetensors file; get it again") from error
-    return _read_set(file, *choose_weights(file, content, weights_key))
+    return content
 
 
 def _read_set(file: Path, weights: WeightSet, assumptions: tuple[str, ...]) -> Checkpoint:
-    _check_tensors(file, weights.tensors)
-    return Checkpoint(name_weights(file, weights), assumptions=assumptions)
+    check_tensors(file, weights.tensors)
+    quants = None
+    if has_fake_quants(weights.tensors):
+        weights, quants = take_fake_quants(file, weights)
+    return Checkpoint(name_weights(file, weights), assumptions=assumptions, quants=quants)
 
 
 def write_checkpoint(
@@ -196,7 +214,7 @@ def fill_from_checkpoint(checkpoint: Checkpoint, spec: ModelSpec, file: Path) ->
         )
     check_shapes(checkpoint.weights, spec, file)
     names = checkpoint.weights.file_names
-    state = {name: _read_values(file, names[name], tensor) for name, tensor in checkpoint.weights.tensors.items()}
+    state = {name: read_values(file, name, names[name], tensor) for name, tensor in checkpoint.weights.tensors.items()}
     bias = f"{CLASSIFIER[spec.version]}.bias"
     state.setdefault(bias, torch.zeros(spec.classes))
     network = build_model(spec)
@@ -205,46 +223,54 @@ def fill_from_checkpoint(checkpoint: Checkpoint, spec: ModelSpec, file: Path) ->
     return network
 
 
-def _check_tensors(file: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Refuse what is no plain tensor of floats, before anything is computed with it."""
-    if names := [name for name in tensors if "fake_quant" in name or "activation_post_process" in name]:
-        raise WeightsFileError(
-            f"{file}: weights in quantization-aware training with torch.ao (observers such as {shorten(names[0])}),"
-            " whose ranges are not read; save the state dict of the float model, and compile it with --calibration"
-        )
+def check_tensors(file: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Refuse what is no plain tensor of floats, before anything is computed with it.
+
+    Raises
+    ------
+    WeightsFileError
+        Naming the tensor.
+    """
     if any(tensor.is_quantized for tensor in tensors.values()) or any("_packed_params" in name for name in tensors):
         raise WeightsFileError(
             f"{file}: a network that torch.ao quantized and converted, which is not read; save the state dict of the"
             " float model, and compile it with --calibration"
         )
     for name, tensor in tensors.items():
-        if problem := _find_problem(tensor):
+        if problem := _find_problem(tensor, integer=is_observer(name)):
             raise WeightsFileError(f"{file}: {shorten(name)} {problem}; save the model's float weights on the CPU")
 
 
-def _find_problem(tensor: torch.Tensor) -> str | None:
+def _find_problem(tensor: torch.Tensor, *, integer: bool) -> str | None:
     if tensor.is_nested or tensor.layout != torch.strided:
         return "is a sparse or nested tensor"
     if tensor.device.type != "cpu":
         return f"has no values (device {tensor.device.type})"
-    if not tensor.is_floating_point() and tensor.ndim:
+    if not tensor.is_floating_point() and tensor.ndim and not integer:
         return f"holds {str(tensor.dtype).removeprefix('torch.')}, not floats"
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         return (
             f"is {'x'.join(map(str, tensor.shape))} of {tensor.untyped_storage().nbytes():,} bytes (an expanded view)"
         )
-    return "is empty" if not tensor.numel() else None
+    return "is empty" if not tensor.numel() and not integer else None
 
 
-def _read_values(file: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
+def read_values(file: Path, name: str, stored: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a weight as finite float32, and a variance that is not negative; `stored` is what the file calls it.
+
+    Raises
+    ------
+    WeightsFileError
+        It is not.
+    """
     values = tensor.detach().to(torch.float32)
     if not bool(torch.isfinite(values).all()):
         raise WeightsFileError(
-            f"{file}: {shorten(name)} holds values that are no finite numbers in float32; get the file again"
+            f"{file}: {shorten(stored)} holds values that are no finite numbers in float32; get the file again"
         )
     if name.endswith("running_var") and bool((values < 0).any()):
         raise WeightsFileError(
-            f"{file}: {shorten(name)} holds a variance of {float(values.min()):g}, below 0; get the file again"
+            f"{file}: {shorten(stored)} holds a variance of {float(values.min()):g}, below 0; get the file again"
         )
     return values
 
@@ -269,7 +295,7 @@ def _read_own(file: Path, content: Mapping[str, Any]) -> Checkpoint:
         raise WeightsFileError(f"{file}: a damaged thumbnet checkpoint; train it again") from error
     if FIRST_WEIGHTS[0] not in tensors:
         raise WeightsFileError(f"{file}: a damaged thumbnet checkpoint, without {FIRST_WEIGHTS[0]}; train it again")
-    _check_tensors(file, tensors)
+    check_tensors(file, tensors)
     checkpoint = Checkpoint(name_weights(file, WeightSet("", tensors, {})), spec, preprocessing)
     _check_preprocessing(file, checkpoint)
     return checkpoint

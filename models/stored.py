@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from thumbnet.models.errors import WeightsFileError, WrongVariantError
-from thumbnet.models.layers import Activation
-from thumbnet.models.mobilenet_v2 import InvertedResidual
+from thumbnet.models.inverted_residual import InvertedResidual
+from thumbnet.models.layers import Activation, Padding
 from thumbnet.models.preprocessing import Preprocessing
 from thumbnet.models.variants import ModelSpec, Version, build_model, format_name
 from thumbnet.models.weights_file import shorten
 
 LayerKind = Literal["conv", "depthwise", "linear"]
+#: Scale and int8 zero point of an activation.
+Quant = tuple[float, int]
 
 #: The widths that are looked for when a file has to be named.
 USUAL_WIDTHS: tuple[float, ...] = (0.25, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
@@ -54,6 +56,8 @@ class StoredLayer:
         1 for linear.
     batch_norm : BatchNorm or None
         After the layer; None where it is folded into weight and bias.
+    activation : {"relu6", "relu"} or None
+        After both.
     weight_scales : ndarray or None
         float32 ``[out]``: scale of each output channel's weights as symmetric int8.
     output_quant : (float, int) or None
@@ -66,8 +70,26 @@ class StoredLayer:
     bias: NDArray[np.float32]
     stride: int
     batch_norm: BatchNorm | None = None
+    activation: Activation | None = None
     weight_scales: NDArray[np.float32] | None = None
-    output_quant: tuple[float, int] | None = None
+    output_quant: Quant | None = None
+
+
+@dataclass(frozen=True)
+class StoredAdd:
+    """An addition of two layers' outputs.
+
+    Parameters
+    ----------
+    first, last : int
+        Number of layers computed until the older and until the newer of the two.
+    quant : (float, int) or None
+        Scale and int8 zero point of the sum.
+    """
+
+    first: int
+    last: int
+    quant: Quant | None = None
 
 
 @dataclass(frozen=True)
@@ -80,23 +102,34 @@ class StoredNetwork:
         All convolutions, then the classifier.
     resolution : int
         Height and width of its input.
-    activation : {"relu6", "relu"}
-        After its convolutions.
     preprocessing : Preprocessing
         What its input expects.
-    add_quants : tuple of (float, int)
-        Scale and int8 zero point of each residual add's output, in order.
+    padding : {"same", "symmetric"}
+        Of its convolutions.
+    adds : tuple of StoredAdd
+        Its residual additions in order.
     input_quant, pool_quant : (float, int) or None
-        The same of the input and of the pooled tensor.
+        Scale and int8 zero point of the input and of the pooled tensor.
+    stated : frozenset of str
+        The fields of the preprocessing that the file says; the others are as usual for such files.
+    assumptions : tuple of str
+        A line for each other thing that a person has to know of how the file was read.
     """
 
     layers: tuple[StoredLayer, ...]
     resolution: int
-    activation: Activation
     preprocessing: Preprocessing
-    add_quants: tuple[tuple[float, int], ...] = ()
-    input_quant: tuple[float, int] | None = None
-    pool_quant: tuple[float, int] | None = None
+    padding: Padding = "same"
+    adds: tuple[StoredAdd, ...] = ()
+    input_quant: Quant | None = None
+    pool_quant: Quant | None = None
+    stated: frozenset[str] = frozenset()
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def activation(self) -> Activation:
+        """After its convolutions: all those that have one have the same."""
+        return next(layer.activation for layer in self.layers if layer.activation is not None)
 
     @property
     def classes(self) -> int:
@@ -122,11 +155,12 @@ class StoredNetwork:
 
 @dataclass(frozen=True)
 class Unit:
-    """A convolution or linear module of a network of ours, with the batch norm after it."""
+    """A convolution or linear module of a network of ours, with the batch norm and the activation after it."""
 
     path: str
     module: nn.Conv2d | nn.Linear
-    batch_norm: nn.BatchNorm2d | None
+    batch_norm: nn.BatchNorm2d | None = None
+    activated: bool = False
 
     @property
     def kind(self) -> LayerKind:
@@ -146,9 +180,11 @@ def list_units(network: nn.Module) -> list[Unit]:
     units: list[Unit] = []
     for path, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            units.append(Unit(path, module, None))
+            units.append(Unit(path, module))
         elif isinstance(module, nn.BatchNorm2d):
             units[-1] = replace(units[-1], batch_norm=module)
+        elif isinstance(module, nn.ReLU | nn.ReLU6):
+            units[-1] = replace(units[-1], activated=True)
     return units
 
 
@@ -269,6 +305,15 @@ def _same_layers(stored: StoredNetwork, version: Version, width: float, resoluti
     spec = ModelSpec("", version, width, resolution, stored.classes, stored.input_channels)
     # The meta device gives shapes without memory or time.
     with torch.device("meta"):
-        units = list_units(build_model(spec))
-    expected = [(unit.kind, tuple(unit.module.weight.shape), unit.stride) for unit in units]
-    return expected == [(layer.kind, layer.weight.shape, layer.stride) for layer in stored.layers]
+        network = build_model(spec)
+    units = list_units(network)
+    expected = [(unit.kind, tuple(unit.module.weight.shape), unit.stride, unit.activated) for unit in units]
+    if expected != [
+        (layer.kind, layer.weight.shape, layer.stride, layer.activation is not None) for layer in stored.layers
+    ]:
+        return False
+    inside = [
+        [position for position, unit in enumerate(units) if unit.path.startswith(f"{path}.")]
+        for path in list_residuals(network)
+    ]
+    return [(add.first, add.last) for add in stored.adds] == [(block[0], block[-1] + 1) for block in inside]

@@ -1,63 +1,69 @@
-"""Reads the quantized TFLite MobileNets: TensorFlow's hosted uint8 files and int8 per-channel ones."""
+"""Reads TFLite MobileNets: int8 and uint8 with their ranges, and float32, float16 or int8 weights without any."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tflite
 from numpy.typing import NDArray
 
 from thumbnet.models.errors import WeightsFileError
+from thumbnet.models.layer_chain import Feature, LayerChain
 from thumbnet.models.layers import Activation
-from thumbnet.models.preprocessing import Preprocessing, hosted_preprocessing, input_quant, unit_preprocessing
-from thumbnet.models.stored import LayerKind, StoredLayer, StoredNetwork
+from thumbnet.models.preprocessing import (
+    Preprocessing,
+    has_quant,
+    hosted_preprocessing,
+    keras_preprocessing,
+    nearest_preprocessing,
+    raw_preprocessing,
+    scaled_preprocessing,
+    unit_preprocessing,
+)
+from thumbnet.models.stored import LayerKind, Quant, StoredLayer, StoredNetwork
+from thumbnet.models.tflite_graph import Operator, TfliteGraph
 from thumbnet.models.variants import RESOLUTIONS
-from thumbnet.models.weights_file import shorten
 
-_UINT8, _INT8, _INT32 = tflite.TensorType.UINT8, tflite.TensorType.INT8, tflite.TensorType.INT32
-_DTYPES = {_UINT8: np.uint8, _INT8: np.int8, _INT32: np.int32}
-_OPERATOR_NAMES: dict[int, str] = {
-    value: name for name, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)
-}
 _ACTIVATIONS: dict[int, Activation] = {
     tflite.ActivationFunctionType.RELU: "relu",
     tflite.ActivationFunctionType.RELU6: "relu6",
 }
-_OPTIONS = {
-    "CONV_2D": tflite.Conv2DOptions,
-    "DEPTHWISE_CONV_2D": tflite.DepthwiseConv2DOptions,
-    "FULLY_CONNECTED": tflite.FullyConnectedOptions,
-}
-_ZERO_POINTS = {_UINT8: (0, 255), _INT8: (-128, 127)}
-#: A MobileNet V2 has 66 operators.
-_MOST_OPERATORS = 1000
-_MOST_AXES = 4
-_LARGEST_SCALE = 1e6
-#: Operators that change no value the network's weights or ranges depend on.
-_IGNORED = frozenset({"RESHAPE", "SQUEEZE", "SOFTMAX"})
+_ACTIVATION_OPERATORS: dict[str, Activation] = {"RELU": "relu", "RELU6": "relu6"}
+_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+#: Operators with a number, or one a channel, on the right.
+_SCALINGS = ("MUL", "ADD", "SUB", "DIV")
+#: Operators that move the pooled values, or the classes', into other axes.
+_MOVES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+#: After the classifier, of which the answer's class doesn't depend; a single output's is read as two classes'.
+_ANSWERS = ("SOFTMAX", "LOGISTIC", "QUANTIZE", "DEQUANTIZE")
+_SCALING = frozenset({"mean", "std"})
 #: A symmetric int8 weight reaches to plus and minus 127.
 _LARGEST_INT8 = 127
+_READ = "of TFLite, MobileNet V1 and V2 classifiers of int8, uint8 and float are read"
 
 # What the flatbuffer accessors raise on a file that ends early or points outside itself.
 _DAMAGE = (struct.error, IndexError, KeyError, ValueError, TypeError, AttributeError, OverflowError, AssertionError)
 
 
 def read_tflite(file: Path, data: bytes) -> StoredNetwork:
-    """Read a quantized TFLite MobileNet.
+    """Read a TFLite MobileNet.
 
     Weights are dequantized; ranges become int8 terms (a uint8 zero point minus 128, the scale unchanged).
 
     Raises
     ------
     WeightsFileError
-        The file is damaged, not quantized, or has operators no MobileNet has.
+        The file is damaged, or has operators no MobileNet has; the message names them.
     """
+
+    def refuse(what: str) -> WeightsFileError:
+        return WeightsFileError(f"{file}: a TFLite file with {what}, which is not read; {_READ}")
+
     try:
-        return _Reader(file, data).read()
+        return _Reader(TfliteGraph(data, refuse), refuse).read()
     except _DAMAGE as error:
         raise WeightsFileError(f"{file}: a damaged or truncated TFLite file; get it again") from error
 
@@ -65,191 +71,208 @@ def read_tflite(file: Path, data: bytes) -> StoredNetwork:
 class _Reader:
     """Walks the operators of one file in the order of execution."""
 
-    def __init__(self, file: Path, data: bytes) -> None:
-        self._file = file
-        self._model: Any = tflite.Model.GetRootAsModel(data, 0)
-        self._graph: Any = self._model.Subgraphs(_check_index(0, self._model.SubgraphsLength()))
-        self._left = len(data)
+    def __init__(self, graph: TfliteGraph, refuse: Callable[[str], WeightsFileError]) -> None:
+        self._graph = graph
+        self._refuse = refuse
+        self._features: dict[int, Feature] = {}
+        #: Constants that an operator makes of others.
+        self._constants: dict[int, NDArray[np.float32]] = {}
+        #: The quantization of what the first convolution takes.
+        self._input_quant: Quant | None = None
+        self._readers: dict[str, Callable[[LayerChain, Operator, Feature], Feature]] = {
+            **dict.fromkeys(_CONVOLUTIONS, self._convolve),
+            **dict.fromkeys(_SCALINGS, self._rescale),
+            **dict.fromkeys(_ACTIVATION_OPERATORS, self._activate),
+            **dict.fromkeys(("PAD", "PADV2"), self._pad),
+            **dict.fromkeys(("MEAN", "AVERAGE_POOL_2D"), self._pool),
+            "FULLY_CONNECTED": self._classify,
+        }
 
     def read(self) -> StoredNetwork:
-        layers: list[StoredLayer] = []
-        adds: list[tuple[float, int]] = []
-        activations: set[Activation] = set()
-        pool: tuple[float, int] | None = None
-        image = self._operand(self._graph.Inputs, self._graph.InputsLength(), 0)
-        # Each operator has to take what the one before it gives, an addition something older too.
-        last, older = image, {image}
-        for position in range(_limit(self._graph.OperatorsLength(), _MOST_OPERATORS)):
-            operator = self._graph.Operators(position)
-            name = self._name_operator(operator)
-            inputs = [self._input(operator, number) for number in range(2 if name == "ADD" else 1)]
-            if last not in inputs or not older.issuperset(inputs):
-                raise ValueError(f"operator {position} takes what isn't there")
-            last = self._operand(operator.Outputs, operator.OutputsLength(), 0)
-            older.add(last)
-            if name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
-                layers.append(self._read_layer(position, name, activations, pooled=pool is not None))
-            elif name == "ADD":
-                adds.append(self._read_quant(last))
-            elif name in ("AVERAGE_POOL_2D", "MEAN"):
-                pool = self._read_quant(last)
-            elif name not in _IGNORED:
-                raise self._refuse(f"operator {position} is {name}")
-        if pool is None or not layers or layers[-1].kind != "linear" or len(activations) != 1:
-            raise WeightsFileError(f"{self._file}: not a MobileNet classifier: no pooling, classifier or activation")
-        quant, shape = self._read_quant(image), self._read_shape(self._tensor(image))
-        resolution, channels = shape[1], shape[3]
-        if (shape[2], channels) != (resolution, layers[0].weight.shape[1]) or resolution not in RESOLUTIONS:
-            raise self._refuse(f"its input is {'x'.join(map(str, shape))}")
-        return StoredNetwork(
-            tuple(layers),
-            resolution,
-            activations.pop(),
-            self._choose_preprocessing(quant, resolution, channels, layers[-1].weight.shape[0]),
-            tuple(adds),
-            quant,
-            pool,
-        )
+        graph = self._graph
+        if (len(graph.inputs), len(graph.outputs)) != (1, 1):
+            raise self._refuse(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs")
+        image = graph.inputs[0]
+        shape = graph.shape(image)
+        if len(shape) != 4 or shape[1] != shape[2] or shape[1] not in RESOLUTIONS:
+            raise self._refuse(f"an input of {'x'.join(map(str, shape))}")
+        chain = LayerChain(shape[1], shape[3], self._refuse)
+        self._features[image] = chain.image
+        quant = graph.activation_quant(image)
+        shapes: set[int] = set()
+        for operator in graph.list_operators():
+            inputs = operator.inputs
+            if operator.name == "SHAPE" or (shapes.intersection(inputs) and not self._features.keys() & {*inputs}):
+                # What computes the shape of another operator's output.
+                shapes.add(operator.output)
+            elif operator.name == "DEQUANTIZE" and graph.is_constant(inputs[0]):
+                self._constants[operator.output] = self._read_constant(inputs[0])
+            else:
+                if operator.name == "QUANTIZE" and quant is None and inputs[0] == image:
+                    quant = graph.activation_quant(operator.output)
+                self._features[operator.output] = self._apply(chain, operator)
+        if graph.outputs[0] not in self._features:
+            raise self._refuse("an output that no operator gives")
+        preprocessing, stated = self._choose_preprocessing(chain, quant)
+        return chain.finish(self._features[graph.outputs[0]], preprocessing, stated, self._input_quant)
 
-    def _refuse(self, what: str) -> WeightsFileError:
-        return WeightsFileError(
-            f"{self._file}: {what}, which is not read; of TFLite, TensorFlow's hosted quantized MobileNets and MLPerf"
-            " Tiny's visual wake words are"
-        )
+    def _apply(self, chain: LayerChain, operator: Operator) -> Feature:
+        """Return what an operator gives."""
+        name, label = operator.name, str(operator)
+        sources = [self._features[index] for index in operator.inputs if index in self._features]
+        if name == "ADD" and len(operator.inputs) == len(sources) == 2:
+            self._refuse_activation(operator)
+            return chain.add(label, (sources[0], sources[1]), self._output_quant(operator))
+        if len(sources) != 1:
+            raise self._refuse(f"{label} of {len(sources)} tensors that the image becomes")
+        feature = sources[0]
+        if name in self._readers:
+            return self._readers[name](chain, operator, feature)
+        scales_pixels = name == "QUANTIZE" and not feature.layers
+        moves = name in _MOVES and chain.pooled
+        answers = name in _ANSWERS and chain.classified and (name != "LOGISTIC" or feature.channels == 1)
+        if scales_pixels or moves or answers:
+            return feature
+        raise self._refuse(label)
 
-    # The accessors of a flatbuffer take any index and read on where a vector ends.
+    def _classify(self, chain: LayerChain, operator: Operator, feature: Feature) -> Feature:
+        self._refuse_activation(operator)
+        return chain.classify(feature, self._read_layer(operator, "linear", 1))
 
-    def _operand(self, read: Callable[[int], int], length: int, number: int) -> int:
-        return int(read(_check_index(number, length)))
+    def _activate(self, chain: LayerChain, operator: Operator, feature: Feature) -> Feature:
+        activation = _ACTIVATION_OPERATORS[operator.name]
+        return chain.activate(str(operator), feature, activation, self._output_quant(operator))
 
-    def _input(self, operator: tflite.Operator, number: int) -> int:
-        return self._operand(operator.Inputs, operator.InputsLength(), number)
+    def _pad(self, chain: LayerChain, operator: Operator, feature: Feature) -> Feature:
+        return chain.pad(str(operator), feature, self._read_margin(operator))
 
-    def _tensor(self, index: int) -> Any:  # noqa: ANN401 - of a library without types
-        return self._graph.Tensors(_check_index(index, self._graph.TensorsLength()))
+    def _pool(self, chain: LayerChain, operator: Operator, feature: Feature) -> Feature:
+        self._check_pool(operator, feature)
+        return chain.pool(str(operator), feature, self._output_quant(operator))
 
-    def _name_operator(self, operator: tflite.Operator) -> str:
-        code = self._model.OperatorCodes(_check_index(operator.OpcodeIndex(), self._model.OperatorCodesLength()))
-        # Codes beyond 127 moved to a second field; the larger one is the true one.
-        return _OPERATOR_NAMES.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "an unknown operator")
+    def _output_quant(self, operator: Operator) -> Quant | None:
+        return self._graph.activation_quant(operator.output)
 
-    def _read_layer(self, position: int, name: str, activations: set[Activation], *, pooled: bool) -> StoredLayer:
-        operator = self._graph.Operators(position)
-        kind, stride = self._read_options(position, name, activations, pooled=pooled)
-        index, bias_index = self._input(operator, 1), self._input(operator, 2)
-        tensor = self._tensor(index)
-        integers = self._read_integers(index, (_UINT8, _INT8))
-        # TFLite has OHWI, and 1HWC for depthwise; a classifier may have its features in one axis.
-        axis = 3 if name == "DEPTHWISE_CONV_2D" else 0
-        if integers.ndim != 4 and name != "FULLY_CONNECTED":
-            raise ValueError(f"{_name(tensor)} has {integers.ndim} axes")
-        channels = integers.shape[axis]
-        scales, zero_points = self._read_quants(index)
-        if len(scales) not in (1, channels) or (len(scales) > 1 and tensor.Quantization().QuantizedDimension() != axis):
-            raise ValueError(f"{_name(tensor)} has {len(scales)} scales")
-        along = [-1 if i == axis else 1 for i in range(integers.ndim)]
-        shifted = integers.astype(np.int32) - zero_points.reshape(along).astype(np.int32)
-        weight = shifted.astype(np.float32) * scales.reshape(along)
-        if kind == "linear":
-            weight, shifted = weight.reshape(channels, -1), shifted.reshape(channels, -1)
-        else:
-            order = (3, 0, 1, 2) if kind == "depthwise" else (0, 3, 1, 2)
-            weight, shifted = weight.transpose(order), shifted.transpose(order)
-        bias = self._read_integers(bias_index, (_INT32,)).astype(np.float32) * self._read_quants(bias_index)[0]
-        return StoredLayer(
-            _name(tensor),
-            kind,
-            np.ascontiguousarray(weight, dtype=np.float32),
-            bias.astype(np.float32).reshape(channels),
-            stride,
-            weight_scales=_choose_scales(shifted, np.broadcast_to(scales, (channels,)).astype(np.float32)),
-            output_quant=self._read_quant(self._operand(operator.Outputs, operator.OutputsLength(), 0)),
-        )
+    def _read_constant(self, index: int) -> NDArray[np.float32]:
+        if index in self._constants:
+            return self._constants[index]
+        return self._graph.dequantize(index, axis=0)[0]
 
-    def _read_options(
-        self, position: int, name: str, activations: set[Activation], *, pooled: bool
-    ) -> tuple[LayerKind, int]:
-        operator = self._graph.Operators(position)
-        options: Any = _OPTIONS[name]()
-        table = operator.BuiltinOptions()
-        options.Init(table.Bytes, table.Pos)
-        function = options.FusedActivationFunction()
+    def _refuse_activation(self, operator: Operator) -> None:
+        function = operator.options.FusedActivationFunction()
         if function != tflite.ActivationFunctionType.NONE:
-            if function not in _ACTIVATIONS or name == "FULLY_CONNECTED":
-                raise self._refuse(f"operator {position} ({name}) has activation {function}")
-            activations.add(_ACTIVATIONS[function])
-        if name == "FULLY_CONNECTED":
-            return "linear", 1
-        if options.Padding() != tflite.Padding.SAME:
-            raise self._refuse(
-                f"operator {position} ({name}) has VALID padding, with the image padded before it or not"
-            )
+            raise self._refuse(f"activation {function} in {operator}")
+
+    def _convolve(self, chain: LayerChain, operator: Operator, feature: Feature) -> Feature:
+        if not feature.layers:
+            self._input_quant = self._graph.activation_quant(operator.inputs[0])
+        options = operator.options
         steps = (options.StrideH(), options.StrideW(), options.DilationHFactor(), options.DilationWFactor())
         if steps not in ((1, 1, 1, 1), (2, 2, 1, 1)):
-            raise self._refuse(f"operator {position} ({name}) has strides {steps[:2]} and dilations {steps[2:]}")
-        # After the pooling, a 1x1 convolution is the classifier.
-        kind: LayerKind = "depthwise" if name == "DEPTHWISE_CONV_2D" else "linear" if pooled else "conv"
-        return kind, int(steps[0])
+            raise self._refuse(f"strides {steps[:2]} and dilations {steps[2:]} in {operator}")
+        # A depthwise convolution of one channel is an ordinary one, of as many outputs as its multiplier.
+        depthwise = operator.name == "DEPTHWISE_CONV_2D" and feature.channels > 1
+        layer = self._read_layer(operator, "depthwise" if depthwise else "conv", int(steps[0]))
+        feature = chain.convolve(feature, layer, same=options.Padding() == tflite.Padding.SAME)
+        function = options.FusedActivationFunction()
+        if function == tflite.ActivationFunctionType.NONE:
+            return feature
+        if function not in _ACTIVATIONS:
+            raise self._refuse(f"activation {function} in {operator}")
+        return chain.activate(str(operator), feature, _ACTIVATIONS[function])
 
-    def _read_shape(self, tensor: Any) -> tuple[int, ...]:  # noqa: ANN401 - of a library without types
-        shape = tuple(int(tensor.Shape(axis)) for axis in range(_limit(tensor.ShapeLength(), _MOST_AXES)))
-        if min(shape, default=0) < 1:
-            raise ValueError(f"{_name(tensor)} is {shape}")
-        return shape
-
-    def _read_integers(self, index: int, types: tuple[int, ...]) -> NDArray[Any]:
-        tensor = self._tensor(index)
-        if tensor.Type() not in types:
-            raise WeightsFileError(
-                f"{self._file}: {_name(tensor)} is not quantized; only uint8 and int8 TFLite files are read"
-            )
-        raw = self._model.Buffers(_check_index(tensor.Buffer(), self._model.BuffersLength())).DataAsNumpy()
-        if not isinstance(raw, np.ndarray):
-            raise ValueError(f"{_name(tensor)} has no data")
-        # Layers share no weights, so together they are no larger than the file.
-        self._left -= raw.size
-        if self._left < 0:
-            raise ValueError("more weights than bytes")
-        return raw.view(_DTYPES[tensor.Type()]).reshape(self._read_shape(tensor))
-
-    def _read_quants(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        tensor = self._tensor(index)
-        quantization = tensor.Quantization()
-        if quantization is None or quantization.ScaleLength() == 0:
-            raise WeightsFileError(
-                f"{self._file}: {_name(tensor)} is not quantized; only uint8 and int8 TFLite files are read"
-            )
-        scales, zero_points = quantization.ScaleAsNumpy(), quantization.ZeroPointAsNumpy()
-        if not (np.isfinite(scales) & (scales > 0) & (scales < _LARGEST_SCALE)).all():
-            raise ValueError(f"{_name(tensor)} has a scale of 0 or none")
-        low, high = _ZERO_POINTS.get(tensor.Type(), (0, 0))
-        if np.shape(zero_points) != scales.shape or ((zero_points < low) | (zero_points > high)).any():
-            raise ValueError(f"{_name(tensor)} has a zero point outside its type")
-        return scales, zero_points
-
-    def _read_quant(self, index: int) -> tuple[float, int]:
-        scales, zero_points = self._read_quants(index)
-        kind = self._tensor(index).Type()
-        if len(scales) != 1 or kind not in (_UINT8, _INT8):
-            raise ValueError("an activation of several scales, or of no int8")
-        return float(scales[0]), int(zero_points[0]) - (128 if kind == _UINT8 else 0)
-
-    def _choose_preprocessing(
-        self, quant: tuple[float, int], resolution: int, channels: int, classes: int
-    ) -> Preprocessing:
-        """Return the known preprocessing whose int8 input is the pixel minus 128 under the file's quantization."""
-        known: tuple[Callable[[], Preprocessing], ...] = (
-            lambda: hosted_preprocessing(resolution, classes, channels),
-            lambda: unit_preprocessing(resolution, channels),
+    def _read_layer(self, operator: Operator, kind: LayerKind, stride: int) -> StoredLayer:
+        graph, index = self._graph, operator.inputs[1]
+        # TFLite has OHWI, 1HWO for depthwise, and OI for a linear layer, whose I may be in several axes.
+        axis = 3 if operator.name == "DEPTHWISE_CONV_2D" else 0
+        if index in self._constants:
+            weight, shifted = self._constants[index], None
+        else:
+            weight, shifted = graph.dequantize(index, axis)
+        if weight.ndim != 4 and kind != "linear":
+            raise ValueError(f"{graph.name(index)} has {weight.ndim} axes")
+        channels = weight.shape[axis]
+        scales = None
+        if shifted is not None:
+            quants = graph.quants(index)
+            assert quants is not None
+            scales = _choose_scales(np.moveaxis(shifted, axis, 0), np.broadcast_to(quants[0], (channels,)))
+        if kind == "linear":
+            weight = weight.reshape(channels, -1)
+        else:
+            weight = weight.transpose((3, 0, 1, 2) if axis else (0, 3, 1, 2))
+        bias = self._read_constant(operator.inputs[2]) if len(operator.inputs) > 2 else np.zeros(channels, np.float32)
+        return StoredLayer(
+            graph.name(index),
+            kind,
+            np.ascontiguousarray(weight),
+            bias.reshape(channels),
+            stride,
+            weight_scales=scales,
+            output_quant=self._output_quant(operator),
         )
-        for make in known:
-            preprocessing = make()
-            expected = input_quant(preprocessing)
-            if expected is not None and np.isclose(expected[0], quant[0], rtol=1e-5) and expected[1] == quant[1]:
-                return preprocessing
-        raise WeightsFileError(
-            f"{self._file}: input scale {quant[0]:g} with zero point {quant[1]}: its preprocessing is not known here"
+
+    def _read_margin(self, operator: Operator) -> tuple[int, int]:
+        """Return the zeros before and after both axes."""
+        zeros = self._graph.values(operator.inputs[1]).tolist()
+        if len(zeros) != 4 or zeros[0] != [0, 0] or zeros[3] != [0, 0] or zeros[1] != zeros[2]:
+            raise self._refuse(f"zeros {zeros} in {operator}")
+        if operator.name == "PADV2" and np.any(self._read_constant(operator.inputs[2])):
+            raise self._refuse(f"other numbers than zeros in {operator}")
+        return int(zeros[1][0]), int(zeros[1][1])
+
+    def _check_pool(self, operator: Operator, feature: Feature) -> None:
+        """Refuse a pooling of less than all pixels."""
+        if operator.name == "MEAN":
+            axes = [axis % 4 for axis in self._graph.values(operator.inputs[1]).reshape(-1).tolist()]
+            whole = sorted(axes) == [1, 2]
+        else:
+            self._refuse_activation(operator)
+            window = (operator.options.FilterHeight(), operator.options.FilterWidth())
+            whole = window == (feature.size,) * 2 and self._graph.shape(operator.output)[1:3] == (1, 1)
+        if not whole:
+            raise self._refuse(f"a part of {feature.size} x {feature.size} pixels in {operator}")
+
+    def _rescale(self, chain: LayerChain, operator: Operator, feature: Feature) -> Feature:
+        self._refuse_activation(operator)
+        left, right = operator.inputs
+        if right in self._features:
+            if operator.name in ("SUB", "DIV"):
+                raise self._refuse(f"a number on the left in {operator}")
+            right = left
+        numbers = self._read_constant(right).astype(np.float64).reshape(-1)
+        scale, offset = np.ones(1), np.zeros(1)
+        if operator.name in ("MUL", "DIV"):
+            scale = numbers if operator.name == "MUL" else 1 / numbers
+        else:
+            offset = numbers if operator.name == "ADD" else -numbers
+        return chain.rescale(str(operator), feature, scale, offset)
+
+    def _choose_preprocessing(self, chain: LayerChain, quant: Quant | None) -> tuple[Preprocessing, frozenset[str]]:
+        """Return what an image has to become, and which of its fields the file says.
+
+        `quant` is that of the image, None where it is float.
+        """
+        size, channels, classes = chain.image.size, chain.image.channels, chain.classes
+        # Keras' range and the hosted files' differ by less than those of images do: the first is today's.
+        known = (
+            keras_preprocessing(size, classes, channels),
+            hosted_preprocessing(size, classes, channels),
+            unit_preprocessing(size, channels),
+            raw_preprocessing(size, channels),
         )
+        stated = quant is None or any(has_quant(preprocessing, quant) for preprocessing in known)
+        if quant is not None:
+            usual = nearest_preprocessing(known, quant)
+        else:
+            usual = known[-1] if chain.scaling is not None else known[0]
+        if chain.scaling is None:
+            return usual, _SCALING if stated and quant is not None else frozenset()
+        scale, offset = chain.scaling
+        mean, std = np.array(usual.mean), np.array(usual.std)
+        # float32 numbers: 1 / 127.5 of them is 127.499996.
+        own = scaled_preprocessing(known[0], scale / std, offset - mean * scale / std, decimals=3)
+        return own, _SCALING if stated else frozenset()
 
 
 def _choose_scales(shifted: NDArray[np.int32], file_scales: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -261,20 +284,4 @@ def _choose_scales(shifted: NDArray[np.int32], file_scales: NDArray[np.float32])
     """
     largest = np.abs(shifted.reshape(shifted.shape[0], -1)).max(axis=1)
     factors: NDArray[np.float32] = np.maximum(largest / _LARGEST_INT8, 1.0).astype(np.float32)
-    return file_scales * factors
-
-
-def _check_index(index: int, length: int) -> int:
-    if not 0 <= index < length:
-        raise IndexError(f"{index} of {length}")
-    return index
-
-
-def _limit(length: int, most: int) -> int:
-    if length > most:
-        raise ValueError(f"{length} of something, at most {most} belong")
-    return length
-
-
-def _name(tensor: Any) -> str:  # noqa: ANN401 - of a library without types
-    return shorten((tensor.Name() or b"").decode(errors="replace"))
+    return (file_scales * factors).astype(np.float32)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
 
 from thumbnet.models.conventions import Conventions
+from thumbnet.models.efficientnet_lite import EfficientNetLite0
 from thumbnet.models.errors import ModelError, UnknownModelError
 from thumbnet.models.layers import Activation, Padding
 from thumbnet.models.mobilenet_v1 import MobileNetV1
 from thumbnet.models.mobilenet_v2 import MobileNetV2
+from thumbnet.models.proxyless_vww import ProxylessVww
 
-Version = Literal["v1", "v2"]
+Version = Literal["v1", "v2", "efficientnet_lite0", "proxyless_vww"]
 
-#: The batch norm epsilon of TensorFlow-slim's and Keras' MobileNet V1, and of torchvision's MobileNet V2.
-BN_EPSILON: dict[Version, float] = {"v1": 1e-3, "v2": 1e-5}
+#: The batch norm epsilon of TensorFlow-slim's and Keras' MobileNet V1, of torchvision's MobileNet V2, of TensorFlow's
+#: EfficientNet-Lite, and PyTorch's own.
+BN_EPSILON: dict[Version, float] = {"v1": 1e-3, "v2": 1e-5, "efficientnet_lite0": 1e-3, "proxyless_vww": 1e-5}
 RESOLUTIONS = range(16, 2049)
 LARGEST_WIDTH = 8.0
 
@@ -31,10 +36,10 @@ class ModelSpec:
     ----------
     name : str
         As on the command line, for example ``"mobilenet_v1_0.25_128"``.
-    version : {"v1", "v2"}
-        MobileNet V1 or V2.
+    version : {"v1", "v2", "efficientnet_lite0", "proxyless_vww"}
+        MobileNet V1 or V2, or a cousin of V2 with larger depthwise kernels.
     width_multiplier : float
-        Factor on the channels of every layer.
+        Factor on the channels of every layer; the cousins have 1 alone.
     resolution : int
         Height and width of the input in pixels.
     classes, input_channels : int
@@ -60,15 +65,24 @@ class ModelSpec:
     bn_epsilon: float = 1e-3
     published_top1: float | None = None
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of one image."""
+        return self.input_channels, self.resolution, self.resolution
+
     def __post_init__(self) -> None:
         """Refuse what no network can be made of."""
-        if not isinstance(self.version, str) or self.version not in BUILDERS:
-            raise ModelError(f"{self.name}: MobileNet version {self.version!r:.40} is not known; known: v1, v2")
+        if not isinstance(self.version, str) or self.version not in BN_EPSILON:
+            raise ModelError(
+                f"{self.name}: MobileNet version {self.version!r:.40} is not known; known: {', '.join(BN_EPSILON)}"
+            )
         if not isinstance(self.width_multiplier, float | int) or not 0 < self.width_multiplier <= LARGEST_WIDTH:
             raise ModelError(
                 f"{self.name}: width multiplier {self.width_multiplier!r:.40} is not in 0 to {LARGEST_WIDTH:g};"
                 " 0.25 to 1.4 are usual"
             )
+        if self.version in COUSINS and self.width_multiplier != 1:
+            raise ModelError(f"{self.name}: {self.version} has width multiplier 1, not {self.width_multiplier:g}")
         if not isinstance(self.resolution, int) or self.resolution not in RESOLUTIONS:
             raise ModelError(
                 f"{self.name}: resolution {self.resolution!r:.40} is not in {RESOLUTIONS[0]} to {RESOLUTIONS[-1]};"
@@ -84,13 +98,22 @@ class ModelSpec:
             raise ModelError(f"{self.name}: has no padding, batch norm epsilon or activation; all three must be given")
 
 
-BUILDERS: dict[Version, type[MobileNetV1] | type[MobileNetV2]] = {"v1": MobileNetV1, "v2": MobileNetV2}
+MOBILENETS: dict[Version, type[MobileNetV1] | type[MobileNetV2]] = {"v1": MobileNetV1, "v2": MobileNetV2}
+#: Networks of MobileNet V2's blocks, in one width each.
+COUSINS: dict[Version, type[EfficientNetLite0] | type[ProxylessVww]] = {
+    "efficientnet_lite0": EfficientNetLite0,
+    "proxyless_vww": ProxylessVww,
+}
 
 
 def build_model(spec: ModelSpec, *, softmax: bool = False) -> nn.Module:
     """Return the untrained network of a spec: float32 ``[N, C, H, W]`` to logits ``[N, classes]``."""
-    return BUILDERS[spec.version](
-        spec.width_multiplier,
+    make: Callable[..., nn.Module]
+    if spec.version in COUSINS:
+        make = COUSINS[spec.version]
+    else:
+        make = functools.partial(MOBILENETS[spec.version], spec.width_multiplier)
+    return make(
         spec.classes,
         spec.input_channels,
         activation=spec.activation,
@@ -152,9 +175,31 @@ BUNDLED: tuple[ModelSpec, ...] = (
     ModelSpec("mobilenet_v2_0.35_digits", "v2", 0.35, 32, classes=10, input_channels=1, bn_epsilon=BN_EPSILON["v2"]),
 )
 
-#: Other networks with a name: the person detector of MLPerf Tiny.
-NAMED: tuple[ModelSpec, ...] = (ModelSpec("vww_96", "v1", 0.25, 96, classes=2, activation="relu"),)
+#: Other networks with a name: the person detectors of MLPerf Tiny and of MCUNet, and EfficientNet-Lite0, with the top-1
+#: that models/official/efficientnet/lite/README.md of the repository tensorflow/tpu gives.
+NAMED: tuple[ModelSpec, ...] = (
+    ModelSpec("vww_96", "v1", 0.25, 96, classes=2, activation="relu"),
+    ModelSpec(
+        "efficientnet_lite0",
+        "efficientnet_lite0",
+        1.0,
+        224,
+        bn_epsilon=BN_EPSILON["efficientnet_lite0"],
+        published_top1=75.1,
+    ),
+    ModelSpec(
+        "proxyless_vww_80",
+        "proxyless_vww",
+        1.0,
+        80,
+        classes=2,
+        padding="symmetric",
+        bn_epsilon=BN_EPSILON["proxyless_vww"],
+    ),
+)
 
+#: Between a person's own module and what it has, ``package.module:factory``.
+SEPARATOR = ":"
 _PATTERN = re.compile(r"mobilenet_(v[12])_(\d+(?:\.\d+)?)_(\d+)")
 
 
@@ -179,6 +224,8 @@ def get_spec(name: str) -> ModelSpec:
     if match := _PATTERN.fullmatch(name):
         version: Version = "v1" if match[1] == "v1" else "v2"
         return _make_spec(version, float(match[2]), int(match[3]))
+    if SEPARATOR in name:
+        raise UnknownModelError(f"{name}: a module of your own; `thumbnet compile` takes it, here networks have a name")
     near = difflib.get_close_matches(name, specs, n=3, cutoff=0.5)
     hint = f"near: {', '.join(near)}" if near else "names are like mobilenet_v1_0.25_128"
     raise UnknownModelError(f"no model {name!r}; {hint}; `thumbnet models` lists them")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +42,13 @@ class WeightSet:
     others: dict[str, torch.Tensor]
 
 
-def choose_weights(file: Path, content: object, weights_key: str | None) -> tuple[WeightSet, tuple[str, ...]]:
+def choose_weights(
+    file: Path, content: object, weights_key: str | None, first_weights: Sequence[str] = FIRST_WEIGHTS
+) -> tuple[WeightSet, tuple[str, ...]]:
     """Return the set of weights to take from a file's content, and what was assumed in taking it.
 
-    Of several sets the first is taken that is no average over the training steps.
+    A set is told by one of `first_weights`, under whatever prefix. Of several the first is taken that is no average
+    over the training steps.
 
     Raises
     ------
@@ -54,9 +57,9 @@ def choose_weights(file: Path, content: object, weights_key: str | None) -> tupl
     WrongVariantError
         There are tensors, but those of another network.
     """
-    sets = list(_find_sets(content))
+    sets = list(_find_sets(content, first_weights))
     if not sets:
-        raise _describe(file, content)
+        raise _describe(file, content, first_weights)
     keys = ", ".join(shorten(found.key or "(no key)") for found in sets[:8])
     if weights_key is not None:
         matching = [found for found in sets if found.key == weights_key]
@@ -77,13 +80,13 @@ def _is_average(key: str) -> bool:
     )
 
 
-def _find_sets(content: object) -> Iterator[WeightSet]:
+def _find_sets(content: object, first_weights: Sequence[str]) -> Iterator[WeightSet]:
     for path, mapping in _list_mappings(content):
         tensors = _unwrap(_list_tensors(mapping))
         prefixes = [
             name.removesuffix(first)
             for name in tensors
-            for first in FIRST_WEIGHTS
+            for first in first_weights
             if name == first or name.endswith(f".{first}")
         ]
         for prefix in dict.fromkeys(prefixes):
@@ -120,15 +123,15 @@ def _unwrap(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return plain if len(plain) == len(tensors) else tensors
 
 
-def _describe(file: Path, content: object) -> WeightsFileError | WrongVariantError:
-    """Return the error for a content without weights of a MobileNet."""
+def _describe(file: Path, content: object, first_weights: Sequence[str]) -> WeightsFileError | WrongVariantError:
+    """Return the error for a content without such weights."""
     if isinstance(content, Inert):
         return WeightsFileError(f"{file}: a whole model or object ({_class_of(content)}){_WHOLE}")
     for _, mapping in _list_mappings(content):
         if tensors := _list_tensors(mapping):
             some = ", ".join(shorten(name) for name in list(tensors)[:3])
             return WrongVariantError(
-                f"{file}: a state dict of another network: none of {' or '.join(FIRST_WEIGHTS)}, but {some}"
+                f"{file}: a state dict of another network: none of {' or '.join(first_weights)}, but {some}"
             )
     for path, mapping in _list_mappings(content):
         for key, value in mapping.items():

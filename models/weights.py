@@ -13,11 +13,14 @@ from torch import nn
 from thumbnet.models import pytorch_file
 from thumbnet.models.conventions import UNSAID, Conventions
 from thumbnet.models.errors import ClassCountError, WeightsFileError
-from thumbnet.models.keras_file import read_keras
+from thumbnet.models.keras_file import HDF5_MAGIC, is_keras_archive, read_keras
 from thumbnet.models.key_names import IMPLIED
+from thumbnet.models.own_module import OwnNetwork
 from thumbnet.models.preprocessing import (
     Preprocessing,
     hosted_preprocessing,
+    keras_preprocessing,
+    nearest_preprocessing,
     timm_preprocessing,
     torchvision_preprocessing,
 )
@@ -28,7 +31,7 @@ from thumbnet.models.state_dict import (
     read_checkpoint,
     read_safetensors,
 )
-from thumbnet.models.stored import StoredNetwork, fill_network, list_residuals, list_units
+from thumbnet.models.stored import Quant, StoredNetwork, fill_network, list_residuals, list_units
 from thumbnet.models.tflite_file import read_tflite
 from thumbnet.models.variants import BUNDLED, ModelSpec, build_model, get_spec
 from thumbnet.models.weights_file import read_weights_file, shorten
@@ -40,7 +43,8 @@ BUNDLED_IMAGES = BUNDLED_FOLDER / "digits"
 BUNDLED_CALIBRATION = BUNDLED_FOLDER / "calibration"
 
 _TFLITE_MAGIC = b"TFL3"
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+#: Of pixels scaled to 0..1 and to -1..1.
+_USUAL_MEANS = (0.0, 127.5)
 #: Gray and RGB: what an image file becomes.
 IMAGE_CHANNELS = (1, 3)
 
@@ -51,7 +55,7 @@ class TrainedModel:
 
     Parameters
     ----------
-    spec : ModelSpec
+    spec : ModelSpec or OwnNetwork
         What it is; classes, input channels and activation as in the file.
     module : torch.nn.Module
         In eval mode, float32, ``[N, C, H, W]`` to logits ``[N, classes]``.
@@ -71,7 +75,7 @@ class TrainedModel:
         The fields of conventions and preprocessing that the file says; the others are as usual for such files.
     """
 
-    spec: ModelSpec
+    spec: ModelSpec | OwnNetwork
     module: nn.Module
     preprocessing: Preprocessing
     activation_quant: dict[str, tuple[float, int]] | None = None
@@ -90,8 +94,8 @@ def load_model(
 ) -> TrainedModel:
     """Build a network and fill it from a file, whose format is told by its content.
 
-    Read are thumbnet checkpoints, state dicts (torchvision's ``mobilenet_v2`` among them), quantized TFLite files and
-    the Keras .h5 of visual wake words. Version, width and resolution have to be the named ones; classes, input
+    Read are thumbnet checkpoints, state dicts (torchvision's ``mobilenet_v2`` among them), and the TFLite and Keras
+    files of these networks. Version, width and resolution have to be the named ones; classes, input
     channels and activation are taken from the file.
 
     Parameters
@@ -120,7 +124,7 @@ def load_model(
     """
     spec = get_spec(spec_or_name) if isinstance(spec_or_name, str) else spec_or_name
     file = find_bundled(spec) if weights is None else weights
-    content = _read_file(file, weights_key)
+    content = _read_file(file, weights_key, spec.resolution)
     if classes is not None and classes != content.classes:
         raise ClassCountError(
             f"{file}: has {content.classes} classes, {classes} were asked for; ask for {content.classes} or"
@@ -151,21 +155,22 @@ def find_bundled(spec: ModelSpec) -> Path:
     return BUNDLED_FOLDER / f"{spec.name}.pt"
 
 
-def _read_file(file: Path, weights_key: str | None) -> StoredNetwork | Checkpoint:
+def _read_file(file: Path, weights_key: str | None, resolution: int) -> StoredNetwork | Checkpoint:
     data = read_weights_file(file)
     if is_safetensors(data):
         return read_safetensors(file, data, weights_key)
-    if data.startswith(pytorch_file.MAGICS):
+    keras = data.startswith(HDF5_MAGIC) or is_keras_archive(data)
+    if data.startswith(pytorch_file.MAGICS) and not keras:
         return read_checkpoint(file, data, weights_key)
     if weights_key is not None:
         raise WeightsFileError(f"{file}: no PyTorch file, so it has no sets of weights by key; leave --weights-key out")
     if data[4:8] == _TFLITE_MAGIC:
         return read_tflite(file, data)
-    if data.startswith(_HDF5_MAGIC):
-        return read_keras(file, data)
+    if keras:
+        return read_keras(file, data, resolution)
     size = f"{len(data)} bytes" if data else "empty"
     raise WeightsFileError(
-        f"{file}: no weights file known here ({size}); read are PyTorch, safetensors, quantized TFLite, Keras .h5"
+        f"{file}: no weights file known here ({size}); read are PyTorch, safetensors, TFLite, Keras .h5 and .keras"
     )
 
 
@@ -183,24 +188,39 @@ def _load_checkpoint(spec: ModelSpec, file: Path, checkpoint: Checkpoint, said: 
     assumptions += _describe_conventions(spec, origin, said)
     if checkpoint.weights.origin == "thumbnet":
         preprocessing = hosted_preprocessing(spec.resolution, spec.classes, spec.input_channels)
+    elif checkpoint.weights.origin == "keras":
+        preprocessing = keras_preprocessing(spec.resolution, spec.classes, spec.input_channels)
     else:
         make = timm_preprocessing if checkpoint.weights.origin == "timm" else torchvision_preprocessing
         preprocessing = make(spec.resolution, spec.input_channels)
-    return TrainedModel(spec, network.eval(), preprocessing, assumptions=assumptions)
+    quants = checkpoint.quants
+    if quants is not None:
+        # The range of the input tells which of the usual scalings it was trained with.
+        scalings = ((mean,) * spec.input_channels for mean in _USUAL_MEANS)
+        others = (replace(preprocessing, mean=mean, std=(255 - mean[0],) * len(mean)) for mean in scalings)
+        preprocessing = nearest_preprocessing((preprocessing, *others), quants.activation_quant["input"])
+    return TrainedModel(
+        spec,
+        network.eval(),
+        preprocessing,
+        None if quants is None else quants.activation_quant,
+        None if quants is None else quants.weight_scales,
+        assumptions,
+    )
 
 
 def _load_stored(spec: ModelSpec, file: Path, stored: StoredNetwork, said: Conventions) -> TrainedModel:
-    spec = _follow_file(spec, file, Conventions("same", stored.bn_epsilon, stored.activation), said)
+    spec = _follow_file(spec, file, Conventions(stored.padding, stored.bn_epsilon, stored.activation), said)
     network = build_model(spec)
     fill_network(network, stored, spec, file)
     return TrainedModel(
         spec,
         network.eval(),
         stored.preprocessing,
-        _name_quants(network, stored, file),
+        _name_quants(network, stored),
         _name_scales(network, stored),
-        # The quantization of the input tells what a pixel becomes.
-        stated=frozenset((*vars(said), *(() if stored.input_quant is None else ("mean", "std")))),
+        stored.assumptions,
+        frozenset((*vars(said), *stored.stated)),
     )
 
 
@@ -243,18 +263,13 @@ def _describe_conventions(spec: ModelSpec, origin: str, said: Conventions) -> tu
     return tuple(lines)
 
 
-def _name_quants(network: nn.Module, stored: StoredNetwork, file: Path) -> dict[str, tuple[float, int]] | None:
+def _name_quants(network: nn.Module, stored: StoredNetwork) -> dict[str, Quant] | None:
     if stored.input_quant is None or stored.pool_quant is None:
         return None
-    residuals = list_residuals(network)
-    if len(residuals) != len(stored.add_quants):
-        raise WeightsFileError(f"{file}: {len(stored.add_quants)} residual adds where {len(residuals)} belong")
     quants = {"input": stored.input_quant, "pool": stored.pool_quant}
-    quants.update(zip(residuals, stored.add_quants, strict=True))
-    for unit, layer in zip(list_units(network), stored.layers, strict=True):
-        if layer.output_quant is not None:
-            quants[unit.path] = layer.output_quant
-    return quants
+    named = [*zip(list_residuals(network), (add.quant for add in stored.adds), strict=True)]
+    named += [(unit.path, layer.output_quant) for unit, layer in zip(list_units(network), stored.layers, strict=True)]
+    return quants | {path: quant for path, quant in named if quant is not None}
 
 
 def _name_scales(network: nn.Module, stored: StoredNetwork) -> dict[str, NDArray[np.float32]] | None:

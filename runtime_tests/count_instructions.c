@@ -14,7 +14,7 @@
  *
  * Numbers have the host's byte order. A guest program under qemu-user can map the same file and read its own count.
  *
- * The count is exact: the addition is inlined in front of every instruction, so that a block left half-way counts only
+ * The count is exact: the addition is made in front of every instruction, so that a block left half-way counts only
  * what ran. It holds for one virtual processor at a time: two threads would lose additions. With threads=on several may
  * run at once: a whole block is then added, atomically, when it is entered. With -icount, QEMU executes
  * an instruction that touches a device twice over, and so it would be counted; don't combine the two.
@@ -29,29 +29,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The declarations of qemu-plugin.h (API version 1) that are used; distributions don't package the header. */
-typedef uint64_t qemu_plugin_id_t;
-typedef struct qemu_info_t qemu_info_t;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-typedef void (*qemu_plugin_vcpu_tb_trans_cb_t)(qemu_plugin_id_t id, struct qemu_plugin_tb *tb);
-typedef void (*qemu_plugin_vcpu_udata_cb_t)(unsigned int vcpu_index, void *userdata);
-enum qemu_plugin_cb_flags { QEMU_PLUGIN_CB_NO_REGS };
-enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64 };
-
-void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, qemu_plugin_vcpu_tb_trans_cb_t cb);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
-struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t idx);
-uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
-void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *insn, enum qemu_plugin_op op, void *ptr,
-                                                uint64_t imm);
-void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, qemu_plugin_vcpu_udata_cb_t cb,
-                                          enum qemu_plugin_cb_flags flags, void *userdata);
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, qemu_plugin_vcpu_udata_cb_t cb,
-                                            enum qemu_plugin_cb_flags flags, void *userdata);
-
-#define EXPORT __attribute__((visibility("default")))
-EXPORT int qemu_plugin_version = 1;
+#include "qemu_plugin_api.h"
 
 #define MAX_MARKS 64
 
@@ -76,6 +54,11 @@ static void pass_mark(unsigned int vcpu_index, void *userdata) {
     shared->passed++;
 }
 
+static void count_one(unsigned int vcpu_index, void *userdata) {
+    (void)vcpu_index, (void)userdata;
+    shared->count++;
+}
+
 static void enter_block(unsigned int vcpu_index, void *instructions) {
     (void)vcpu_index;
     __atomic_fetch_add(&shared->count, (uintptr_t)instructions, __ATOMIC_RELAXED);
@@ -95,8 +78,11 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
                 qemu_plugin_register_vcpu_insn_exec_cb(insn, pass_mark, QEMU_PLUGIN_CB_NO_REGS, &marks[j]);
             }
         }
-        if (!threads) {
+        if (!threads && qemu_plugin_register_vcpu_insn_exec_inline) {
             qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64, &shared->count, 1);
+        } else if (!threads) {
+            /* Later versions add in line to memory of QEMU's own alone, which no reader of the file sees. */
+            qemu_plugin_register_vcpu_insn_exec_cb(insn, count_one, QEMU_PLUGIN_CB_NO_REGS, NULL);
         }
     }
 }

@@ -41,3 +41,7 @@ class EmulatorMissingError(SessionError):
 
 class ProtocolError(SessionError):
     """The device speaks another protocol version or runs another network, or what it says is damaged or senseless."""
+
+
+class FlashError(SessionError):
+    """A firmware did not get onto a board; the message says where it ended and what to look at."""

@@ -85,6 +85,8 @@ def run_tests(
     )
     progress("loading the network")
     session.load(artifact)
+    if session.setup_fault is not None:
+        report.add("set-up of the board", Status.FAILED, session.setup_fault)
     progress("running images")
     inputs = _Inputs(artifact, trained)
     answers = _collect(session, inputs, trained, images, advance)
@@ -127,8 +129,7 @@ class _Inputs:
         return rows
 
     def float_network(self) -> FloatNetwork:
-        spec = self.trained.spec
-        example = torch.zeros(1, spec.input_channels, spec.resolution, spec.resolution)
+        example = torch.zeros(1, *self.trained.spec.input_shape)
         return match_float_layers(import_float(self.trained.module, example))
 
     def pytorch(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

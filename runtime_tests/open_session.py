@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.runtime_tests.errors import SessionError
+from thumbnet.runtime_tests.linux.rpc_connection import close_connection
+from thumbnet.runtime_tests.linux.tracker import TrackedDevice, connect_device
 from thumbnet.runtime_tests.linux.tvm_rpc_session import TvmRpcSession
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
+from thumbnet.runtime_tests.served.served_session import ServedSession
 from thumbnet.runtime_tests.session import DeviceSession
 from thumbnet.targets.device import Device
 
@@ -27,6 +30,8 @@ def open_session(device: Device, threads: int = 1, progress: Progress = say_noth
     SessionError
         Of the specific type: not reachable, emulator missing; or several threads are asked of a microcontroller.
     """
+    if device.kind == "rpc":
+        return _open_tracked(device, threads, progress)
     if device.board.artifact == "c":
         if threads > 1:
             raise SessionError(
@@ -34,3 +39,16 @@ def open_session(device: Device, threads: int = 1, progress: Progress = say_noth
             )
         return MicrocontrollerSession(device)
     return TvmRpcSession(device, threads=threads, progress=progress)
+
+
+def _open_tracked(device: Device, threads: int, progress: Progress) -> DeviceSession:
+    """Take a device from its tracker: a whole session of `thumbnet serve`, or a board with a server of TVM's."""
+    connection, address = connect_device(TrackedDevice.of(device))
+    if address.serves_session:
+        return ServedSession(device, connection, address, threads, progress)
+    if device.board.artifact == "c" or device.emulated:
+        close_connection(connection)
+        raise SessionError(
+            f"{device.name}: what is under key {device.key} at {device.address} is no server of `thumbnet serve`"
+        )
+    return TvmRpcSession(device, threads=threads, progress=progress, connected=(connection, address))

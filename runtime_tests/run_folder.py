@@ -7,12 +7,17 @@ import fcntl
 import functools
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from thumbnet.compile.errors import ToolchainError
+
+#: Removes a folder when standard input breaks, and again while what is being killed still writes into it. In the
+#: background: it is nobody's child.
+_SWEEP = 'exec 3<&0; (read -r _ <&3; for _ in 1 2 3 4 5; do rm -rf -- "$1" && exit; sleep 1; done) >/dev/null 2>&1 &'
 
 
 def cache_folder(*parts: str) -> Path:
@@ -37,7 +42,7 @@ def cache_folder(*parts: str) -> Path:
 def run_folder() -> Path:
     """Return this process's folder of temporary files; on one file system with the cache, so that results are renamed.
 
-    It is removed when the process ends. A process that is killed leaves it behind; the next run removes it.
+    It is removed when the process ends, however it ends. What the end of the computer left the next run removes.
     """
     return _make_run_folder(cache_folder("runs"))
 
@@ -51,7 +56,16 @@ def _make_run_folder(runs: Path) -> Path:
         # Held until this process ends, however it ends; programs that it starts don't inherit it.
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _sweep_in_the_end(folder)
     return folder
+
+
+def _sweep_in_the_end(folder: Path) -> None:
+    """Have a folder removed when this process ends, also where it is killed."""
+    breaks, _ = os.pipe()  # nobody inherits the other end, which stays open until then
+    command = ["/bin/sh", "-c", _SWEEP, "sh", str(folder)]
+    subprocess.run(command, stdin=breaks, cwd="/", start_new_session=True, check=True)
+    os.close(breaks)
 
 
 def _remove_abandoned(folder: Path) -> None:

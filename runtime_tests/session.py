@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
+from thumbnet.compile.emit.export_library import compiler_version
 from thumbnet.compile.errors import ToolchainError
 from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.errors import DeviceFaultError
@@ -137,6 +138,27 @@ class DeviceSession(ABC):
 
     device: Device
     threads: int = 1
+
+    @property
+    def setup_fault(self) -> str | None:
+        """What of the board's own set-up failed, such as its clock, None where nothing is known to have."""
+        return None
+
+    @property
+    def place(self) -> str | None:
+        """What tells the board from others of its type, as far as that is known."""
+        return " ".join(filter(None, (self.device.address, self.device.key))) or None
+
+    @property
+    def compiler(self) -> str:
+        """Name and version of the compiler that builds what the device runs.
+
+        Raises
+        ------
+        ToolchainError
+            It is missing.
+        """
+        return compiler_version(self.device.board.cross_compiler)
 
     @abstractmethod
     def load(self, artifact: Artifact) -> None:

@@ -15,6 +15,7 @@ from thumbnet.compile.plan.stage_graph import StagePlan
 from thumbnet.runtime_tests.errors import SessionError
 from thumbnet.runtime_tests.measure_stages import Objective, StageReading, measure_stages
 from thumbnet.runtime_tests.open_session import open_session
+from thumbnet.runtime_tests.repeated_readings import RepeatedReadings
 from thumbnet.runtime_tests.session import DeviceSession
 from thumbnet.targets.device import Device
 
@@ -48,6 +49,8 @@ class DeviceMeasurer:
         self._device, self._network, self._values, self._objective = device, network, values, objective
         self._on_reading = on_reading
         self._session: DeviceSession | None = None
+        self._repeated = RepeatedReadings()
+        self._reference: StagePlan | None = None
 
     def measure(self, stages: Sequence[StagePlan]) -> list[float]:
         """Return what each stage costs, infinite where it gave wrong bytes or can't be built.
@@ -60,7 +63,12 @@ class DeviceMeasurer:
         try:
             if self._session is None:
                 self._session = open_session(self._device)
-            readings = measure_stages(self._session, self._network, self._values, stages, self._objective)
+            reference = self._reference or stages[0]
+            readings = measure_stages(
+                *(self._session, self._network, self._values, stages, self._objective),
+                repeated=self._repeated,
+                reference=reference,
+            )
         except ToolchainError:
             # One that can't be built takes the others of its program with it.
             if len(stages) == 1:
@@ -70,6 +78,7 @@ class DeviceMeasurer:
         except SessionError:
             self.close()
             raise
+        self._reference = reference  # one that can be measured
         for stage, reading in zip(stages, readings, strict=True):
             self._on_reading(stage, reading)
         return [reading.cost for reading in readings]

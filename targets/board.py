@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from thumbnet.targets.errors import BoardError
@@ -50,6 +51,15 @@ class Memory:
     name: str
     origin: int
     size: int
+
+    @property
+    def end(self) -> int:
+        """First address behind it."""
+        return self.origin + self.size
+
+    def overlaps(self, other: Memory) -> bool:
+        """Whether they share a byte."""
+        return self.origin < other.end and other.origin < self.end
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,11 @@ class Board:
     core : str
         Processor, for example ``"cortex-m4"``; GCC's and LLVM's name.
     flash, ram : Memory or None
-        Where constants and code, and where data go; None where an operating system decides.
+        Where constants and code, and where data go, the first bank of each; None where an operating system decides.
+    other_flash, other_ram : tuple of Memory
+        Further banks, in the order in which they are to be filled.
+    arena_in : str or None
+        Name of the memory that the arena lies in, see `placement`; None takes the first in which it fits.
     clock_hz : int or None
         Clock of the core in hertz, None where it varies.
     llvm : dict
@@ -127,6 +141,8 @@ class Board:
     firmware : str or None
         Name of the board's port in ``runtime_tests/mcu/firmware``, None where only sources are made; for
         boards that take C sources.
+    series : str or None
+        Which of the chips that share the port it is, where their clocks are set up differently.
     flash_timing : FlashTiming or None
         Of `flash`, for predicted cycles; None where the core never waits for it, or where nobody has said.
     vectors : Memory or None
@@ -151,9 +167,13 @@ class Board:
     cross_compiler: str
     flash: Memory | None = None
     ram: Memory | None = None
+    other_flash: tuple[Memory, ...] = ()
+    other_ram: tuple[Memory, ...] = ()
+    arena_in: str | None = None
     clock_hz: int | None = None
     llvm: dict[str, object] = field(default_factory=dict, hash=False)
     firmware: str | None = None
+    series: str | None = None
     flash_timing: FlashTiming | None = None
     vectors: Memory | None = None
     peripherals: dict[str, int] = field(default_factory=dict, hash=False)
@@ -168,8 +188,21 @@ class Board:
                 raise BoardError(f"{self.name}: unknown core {self.core}; known: {', '.join(CORTEX_M_FLAGS)}")
             if self.flash is None or self.ram is None:
                 raise BoardError(f"{self.name}: a Cortex-M board needs both a flash and a ram memory")
+            for one, other in pairwise(sorted((*self.flash_banks, *self.ram_banks), key=lambda bank: bank.origin)):
+                if one.overlaps(other):
+                    raise BoardError(f"{self.name}: its memories {one.name} and {other.name} overlap")
         elif not self.llvm and self.core not in ARMV7_CORES:
             raise BoardError(f"{self.name}: a {self.family} board needs its llvm target")
+
+    @property
+    def flash_banks(self) -> tuple[Memory, ...]:
+        """All memories for constants and code; none where an operating system decides."""
+        return () if self.flash is None else (self.flash, *self.other_flash)
+
+    @property
+    def ram_banks(self) -> tuple[Memory, ...]:
+        """All memories for data, in the order in which they are to be filled."""
+        return () if self.ram is None else (self.ram, *self.other_ram)
 
     @property
     def artifact(self) -> Literal["c", "library"]:

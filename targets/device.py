@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from thumbnet.targets.board import Board
+from thumbnet.targets.flash_way import FlashWay
 
 Kind = Literal["emulated", "local", "serial", "rpc", "tcp"]
+
+#: How keys of emulated boards end on a tracker, so that none is taken for a real one.
+_EMULATED_KEY = ".emulated"
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Device:
         Serial: symbols a second.
     key : str
         rpc: the key under which the device is registered on the tracker.
+    flash : FlashWay or None
+        Serial: how a firmware gets onto the board, None where somebody else puts it there.
     """
 
     name: str
@@ -37,3 +43,14 @@ class Device:
     address: str = ""
     baud: int = 115200
     key: str = ""
+    flash: FlashWay | None = None
+
+    @property
+    def emulated(self) -> bool:
+        """Whether no real board is behind it: instructions are counted, and nothing is said of time."""
+        return self.kind == "emulated" or self.key.endswith(_EMULATED_KEY)
+
+
+def tracker_key(board: Board, *, emulated: bool) -> str:
+    """Return the key under which boards of a type stand on a tracker."""
+    return board.name + _EMULATED_KEY if emulated else board.name

@@ -7,6 +7,7 @@ A devices.toml looks like this::
     kind = "serial"
     port = "/dev/ttyACM0"
     baud = 115200           # the default
+    flash = "openocd:board/st_nucleo_l4.cfg"    # how a firmware gets there, see `flash_way`; may be left out
 
     [devices.my_pi]
     board = "raspberry_pi_4"
@@ -18,22 +19,27 @@ A devices.toml looks like this::
     board = "raspberry_pi_2"
     kind = "tcp"
     address = "192.168.1.3:7355"
+
+    [boards.my_board]       # a board of one's own, see `board_file`; or kind = "emulated" where it says `qemu`
+    description = "..."
+    ...
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
 import reprlib
-import stat
-import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from thumbnet.targets.board import Board
+from thumbnet.targets.board_file import parse_board, read_tables
 from thumbnet.targets.device import Device
 from thumbnet.targets.errors import BoardError, DeviceError
-from thumbnet.targets.registry import BOARDS, get_board, suggest
+from thumbnet.targets.flash_way import FlashWay, parse_flash_way
+from thumbnet.targets.host_port import is_host_port
+from thumbnet.targets.registry import BOARDS, get_board
+from thumbnet.targets.suggest import suggest
 
 #: Where the user's devices are looked for when no file is named.
 DEFAULT_FILE = Path("devices.toml")
@@ -43,18 +49,14 @@ BUILT_IN: tuple[Device, ...] = (
     Device("local", get_board("host"), "local"),
 )
 
-#: A desk of a thousand boards is a tenth of it.
-MOST_BYTES = 1 << 20
 LONGEST_TEXT = 255
 FASTEST_BAUD = 100_000_000
-#: What DNS knows of names: letters, digits and hyphens between dots. Underscores are no more than usual.
-_HOST_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
-
 #: Fields of each kind of device in a devices.toml, beside board and kind: name, type, whether it must be there.
 _FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
-    "serial": {"port": (str, True), "baud": (int, False)},
+    "serial": {"port": (str, True), "baud": (int, False), "flash": (str, False)},
     "rpc": {"tracker": (str, True), "key": (str, True)},
     "tcp": {"address": (str, True)},
+    "emulated": {},
 }
 
 #: How a real board is reached, by the kind of its device.
@@ -99,27 +101,46 @@ def get_device(name: str, toml_path: Path | None = None) -> Device:
     raise DeviceError(f"unknown device {name}{suggest(name, list(devices))}; known: {', '.join(devices)}")
 
 
+def read_own_boards(toml_path: Path | None = None) -> list[Board]:
+    """Return the boards of the user's own in a devices.toml, see `list_devices`.
+
+    Raises
+    ------
+    DeviceError, BoardError
+        The file is missing though named, is no TOML, or describes a board wrongly.
+    """
+    if toml_path is None and not DEFAULT_FILE.is_file():
+        return []
+    path = toml_path or DEFAULT_FILE
+    tables = _tables_of(path, read_tables(path, DeviceError), "boards")
+    boards = []
+    for name, table in tables.items():
+        where = f"{path}: board {name[:LONGEST_TEXT]!r}"
+        if name in {board.name for board in BOARDS}:
+            raise BoardError(f"{where}: that is the name of a built-in board; choose another")
+        boards.append(parse_board(name, table, where))
+    return boards
+
+
 def _read_toml(path: Path) -> list[Device]:
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
-            raise DeviceError(f"{path}: can't be read (no regular file, or larger than {MOST_BYTES:,} bytes)")
-        document = tomllib.loads(path.read_bytes().decode())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise DeviceError(f"{path}: can't be read ({reason})") from error
-    except (ValueError, RecursionError) as error:  # numbers of too many digits and tables too deep among them
-        raise DeviceError(f"{path}: not TOML: {error}") from error
-    extra = sorted(set(document) - {"devices"})
+    document = read_tables(path, DeviceError)
+    extra = sorted(set(document) - {"devices", "boards"})
     if extra:
-        raise DeviceError(f"{path}: unknown table or field {extra[0]}; a device is a table [devices.NAME]")
-    tables = document.get("devices", {})
+        raise DeviceError(
+            f"{path}: unknown table or field {extra[0]}; a device is a table [devices.NAME], a board [boards.NAME]"
+        )
+    own = read_own_boards(path)
+    return [_parse_device(path, name, table, own) for name, table in _tables_of(path, document, "devices").items()]
+
+
+def _tables_of(path: Path, document: dict[str, Any], what: str) -> dict[str, Any]:
+    tables = document.get(what, {})
     if not isinstance(tables, dict):
-        raise DeviceError(f"{path}: devices must be tables [devices.NAME]")
-    return [_parse_device(path, name, table) for name, table in tables.items()]
+        raise DeviceError(f"{path}: {what} must be tables [{what}.NAME]")
+    return tables
 
 
-def _parse_device(path: Path, name: str, table: Any) -> Device:  # noqa: ANN401 - whatever TOML holds
+def _parse_device(path: Path, name: str, table: Any, own: Sequence[Board]) -> Device:  # noqa: ANN401 - of TOML
     where = f"{path}: device {name}"
     if not isinstance(table, dict):
         raise DeviceError(f"{where}: must be a table [devices.{name}]")
@@ -132,17 +153,20 @@ def _parse_device(path: Path, name: str, table: Any) -> Device:  # noqa: ANN401 
         raise DeviceError(f"{where}: kind is {kind!r}; known: {', '.join(_FIELDS)}")
     _check_fields(where, table, {"board": (str, True), "kind": (str, True), **_FIELDS[kind]})
     try:
-        board = get_board(table["board"])
+        board = get_board(table["board"], own)
     except BoardError as error:
         raise DeviceError(f"{where}: {error}") from error
+    if kind == "emulated":
+        if board.qemu is None:
+            raise DeviceError(f"{where}: no emulator is known for {board.name}; its board says none by qemu = ...")
+        return Device(name, board, "emulated")
     fitting = _kind_of_real_device(board)
     if kind != fitting:
         raise DeviceError(f'{where}: {board.name} is {_WAYS[fitting]}; use kind = "{fitting}"')
     if kind == "serial":
         return _serial_device(where, name, board=board, table=table)
     place = "tracker" if kind == "rpc" else "address"
-    host, _, port = table[place].rpartition(":")
-    if not _is_host(host) or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
+    if not is_host_port(table[place]):
         raise DeviceError(f"{where}: {place} is {table[place]!r}, it must be HOST:PORT")
     return Device(name, board, "rpc" if kind == "rpc" else "tcp", address=table[place], key=table.get("key", ""))
 
@@ -177,20 +201,14 @@ def _serial_device(where: str, name: str, board: Board, table: dict[str, Any]) -
     baud = table.get("baud", Device.baud)
     if not 0 < baud <= FASTEST_BAUD:
         raise DeviceError(f"{where}: baud is {reprlib.repr(baud)}, it must be 1 to {FASTEST_BAUD:,}")
-    return Device(name, board, "serial", address=table["port"], baud=baud)
+    flash: FlashWay | None = None
+    if "flash" in table:
+        try:
+            flash = parse_flash_way(table["flash"])
+        except ValueError as error:
+            raise DeviceError(f"{where}: flash is {reprlib.repr(table['flash'])}: {error}") from error
+    return Device(name, board, "serial", address=table["port"], baud=baud, flash=flash)
 
 
 def _is_text(value: str) -> bool:
     return 0 < len(value) <= LONGEST_TEXT and value.isprintable()
-
-
-def _is_host(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        try:
-            labels = host.encode("idna").decode().removesuffix(".").split(".")
-        except UnicodeError:  # a label that is empty or too long, or has what no name can have
-            return False
-        return all(_HOST_LABEL.fullmatch(label) for label in labels)
-    return True

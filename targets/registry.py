@@ -1,40 +1,56 @@
-"""Every board thumbnet knows: an explicit table, a line a board."""
+"""Every board thumbnet knows: an explicit table, a line a board, each described by its file in ``boards``."""
 
 from __future__ import annotations
 
-import difflib
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
 
 from thumbnet.targets.board import Board
-from thumbnet.targets.boards import (
-    host,
-    mps2_an385,
-    mps2_an386,
-    mps2_an500,
-    mps2_an505,
-    mps3_an547,
-    nucleo_f746zg,
-    nucleo_l4r5zi,
-    raspberry_pi_2,
-    raspberry_pi_3,
-    raspberry_pi_4,
-    raspberry_pi_5,
-)
+from thumbnet.targets.board_file import read_board
 from thumbnet.targets.errors import BoardError
+from thumbnet.targets.suggest import suggest
 
-BOARDS: tuple[Board, ...] = (
-    mps2_an385.BOARD,
-    mps2_an386.BOARD,
-    mps2_an500.BOARD,
-    mps2_an505.BOARD,
-    mps3_an547.BOARD,
-    nucleo_f746zg.BOARD,
-    nucleo_l4r5zi.BOARD,
-    raspberry_pi_2.BOARD,
-    raspberry_pi_3.BOARD,
-    raspberry_pi_4.BOARD,
-    raspberry_pi_5.BOARD,
-    host.BOARD,
+FOLDER = Path(__file__).parent / "boards"
+
+_DESCRIBED = (
+    "mps2_an385",
+    "mps2_an386",
+    "mps2_an500",
+    "mps2_an505",
+    "mps3_an547",
+    "netduinoplus2",
+    "b_l475e_iot01a",
+    "nucleo_f411re",
+    "nucleo_f446re",
+    "nucleo_f746zg",
+    "nucleo_h743zi2",
+    "nucleo_h7a3zi_q",
+    "nucleo_l4r5zi",
+    "nucleo_u575zi_q",
+    "nrf52840dk",
+    "nrf5340dk",
+    "rpi_pico",
+    "rpi_pico2",
+    "raspberry_pi_2",
+    "raspberry_pi_3",
+    "raspberry_pi_4",
+    "raspberry_pi_5",
 )
+
+#: This computer. "generic" is what every compiler and runtime of the machine's architecture agrees on; the triple names
+#: it.
+_HOST = Board(
+    name="host",
+    description=f"this computer ({platform.machine()})",
+    family="host",
+    core=platform.machine(),
+    cross_compiler="gcc",
+    llvm={"mtriple": f"{platform.machine()}-linux-gnu", "num-cores": os.cpu_count() or 1},
+)
+
+BOARDS: tuple[Board, ...] = (*(read_board(FOLDER / f"{name}.toml") for name in _DESCRIBED), _HOST)
 
 
 def list_boards() -> list[Board]:
@@ -42,21 +58,20 @@ def list_boards() -> list[Board]:
     return list(BOARDS)
 
 
-def get_board(name: str) -> Board:
-    """Return the board of that name.
+def get_board(name: str, own: Sequence[Board] = ()) -> Board:
+    """Return the board of that name, one of the built-in or of somebody's own.
 
     Raises
     ------
     BoardError
         There is none; the message names the nearest match and all known boards.
     """
-    boards = {board.name: board for board in BOARDS}
+    boards = {board.name: board for board in (*BOARDS, *own)}
     if name in boards:
         return boards[name]
     raise BoardError(f"unknown board {name}{suggest(name, list(boards))}; known: {', '.join(boards)}")
 
 
-def suggest(name: str, known: list[str]) -> str:
-    """Return ``", did you mean X?"`` for the nearest of the known names, or nothing where none is near."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f", did you mean {near[0]}?" if near else ""
+def described_by(board: Board) -> Path | None:
+    """Return the file that describes a built-in board, None for this computer and boards of one's own."""
+    return FOLDER / f"{board.name}.toml" if board.name in _DESCRIBED else None

@@ -24,6 +24,7 @@ PACKAGES = {
     "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
     "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
     "arm-none-eabi-gcc": "gcc-arm-none-eabi",
+    "gdb-multiarch": "gdb-multiarch",
     "qemu-aarch64": "qemu-user",
     "qemu-arm": "qemu-user",
     "qemu-system-arm": "qemu-system-arm",

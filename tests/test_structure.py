@@ -45,6 +45,7 @@ LEVELS = {
                 "pixel_stage",
                 "portable",
                 "portable_float",
+                "portable_pool",
                 "rolling_rows",
             ),
             *("rolling_stage", "stage_code", "stage_cost"),
@@ -56,8 +57,9 @@ LEVELS = {
         {"block_profile"},
     ),
     "runtime_tests": (
-        {"stage_measurer"},
+        {"serve_session", "stage_measurer"},
         {"measure_stages", "network_tests", "open_session"},
+        {"repeated_readings", "served"},
         {"linux", "mcu"},
         {"report", "session"},
         {"cycles", "instruction_counter"},

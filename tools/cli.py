@@ -34,7 +34,9 @@ COMMANDS: dict[str, str] = {
     "check": "thumbnet.tools.commands.check:check",
     "demo": "thumbnet.tools.commands.demo:demo",
     "test": "thumbnet.tools.commands.test:test",
+    "flash": "thumbnet.tools.commands.flash:flash",
     "profile": "thumbnet.tools.commands.profile:profile",
+    "serve": "thumbnet.tools.commands.serve:serve",
     "serve-kit": "thumbnet.tools.commands.serve_kit:serve_kit",
     "bench": "thumbnet.tools.commands.bench:bench",
 }

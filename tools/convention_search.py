@@ -17,6 +17,7 @@ from thumbnet.models.conventions import Conventions
 from thumbnet.models.errors import ImageError
 from thumbnet.models.image_folder import LabelledImage
 from thumbnet.models.preprocessing import IMAGENET_CROP, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from thumbnet.models.variants import ModelSpec
 from thumbnet.models.weights import TrainedModel
 from thumbnet.tools.network import load_network
 from thumbnet.tools.network_options import NetworkFiles
@@ -46,6 +47,7 @@ class Setting:
     def of(cls, trained: TrainedModel) -> Setting:
         """Return how a network is loaded."""
         spec = trained.spec
+        assert isinstance(spec, ModelSpec)
         return cls(Conventions(spec.padding, spec.bn_epsilon, spec.activation), trained.preprocessing)
 
     def as_json(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
 arm-linux-gnueabihf-gcc gcc-arm-linux-gnueabihf
 aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
 llvm-mca-19 llvm-19
+gdb-multiarch gdb-multiarch
 "
 missing=$(echo "$needed" | while read -r what package; do
     case "$what" in

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from thumbnet.compile.errors import DoesNotFitError
 from thumbnet.models.cost import Cost, compute_cost
-from thumbnet.models.variants import PUBLISHED_TOP1, ModelSpec, format_name
+from thumbnet.models.variants import COUSINS, PUBLISHED_TOP1, ModelSpec, format_name
 
 #: int8 constants beside the weights: an int32 bias and an int32 multiplier per output channel.
 BYTES_PER_CHANNEL = 8
@@ -27,6 +27,8 @@ def suggest_variant(spec: ModelSpec, error: DoesNotFitError) -> str:
     """
     if error.flash_bytes is None or error.ram_bytes is None:
         return "choose a smaller width or resolution"
+    if spec.version in COUSINS:
+        return "choose a smaller network, `thumbnet models` lists them, or fewer classes"
     candidates = [
         replace(
             spec,

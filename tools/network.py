@@ -15,7 +15,9 @@ from thumbnet.compile.errors import ArtifactError, DoesNotFitError
 from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.compile.request import DEFAULT_OPTIONS, CompileOptions, CompileRequest, PixelRule
 from thumbnet.models.conventions import Conventions
+from thumbnet.models.errors import ModelError
 from thumbnet.models.image_folder import ImageSet, LabelledImage, hash_image, load_images
+from thumbnet.models.own_module import OwnNetwork, hash_weights, is_own
 from thumbnet.models.preprocessing import input_quant
 from thumbnet.models.state_dict import write_checkpoint
 from thumbnet.models.stored import list_units
@@ -25,6 +27,7 @@ from thumbnet.targets.board import Board
 from thumbnet.targets.device import Device
 from thumbnet.tools.largest_fit import suggest_variant
 from thumbnet.tools.network_options import NetworkFiles
+from thumbnet.tools.own_network import load_own, load_own_from, write_own
 
 #: The float network and its preprocessing, kept in the artifact for `thumbnet test`.
 CHECKPOINT_FILE = "host/pytorch.pt"
@@ -49,6 +52,8 @@ def compile_network(
     try:
         return compile_model(request, output)
     except DoesNotFitError as error:
+        if is_own(files.model):
+            raise
         progress("looking for what would fit")
         classes = list_units(request.module)[-1].module.weight.shape[0]
         spec = replace(get_spec(files.model), classes=classes, input_channels=request.input_shape[0])
@@ -61,7 +66,7 @@ def make_request(files: NetworkFiles, board: Board, options: CompileOptions = DE
     spec, preprocessing = trained.spec, trained.preprocessing
     calibration = _load_calibration(files, options, trained)
     ranges = {} if calibration.images else dict(trained.activation_quant or {})
-    if files.preprocessing.mean is not None:
+    if files.preprocessing.mean is not None and "mean" in trained.stated:
         # The file's range of the input is that of another scaling.
         ranges.pop("input", None)
     known_input = input_quant(preprocessing)
@@ -70,13 +75,16 @@ def make_request(files: NetworkFiles, board: Board, options: CompileOptions = DE
         ranges.setdefault("input", known_input)
 
     def write_extra(host: Path) -> None:
-        write_checkpoint(host / Path(CHECKPOINT_FILE).name, trained.module, spec, preprocessing, {}, half=False)
+        if isinstance(spec, OwnNetwork):
+            write_own(trained, host)
+        else:
+            write_checkpoint(host / Path(CHECKPOINT_FILE).name, trained.module, spec, preprocessing, {}, half=False)
 
-    file = find_bundled(spec) if files.weights is None else files.weights
+    conventions = () if isinstance(spec, OwnNetwork) else ("padding", "bn_epsilon", "activation")
     return CompileRequest(
         name=files.model,
         module=trained.module,
-        input_shape=(spec.input_channels, spec.resolution, spec.resolution),
+        input_shape=spec.input_shape,
         board=board,
         options=options,
         calibration=[_tensor(trained, image) for image in calibration.images],
@@ -86,14 +94,22 @@ def make_request(files: NetworkFiles, board: Board, options: CompileOptions = DE
             preprocessing.mean, preprocessing.std, preprocessing.describe_geometry(), trained.assumptions
         ),
         manifest={
-            "weights": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
+            "weights": _describe_weights(files, trained),
             "preprocessing": preprocessing.as_json(),
-            "conventions": {name: getattr(spec, name) for name in ("padding", "bn_epsilon", "activation")},
+            "conventions": {name: getattr(spec, name) for name in conventions},
             "assumptions": list(trained.assumptions),
             "quantization": _describe_quantization(files, options, calibration),
         },
         write_extra=write_extra,
     )
+
+
+def _describe_weights(files: NetworkFiles, trained: TrainedModel) -> dict[str, str | None]:
+    spec = trained.spec
+    if files.weights is None and isinstance(spec, OwnNetwork):
+        return {"file": None, "sha256": hashlib.sha256(hash_weights(trained.module)).hexdigest()}
+    file = find_bundled(spec) if files.weights is None else files.weights  # type: ignore[arg-type]
+    return {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
 
 
 def load_network(files: NetworkFiles) -> TrainedModel:
@@ -104,13 +120,17 @@ def load_network(files: NetworkFiles) -> TrainedModel:
     ModelError
         Of the specific type for what is wrong.
     """
-    conventions = Conventions(files.padding, files.bn_epsilon, files.activation)
-    trained = load_model(
-        files.model, files.weights, files.classes, conventions=conventions, weights_key=files.weights_key
-    )
+    trained = load_own(files) if is_own(files.model) else _load_named(files)
     preprocessing = trained.preprocessing.changed(files.preprocessing)
     assumptions = (*trained.assumptions, *_assume_preprocessing(files, replace(trained, preprocessing=preprocessing)))
     return replace(trained, preprocessing=preprocessing, assumptions=assumptions)
+
+
+def _load_named(files: NetworkFiles) -> TrainedModel:
+    if files.input_shape is not None:
+        raise ModelError(f"{files.model}: its name says what image it takes; leave --input out")
+    conventions = Conventions(files.padding, files.bn_epsilon, files.activation)
+    return load_model(files.model, files.weights, files.classes, conventions=conventions, weights_key=files.weights_key)
 
 
 def _assume_preprocessing(files: NetworkFiles, trained: TrainedModel) -> list[str]:
@@ -135,7 +155,7 @@ def _assume_preprocessing(files: NetworkFiles, trained: TrainedModel) -> list[st
 
 def _load_calibration(files: NetworkFiles, options: CompileOptions, trained: TrainedModel) -> ImageSet:
     folder = files.calibration
-    if folder is None and files.weights is None and options.quantize == "int8":
+    if folder is None and files.weights is None and options.quantize == "int8" and not is_own(files.model):
         folder = BUNDLED_CALIBRATION
     if folder is None:
         return ImageSet(())
@@ -168,6 +188,8 @@ def load_trained(artifact: Artifact) -> TrainedModel:
     ArtifactError
         The artifact was made without it.
     """
+    if is_own(artifact.manifest["model"]):
+        return load_own_from(artifact)
     checkpoint = artifact.folder / CHECKPOINT_FILE
     if CHECKPOINT_FILE not in artifact.manifest["files"]:
         raise ArtifactError(f"{artifact.folder}: {CHECKPOINT_FILE} is missing; compile the network again")

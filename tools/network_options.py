@@ -34,7 +34,9 @@ class NetworkFiles:
     Parameters
     ----------
     model : str
-        A name of `thumbnet models`, or of any other width and resolution.
+        A name of `thumbnet models`, or of any other width and resolution; ``package.module:factory`` is a person's own.
+    input_shape : (C, H, W), optional
+        Of an own network's image.
     weights : Path, optional
         Trained weights; bundled networks have their own.
     weights_key : str, optional
@@ -64,6 +66,22 @@ class NetworkFiles:
     padding: Padding | None = None
     bn_epsilon: float | None = None
     activation: Activation | None = None
+    input_shape: tuple[int, int, int] | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the model is a person's own module."""
+        return ":" in self.model
+
+
+def _split_shape(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and len(part) < 6 for part in parts):
+        raise click.BadParameter(f"{text!r} is not channels x rows x columns, such as 3x120x160")
+    channels, height, width = map(int, parts)
+    return channels, height, width
 
 
 def _split_numbers(_: click.Context, __: click.Parameter, text: str | None) -> tuple[float, ...] | None:
@@ -75,12 +93,29 @@ def _split_numbers(_: click.Context, __: click.Parameter, text: str | None) -> t
 
 _PREPROCESSING = tuple(part.name for part in fields(GivenPreprocessing))
 _CONVENTIONS = ("padding", "bn_epsilon", "activation")
-_TRAINED = ("model", "weights", "weights_key", "classes", "preprocessing_file", *_PREPROCESSING, *_CONVENTIONS)
+_TRAINED = (
+    "model",
+    "input_shape",
+    "weights",
+    "weights_key",
+    "classes",
+    "preprocessing_file",
+    *_PREPROCESSING,
+    *_CONVENTIONS,
+)
 _CALIBRATION = ("calibration", "calibration_limit", "strict")
 
 #: By the field of `NetworkFiles`, `GivenPreprocessing` and `CompileOptions` that they give.
 OPTIONS: dict[str, Callable[[Any], Any]] = {
     "model": click.argument("model"),
+    "input_shape": click.option(
+        "--input",
+        "input_shape",
+        metavar="CxHxW",
+        callback=_split_shape,
+        help="Image of your own network (MODEL is package.module:factory): channels, rows and columns, such as"
+        " 3x120x160.",
+    ),
     "weights": click.option("--weights", type=click.Path(path_type=Path, dir_okay=False), help="Trained weights."),
     "weights_key": click.option(
         "--weights-key", help="Which set of weights to take from a file that holds several, such as model_ema."

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import click
 from numpy.typing import NDArray
 
 from thumbnet.compile.compile_model import quantize_input, quantize_network
-from thumbnet.compile.emit.export_library import find_compiler
-from thumbnet.compile.emit.run_tool import run_tool
 from thumbnet.compile.errors import TuningError
 from thumbnet.compile.kernels.cycle_prices import prices_of
 from thumbnet.compile.kernels.instruction_sets import kernels_of
@@ -32,9 +27,11 @@ from thumbnet.compile.plan.board_plan import plan_for_board
 from thumbnet.compile.plan.choose_plan import PlacedPlan
 from thumbnet.compile.plan.stage_graph import StagePlan
 from thumbnet.compile.request import CompileRequest
+from thumbnet.compile.request import Objective as PlanObjective
 from thumbnet.compile.tuning.plan_search import PlanSearch, StageCostModel
 from thumbnet.compile.tuning.recorded_plan import limit_of
 from thumbnet.compile.tuning.schedule_search import ScheduleSearch
+from thumbnet.compile.tuning.stage_features import named_features
 from thumbnet.compile.tuning.stage_key import describe_stage, kernels_digest, key_of
 from thumbnet.compile.tuning.stage_record import CostKind, StageRecord
 from thumbnet.compile.tuning.tune_plan import Progress as SearchProgress
@@ -42,12 +39,15 @@ from thumbnet.compile.tuning.tune_plan import TunedPlan, tune_plan
 from thumbnet.runtime_tests.cycles.predict import model_of
 from thumbnet.runtime_tests.measure_stages import Objective, StageReading
 from thumbnet.runtime_tests.stage_measurer import DeviceMeasurer
+from thumbnet.targets.board import Board
 from thumbnet.targets.device import Device
 from thumbnet.tools.output import print_table
 from thumbnet.tools.progress import show_steps
 
 #: Stages in one program: a build takes seconds, whatever is in it.
 BATCH = 16
+#: Devices that are called by name; more are counted.
+_NAMED = 4
 #: How a search ended, for people.
 _ENDS = {
     "proven": "no plan with a stage that is not measured is expected to cost less",
@@ -82,8 +82,8 @@ class StageTuning:
     on_kernels: PlacedPlan | None = None
 
 
-def prepare_stages(request: CompileRequest, *, own_kernels: bool) -> StageTuning:
-    """Quantize a network and plan it without tuning; without our own kernels, all of it on the portable ones.
+def prepare_stages(request: CompileRequest, objective: Objective, *, own_kernels: bool = True) -> StageTuning:
+    """Quantize a network and plan it without tuning, for an objective; without our own kernels on portable ones.
 
     Raises
     ------
@@ -94,34 +94,43 @@ def prepare_stages(request: CompileRequest, *, own_kernels: bool) -> StageTuning
     images = [quantize_input(network, image) for image in [*request.golden_images, *request.calibration][:1]]
     image = make_golden(network, images)[0][0]
     values = {NETWORK_INPUT: image, **run_reference_layers(network, image)}
-    board, limit = request.board, request.options.ram_limit
-    on_kernels = plan_for_board(network, board, limit)[0]
-    untuned = on_kernels if own_kernels else plan_for_board(network, board, limit, own_kernels=False)[0]
-    ram_limit = limit_of(untuned, board, limit)
-    return StageTuning(network, values, untuned, ram_limit, None if own_kernels else on_kernels)
+    board, limit, few = request.board, request.options.ram_limit, _predicted(objective)
+    on_kernels = plan_for_board(network, board, limit, objective=few)[0]
+    untuned = on_kernels
+    if not own_kernels:
+        untuned = plan_for_board(network, board, limit, objective=few, own_kernels=False)[0]
+    return StageTuning(network, values, untuned, limit_of(untuned, board, limit), None if own_kernels else on_kernels)
 
 
 def default_objective(device: Device) -> Objective:
     """Return what is kept low on a device where nobody says: time where it is known, or what stands for it."""
     if device.board.family != "cortex-m":
-        return "instructions" if device.kind == "emulated" else "seconds"
-    return "cycles" if device.kind != "emulated" or model_of(device.board) is not None else "instructions"
+        return "instructions" if device.emulated else "seconds"
+    return "cycles" if not device.emulated or model_of(device.board) is not None else "instructions"
 
 
 def kind_of(objective: Objective, device: Device) -> CostKind:
     """Return what a device's costs are, where an objective is kept low."""
     if objective == "cycles":
-        return "predicted cycles" if device.kind == "emulated" else "cycles"
+        return "predicted cycles" if device.emulated else "cycles"
     return "instructions" if objective == "instructions" else "seconds on the board"
 
 
-def make_record(device: Device, stage: StagePlan, reading: StageReading) -> StageRecord:
+def _predicted(objective: Objective) -> PlanObjective:
+    """Return what kernels predict of an objective: of seconds, cycles."""
+    return "instructions" if objective == "instructions" else "cycles"
+
+
+def make_record(stage: StagePlan, reading: StageReading) -> StageRecord:
     """Return a reading with all that has to be known of it later."""
+    device = reading.source.device
     board = device.board
     return StageRecord(
         key=key_of(stage),
         kernels=kernels_digest(),
         stage=describe_stage(stage),
+        # Those of a layer on a schedule of TVM's say nothing of what it costs.
+        features=None if stage.kernel is not None else named_features(stage),
         layers=[layer.name for layer in stage.layers],
         predicted=stage.cost,
         kind=reading.kind,
@@ -130,18 +139,35 @@ def make_record(device: Device, stage: StagePlan, reading: StageReading) -> Stag
         board=board.name,
         core=board.core,
         device=device.name,
-        emulated=device.kind == "emulated",
-        identity=" ".join(filter(None, (device.address, device.key))) or None,
+        emulated=device.emulated,
+        identity=reading.source.place,
         clock_hz=board.clock_hz,
-        compiler=_compiler_version(board.cross_compiler),
+        compiler=reading.source.compiler,
         thumbnet=version("thumbnet"),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-@functools.cache
-def _compiler_version(compiler: str) -> str:
-    return run_tool([find_compiler(compiler), "--version"], Path()).splitlines()[0]
+def open_search(
+    tuning: StageTuning,
+    board: Board,
+    objective: Objective,
+    *,
+    model: StageCostModel,
+    measured: dict[str, float],
+    schedules: ScheduleSearch | None = None,
+) -> PlanSearch:
+    """Return the search for the best plan on a board, where nothing but `measured` is known."""
+    return PlanSearch(
+        tuning.network,
+        kernels_of(board) if tuning.on_kernels is None else None,
+        prices=prices_of(board),
+        objective=_predicted(objective),
+        ram_limit=tuning.ram_limit,
+        model=model,
+        measured=measured,
+        schedules=schedules,
+    )
 
 
 def tune_stages(
@@ -151,8 +177,8 @@ def tune_stages(
     *,
     model: StageCostModel,
     measured: dict[str, float],
-    schedules: ScheduleSearch | None,
-    on_reading: Callable[[Device, StagePlan, StageReading], None],
+    schedules: ScheduleSearch | None = None,
+    on_reading: Callable[[StagePlan, StageReading], None],
     trials: int,
     time_limit_s: float,
 ) -> TunedPlan:
@@ -169,33 +195,17 @@ def tune_stages(
     model, measured, schedules
         As for `PlanSearch`.
     on_reading : callable
-        Told each device, stage and reading, from several threads.
+        Told each stage and its reading, from several threads.
     trials, time_limit_s
         As for `tune_plan`.
     """
-    board = devices[0].board
-    search = PlanSearch(
-        tuning.network,
-        kernels_of(board) if tuning.on_kernels is None else None,
-        prices=prices_of(board),
-        objective="instructions" if objective == "instructions" else "cycles",
-        ram_limit=tuning.ram_limit,
-        model=model,
-        measured=measured,
-        schedules=schedules,
-    )
+    search = open_search(tuning, devices[0].board, objective, model=model, measured=measured, schedules=schedules)
     copies = os.cpu_count() or 1 if len(devices) == 1 and devices[0].kind == "emulated" else 1
-    with contextlib.ExitStack() as opened, show_steps(f"tuning on {devices[0].name}") as shown:
+    with contextlib.ExitStack() as opened, show_steps(f"tuning on {describe_devices(devices)}") as shown:
         shown.step("measuring the plan without tuning")
         measurers = [
             opened.enter_context(
-                DeviceMeasurer(
-                    device,
-                    tuning.network,
-                    tuning.values,
-                    objective,
-                    on_reading=partial(on_reading, device),
-                )
+                DeviceMeasurer(device, tuning.network, tuning.values, objective, on_reading=on_reading)
             )
             for device in devices
             for _ in range(copies)
@@ -209,7 +219,7 @@ def tune_stages(
             time_limit_s=time_limit_s,
             rivals=tuning.on_kernels.stages if tuning.on_kernels else (),
             on_progress=lambda now: shown.step(_describe(now)),
-            on_failure=lambda name, error: click.echo(f"{name}: {error}; its stages go to others", err=True),
+            on_failure=lambda name, error: click.echo(f"{name}: {error}; the search goes on", err=True),
         )
 
 
@@ -313,6 +323,13 @@ def _number(cost: float) -> str:
 
 def _gain(before: float, after: float) -> str:
     return f"{1 - after / before:.1%}" if before else "-"
+
+
+def describe_devices(devices: Sequence[Device]) -> str:
+    """Return the names of a search's devices, or how many there are where they are many."""
+    if len(devices) <= _NAMED:
+        return ", ".join(device.name for device in devices)
+    return f"{len(devices)} boards {devices[0].board.name}"
 
 
 def check_devices(devices: Sequence[Device]) -> None:

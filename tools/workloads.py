@@ -88,6 +88,7 @@ class Workload:
 WORKLOADS = (
     Workload("vww", "vww_96", 2, "vww_96_int8.tflite"),
     Workload("mobilenet_v2_0.35_96", "mobilenet_v2_0.35_96", 2),
+    Workload("proxyless_vww_80", "proxyless_vww_80", 2),
     Workload(
         "mobilenet_v1_1.0_224", "mobilenet_v1_1.0_224", 1000, family="cortex-a", made_weights=("random", "worst case")
     ),
@@ -104,8 +105,11 @@ WORKLOADS = (
     ),
     Workload("mobilenet_v1_0.25_128", "mobilenet_v1_0.25_128", 1000, family="cortex-a"),
     Workload("mobilenet_v2_0.35_96", "mobilenet_v2_0.35_96", 2, family="cortex-a"),
+    Workload("efficientnet_lite0", "efficientnet_lite0", 1000, family="cortex-a"),
+    Workload("proxyless_vww_80", "proxyless_vww_80", 2, family="cortex-a"),
     Workload("mobilenet_v1_1.0_224", "mobilenet_v1_1.0_224", 1000, family="cortex-a", quantize="none"),
     Workload("mobilenet_v2_1.0_224", "mobilenet_v2_1.0_224", 1000, family="cortex-a", quantize="none"),
+    Workload("efficientnet_lite0", "efficientnet_lite0", 1000, family="cortex-a", quantize="none"),
     Workload("mobilenet_v1_1.0_224", "mobilenet_v1_1.0_224", 1000, family="host"),
     Workload("mobilenet_v2_1.0_224", "mobilenet_v2_1.0_224", 1000, family="host"),
     Workload("mobilenet_v1_1.0_224", "mobilenet_v1_1.0_224", 1000, family="host", quantize="none"),

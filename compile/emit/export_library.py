@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thumbnet.compile.emit.run_tool import run_tool
 from thumbnet.compile.errors import ToolchainError
 
 if TYPE_CHECKING:
@@ -45,6 +47,18 @@ def tvm_target(board: Board) -> tvm.target.Target:
     except (ValueError, RuntimeError, TypeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise ToolchainError(f"{board.name}: TVM refuses its target {board.llvm}: {reason}") from error
+
+
+@functools.cache
+def compiler_version(command: str) -> str:
+    """Return the line that says a compiler's name and version.
+
+    Raises
+    ------
+    ToolchainError
+        It is not installed, or doesn't say.
+    """
+    return run_tool([find_compiler(command), "--version"], Path()).splitlines()[0]
 
 
 def find_compiler(command: str) -> str:

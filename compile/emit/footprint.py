@@ -71,7 +71,7 @@ class Footprint:
     def need(self) -> MemoryNeed:
         """What has to fit: code, constants and library; static RAM and stack, for an unknown one a reserve."""
         stack = STACK_RESERVE_BYTES if self.stack.bytes is None else self.stack.bytes
-        return MemoryNeed(self.code_bytes + self.constant_bytes + self.library_bytes, self.static_bytes + stack)
+        return MemoryNeed(self.code_bytes + self.constant_bytes + self.library_bytes, self.static_bytes, stack)
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry of the manifest."""

@@ -35,6 +35,7 @@ aten = torch.ops.aten
 CONVOLUTIONS = {aten.conv2d.default, aten.linear.default}
 ACTIVATIONS = {aten.hardtanh.default, aten.relu.default, aten.relu6.default, aten.clamp.default}
 POOLS = {aten.adaptive_avg_pool2d.default, aten.mean.dim, aten.avg_pool2d.default}
+MAX_POOLS = {aten.max_pool2d.default}
 ADDS = {aten.add.Tensor, aten.add_.Tensor}
 #: Operators that move values without computing: input and output have one quantization.
 MOVES = {
@@ -45,6 +46,7 @@ MOVES = {
     aten.view.default,
     aten.squeeze.dims,
     aten.dropout.default,
+    *MAX_POOLS,
 }
 #: In-place forms, which torch.export keeps where the module asks for them, name the same operators.
 ACTIVATIONS |= {aten.hardtanh_.default, aten.relu_.default, aten.relu6_.default}
@@ -149,8 +151,10 @@ class MobileNetQuantizer(Quantizer):  # type: ignore[misc]
             _annotate(node, {}, specs[node])
         elif node.target in ADDS or node.target in POOLS:
             sources = [argument for argument in node.args if isinstance(argument, Node)]
-            specs[node] = self._activation_spec("pool" if node.target in POOLS else unit_path(node))
-            _annotate(node, {source: specs[source] for source in sources}, specs[node])
+            specs[node] = self._activation_spec(unit_path(node))
+            _annotate(
+                node, {source: specs[source] for source in sources}, None if _activation_of(node) else specs[node]
+            )
         elif node.target in MOVES:
             source = node.args[0]
             assert isinstance(source, Node)
@@ -191,9 +195,15 @@ class MobileNetQuantizer(Quantizer):  # type: ignore[misc]
 
 
 def unit_path(node: Node) -> str:
-    """Return the path of the module a node came from, for example ``features.3.conv.0.0``."""
+    """Return the path of the module a node came from, for example ``features.3.conv.0.0``.
+
+    An average that is no module of its own is the ``pool``.
+    """
     stack = node.meta.get("nn_module_stack")
-    return str(list(stack.values())[-1][0]) if stack else str(node.name)
+    path, kind = map(str, list(stack.values())[-1]) if stack else ("", "")
+    if node.target in POOLS and not kind.endswith("Pool2d"):
+        return "pool"
+    return path or str(node.name)
 
 
 def _annotate(node: Node, inputs: dict[Node, Any], output: QuantizationSpecBase | None) -> None:

@@ -16,7 +16,15 @@ from tvm.relax.frontend.torch import from_exported_program
 
 from thumbnet.compile.errors import QuantizationError
 from thumbnet.compile.frontend import quiet_torchao  # noqa: F401 - before torchao
-from thumbnet.compile.frontend.quantizer import ACTIVATIONS, ADDS, CONVOLUTIONS, POOLS, MobileNetQuantizer, unit_path
+from thumbnet.compile.frontend.quantizer import (
+    ACTIVATIONS,
+    ADDS,
+    CONVOLUTIONS,
+    MAX_POOLS,
+    POOLS,
+    MobileNetQuantizer,
+    unit_path,
+)
 from thumbnet.compile.progress import Progress, say_nothing
 
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e  # isort: skip
@@ -176,7 +184,7 @@ def _convert_dequantize_per_channel(node: Node, importer: Any) -> relax.Var:  # 
 
 
 def _is_unit(node: Node) -> bool:
-    return node.target in CONVOLUTIONS | ADDS | POOLS
+    return node.target in CONVOLUTIONS | ADDS | POOLS | MAX_POOLS
 
 
 def _variable_of(node: Node) -> str:
@@ -186,7 +194,7 @@ def _variable_of(node: Node) -> str:
 
 
 def _name_of(node: Node) -> str:
-    """Return the name of the unit whose output a node is: PyTorch's path of its convolution, or ``pool``."""
+    """Return the name of the unit whose output a node is: PyTorch's path of its module."""
     while node.target in ACTIVATIONS:
         source = node.args[0]
         assert isinstance(source, Node)
@@ -195,4 +203,4 @@ def _name_of(node: Node) -> str:
         return "input"
     if not _is_unit(node):
         return "moved"
-    return "pool" if node.target in POOLS else unit_path(node)
+    return unit_path(node)

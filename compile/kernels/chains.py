@@ -45,7 +45,7 @@ def chain_lengths(
     A chain is a convolution or pointwise convolution, or starts with a depthwise one; every depthwise convolution in it
     is followed by a pointwise one; a residual add may end it whose shortcut is the chain's input. Nothing but the next
     layer reads what a layer inside makes. Of layers whose output is one pixel those of the given kinds can be in a
-    chain, an average pool on its own. `takes` tells for which other layers there are kernels.
+    chain, an average pool on its own. `takes` tells for which layers there are kernels.
     """
     readers = Counter(source for layer in network.layers for source in layer.sources)
     layers = network.layers
@@ -91,6 +91,6 @@ def _on_kernels(layer: AnyLayer, one_pixel_kinds: frozenset[str]) -> bool:
             pixels = layer.output_shape[:2] != (1, 1) or layer.kind in one_pixel_kinds
             return (plain and pixels) if pointwise else True
         case DepthwiseLayer():
-            return layer.kernel == (3, 3) and layer.stride in ((1, 1), (2, 2))
+            return layer.stride in ((1, 1), (2, 2)) and layer.multiplier == 1
         case _:
             return False

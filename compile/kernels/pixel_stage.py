@@ -89,12 +89,12 @@ class PixelStage(RollingStage):
 
     @classmethod
     def takes(cls, layer: AnyLayer) -> bool:
-        """Tell whether there is a kernel: depthwise layers with at most one column of padding on either side."""
-        if not isinstance(layer, DepthwiseLayer):
-            return True
-        _, left, _, _ = layer.padding
-        beyond = (layer.output_shape[1] - 1) * layer.stride[1] - left + 3 - layer.input_shape[1]
-        return left <= 1 and beyond <= 1
+        """Tell whether there is a kernel: depthwise layers have at most half of its columns as padding on a side."""
+        if not isinstance(layer, DepthwiseLayer) or not super().takes(layer):
+            return super().takes(layer)
+        (_, left, _, _), columns = layer.padding, layer.kernel[1]
+        beyond = (layer.output_shape[1] - 1) * layer.stride[1] - left + columns - layer.input_shape[1]
+        return left <= columns // 2 and beyond <= columns // 2
 
     @classmethod
     def target_layouts(cls, shape: Shape, reader: DepthwiseLayer | None) -> list[Layout]:

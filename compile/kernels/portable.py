@@ -13,14 +13,23 @@ from tvm import s_tir, te, tirx
 
 from thumbnet.compile.kernels.kernel import Kernel
 from thumbnet.compile.kernels.portable_float import build_portable_float
+from thumbnet.compile.kernels.portable_pool import build_max_pool
 from thumbnet.compile.network.fixed_point import Requantization
 from thumbnet.compile.network.float_network import (
     FloatAdd,
     FloatAveragePool,
     FloatConvolution,
     FloatDepthwiseConvolution,
+    FloatMaxPool,
 )
-from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution, Layer
+from thumbnet.compile.network.integer_network import (
+    Add,
+    AveragePool,
+    Convolution,
+    DepthwiseConvolution,
+    Layer,
+    MaxPool,
+)
 from thumbnet.compile.network.layers import AnyLayer
 
 #: What the code of every kernel includes.
@@ -34,7 +43,7 @@ CLAMP = "thumbnet_clamp"
 def build_portable(layer: AnyLayer) -> Kernel:
     """Return the plain kernel of a layer; inputs are called ``input0``, ``input1``, the output ``output``."""
     match layer:
-        case FloatConvolution() | FloatDepthwiseConvolution() | FloatAveragePool() | FloatAdd():
+        case FloatConvolution() | FloatDepthwiseConvolution() | FloatAveragePool() | FloatMaxPool() | FloatAdd():
             return build_portable_float(layer)
         case Convolution() | DepthwiseConvolution() | AveragePool():
             defined = define_layer(layer)
@@ -54,12 +63,13 @@ def define_layer(layer: Layer) -> Kernel:
             return _convolution(layer)
         case AveragePool():
             return _average_pool(layer)
+        case MaxPool():
+            return build_max_pool(layer, "int8", lambda value: value)
         case Add():
             return _add(layer)
 
 
 def _convolution(layer: Convolution | DepthwiseConvolution) -> Kernel:
-    depthwise = isinstance(layer, DepthwiseConvolution)
     data = te.placeholder(layer.input_shape, "int8", "input0")
     weight = te.placeholder(layer.weight.shape, "int8", "weight")
     bias = te.placeholder(layer.bias.shape, "int32", "bias")
@@ -71,11 +81,11 @@ def _convolution(layer: Convolution | DepthwiseConvolution) -> Kernel:
 
     def product(y: tirx.Expr, x: tirx.Expr, n: tirx.Expr) -> tirx.Expr:
         from_row, from_column = y * stride_y + row, x * stride_x + column
-        if depthwise:
-            value, factor = padded[from_row, from_column, n], weight[row, column, n]
+        if isinstance(layer, DepthwiseConvolution):
+            value, factor = padded[from_row, from_column, n // layer.multiplier], weight[row, column, n]
         else:
             value, factor = padded[from_row, from_column, channel], weight[n, row, column, channel]
-        axes = [row, column] if depthwise else [row, column, channel]
+        axes = [row, column] if isinstance(layer, DepthwiseConvolution) else [row, column, channel]
         return te.sum(value.astype("int32") * factor.astype("int32"), axis=axes)
 
     acc = te.compute(layer.output_shape, product, name="acc")

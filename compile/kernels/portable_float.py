@@ -8,12 +8,14 @@ import numpy as np
 from tvm import s_tir, te, tirx
 
 from thumbnet.compile.kernels.kernel import Kernel
+from thumbnet.compile.kernels.portable_pool import build_max_pool
 from thumbnet.compile.network.float_network import (
     FloatAdd,
     FloatAveragePool,
     FloatConvolution,
     FloatDepthwiseConvolution,
     FloatLayer,
+    FloatMaxPool,
 )
 
 
@@ -24,6 +26,8 @@ def build_portable_float(layer: FloatLayer) -> Kernel:
             return _convolution(layer)
         case FloatAveragePool():
             return _average_pool(layer)
+        case FloatMaxPool():
+            return build_max_pool(layer, "float32", lambda value: _clamped(layer, value))
         case FloatAdd():
             a, b = (te.placeholder(layer.output_shape, "float32", f"input{index}") for index in range(2))
             output = te.compute(layer.output_shape, lambda *at: _clamped(layer, a[at] + b[at]), name="output")
@@ -42,7 +46,7 @@ def _convolution(layer: FloatConvolution | FloatDepthwiseConvolution) -> Kernel:
 
     def product(y: tirx.Expr, x: tirx.Expr, n: tirx.Expr) -> tirx.Expr:
         at = y * layer.stride[0] + row - top, x * layer.stride[1] + column - left
-        value = data[(*at, n if depthwise else channel)]
+        value = data[(*at, n // layer.multiplier if isinstance(layer, FloatDepthwiseConvolution) else channel)]
         if any(layer.padding):
             inside = tirx.all(at[0] >= 0, at[0] < height, at[1] >= 0, at[1] < width)
             value = tirx.if_then_else(inside, value, tirx.const(0, "float32"))

@@ -58,6 +58,8 @@ class RollingStage(StageCode):
     headers: tuple[Path, ...] = ()
     #: Which layers whose output is one pixel there are kernels for: fully_connected, average_pool.
     one_pixel_kinds: frozenset[str] = frozenset()
+    #: Rows and columns of the depthwise layers there are kernels for.
+    depthwise_kernels: frozenset[tuple[int, int]] = frozenset({(3, 3)})
     #: Whether depthwise layers read planes, so that pixels have to be gathered into them.
     gathers_pixels = True
     #: What kernels may read beyond the arena's last tensor.
@@ -105,7 +107,7 @@ class RollingStage(StageCode):
     @classmethod
     def takes(cls, layer: AnyLayer) -> bool:
         """Tell whether there is a kernel for a layer of a chain."""
-        return True
+        return not isinstance(layer, DepthwiseLayer) or layer.kernel in cls.depthwise_kernels
 
     @classmethod
     @abstractmethod

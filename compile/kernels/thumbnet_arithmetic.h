@@ -7,6 +7,16 @@
 #include <arm_acle.h>
 #endif
 
+/* Where code lies that takes the time: -DTN_CODE_SECTION='".itcm"' has the layers and their kernels in sections of that
+ * name, for the program's linker script to place in tightly coupled memory. */
+#ifdef TN_CODE_SECTION
+#define TN_CODE __attribute__((section(TN_CODE_SECTION)))
+#define TN_SECTION TN_CODE_SECTION "."
+#else
+#define TN_CODE
+#define TN_SECTION ".text."
+#endif
+
 /* (2 * a * b + 2^31) >> 32, rounding half up; a * b < 2^62 in magnitude. One SMMULR where the core has it. */
 static inline int32_t thumbnet_multiply_high_round_half_up(int32_t a, int32_t b) {
 #if defined(__ARM_FEATURE_DSP)

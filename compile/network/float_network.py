@@ -13,6 +13,7 @@ from thumbnet.compile.network.layers import (
     AveragePoolLayer,
     ConvolutionLayer,
     DepthwiseLayer,
+    MaxPoolLayer,
     Network,
     Shape,
 )
@@ -55,6 +56,14 @@ class FloatAveragePool(AveragePoolLayer):
 
 
 @dataclass(frozen=True)
+class FloatMaxPool(MaxPoolLayer):
+    """The largest value under a window, clamped."""
+
+    minimum: float = -np.inf
+    maximum: float = np.inf
+
+
+@dataclass(frozen=True)
 class FloatAdd(AddLayer):
     """The sum of two tensors of one shape, clamped."""
 
@@ -62,7 +71,7 @@ class FloatAdd(AddLayer):
     maximum: float = np.inf
 
 
-FloatLayer = FloatConvolution | FloatDepthwiseConvolution | FloatAveragePool | FloatAdd
+FloatLayer = FloatConvolution | FloatDepthwiseConvolution | FloatAveragePool | FloatMaxPool | FloatAdd
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ from thumbnet.compile.network.float_network import (
     FloatConvolution,
     FloatDepthwiseConvolution,
     FloatLayer,
+    FloatMaxPool,
     FloatNetwork,
 )
 from thumbnet.compile.network.layers import NETWORK_INPUT
+from thumbnet.compile.network.windows import largest_of_windows, windows_of
 
 Activation = NDArray[np.float32]
 
@@ -44,6 +46,8 @@ def _run_layer(layer: FloatLayer, *inputs: Activation) -> Activation:
             exact = wide[0] + wide[1]
         case FloatAveragePool():
             exact = wide[0].mean(axis=(0, 1), keepdims=True)
+        case FloatMaxPool():
+            exact = largest_of_windows(layer, wide[0], -np.inf)
         case FloatConvolution() | FloatDepthwiseConvolution():
             exact = _convolve(layer, wide[0])
     result: Activation = np.clip(exact, layer.minimum, layer.maximum).astype(np.float32)
@@ -51,15 +55,10 @@ def _run_layer(layer: FloatLayer, *inputs: Activation) -> Activation:
 
 
 def _convolve(layer: FloatConvolution | FloatDepthwiseConvolution, image: NDArray[np.float64]) -> NDArray[np.float64]:
-    top, left, bottom, right = layer.padding
-    padded = np.pad(image, ((top, bottom), (left, right), (0, 0)))
-    rows, columns, _ = layer.output_shape
     total: NDArray[Any] = np.broadcast_to(layer.bias.astype(np.float64), layer.output_shape).copy()
-    for row in range(layer.kernel[0]):
-        for column in range(layer.kernel[1]):
-            seen = padded[row :: layer.stride[0], column :: layer.stride[1]][:rows, :columns]
-            if isinstance(layer, FloatConvolution):
-                total += seen @ layer.weight[:, row, column, :].astype(np.float64).T
-            else:
-                total += seen * layer.weight[row, column]
+    for row, column, seen in windows_of(layer, image, 0.0):
+        if isinstance(layer, FloatConvolution):
+            total += seen @ layer.weight[:, row, column, :].astype(np.float64).T
+        else:
+            total += np.repeat(seen, layer.multiplier, axis=2) * layer.weight[row, column]
     return total

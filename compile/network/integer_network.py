@@ -19,6 +19,7 @@ from thumbnet.compile.network.layers import (
     AveragePoolLayer,
     ConvolutionLayer,
     DepthwiseLayer,
+    MaxPoolLayer,
     Network,
     Shape,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "DepthwiseConvolution",
     "IntegerNetwork",
     "Layer",
+    "MaxPool",
     "Shape",
     "accumulator_bound",
 ]
@@ -67,7 +69,7 @@ class DepthwiseConvolution(DepthwiseLayer):
     Parameters
     ----------
     weight : ndarray
-        int8 ``[kernel_h, kernel_w, channels]`` in [-127, 127].
+        int8 ``[kernel_h, kernel_w, out]`` in [-127, 127].
     """
 
     weight: NDArray[np.int8]
@@ -92,6 +94,13 @@ class AveragePool(AveragePoolLayer):
 
 
 @dataclass(frozen=True)
+class MaxPool(MaxPoolLayer):
+    """The largest value under a window: values are moved, and keep their quantization."""
+
+    output_quant: TensorQuant
+
+
+@dataclass(frozen=True)
 class Add(AddLayer):
     """The sum of two tensors of one shape (a residual connection)."""
 
@@ -99,7 +108,7 @@ class Add(AddLayer):
     output_quant: TensorQuant
 
 
-Layer = Convolution | DepthwiseConvolution | AveragePool | Add
+Layer = Convolution | DepthwiseConvolution | AveragePool | MaxPool | Add
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from thumbnet.compile.network.integer_network import (
     DepthwiseConvolution,
     IntegerNetwork,
     Layer,
+    MaxPool,
 )
 from thumbnet.compile.network.layer_fields import ARRAYS, join_layer, split_layer
 from thumbnet.compile.network.quantization import TensorQuant
@@ -121,10 +122,18 @@ def _body(
         return _requantized(builder, acc, parameters, layer.requantization)
     data = inputs[0]
     top, left, bottom, right = layer.padding
+    if isinstance(layer, MaxPool):
+        if any(layer.padding):
+            # TVM's pooling pads with what is less than int8 has.
+            data = emit(relax.op.nn.pad(data, pad_width=[0, 0, top, bottom, left, right, 0, 0], pad_value=-128))
+        return relax.op.nn.max_pool2d(data, pool_size=layer.kernel, strides=layer.stride, layout="NHWC")
     if any(layer.padding):
         width = [0, 0, top, bottom, left, right, 0, 0]
         data = emit(relax.op.nn.pad(data, pad_width=width, pad_value=layer.input_zero_point))
     depthwise = isinstance(layer, DepthwiseConvolution)
+    if isinstance(layer, DepthwiseConvolution) and layer.multiplier > 1:
+        # The layout above has one kernel a channel.
+        data = emit(relax.op.repeat(data, layer.multiplier, axis=3))
     acc = emit(
         relax.op.nn.conv2d(
             data,

@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thumbnet.compile.network.fixed_point import AddParameters, Requantization
-from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution, Layer
+from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution, Layer, MaxPool
 from thumbnet.compile.network.quantization import TensorQuant
 
 #: The arrays a layer can have, in the order in which functions take them.
 ARRAYS = ("weight", "bias", "multiplier", "left_shift")
 
-_KINDS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Convolution, DepthwiseConvolution, AveragePool, Add)}
+_KINDS: dict[str, type[Layer]] = {
+    kind.__name__: kind for kind in (Convolution, DepthwiseConvolution, AveragePool, MaxPool, Add)
+}
 
 
 def split_layer(layer: Layer) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -42,12 +44,14 @@ def join_layer(scalars: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Laye
     """Return the layer that `split_layer` took apart."""
     fields = dict(scalars)
     kind = _KINDS[fields.pop("kind")]
-    for key in ("input_shape", "output_shape", "stride", "padding"):
+    for key in ("input_shape", "output_shape", "kernel", "stride", "padding"):
         if key in fields:
             fields[key] = tuple(fields[key])
     fields["output_quant"] = TensorQuant(*fields["output_quant"])
     if kind is Add:
         return Add(**{**fields, "parameters": AddParameters(**fields["parameters"])})
+    if kind is MaxPool:
+        return MaxPool(**fields)
     arrays = dict(arrays)
     multiplier = arrays.pop("multiplier")
     left_shift = arrays.pop("left_shift", np.zeros_like(multiplier))

@@ -76,12 +76,12 @@ class ConvolutionLayer:
 
 @dataclass(frozen=True)
 class DepthwiseLayer:
-    """A convolution of each channel with its own kernel; fields as in `ConvolutionLayer`, but for the weights.
+    """A convolution of each channel with kernels of its own; fields as in `ConvolutionLayer`, but for the weights.
 
     Parameters
     ----------
     weight : ndarray
-        ``[kernel_h, kernel_w, channels]``.
+        ``[kernel_h, kernel_w, out]``; output channel ``n`` is made of input channel ``n // multiplier``.
     """
 
     name: str
@@ -99,6 +99,11 @@ class DepthwiseLayer:
     def kernel(self) -> tuple[int, int]:
         """Height and width of the kernel."""
         return self.weight.shape[0], self.weight.shape[1]
+
+    @property
+    def multiplier(self) -> int:
+        """Output channels of an input channel."""
+        return self.output_shape[2] // self.input_shape[2]
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -120,6 +125,36 @@ class AveragePoolLayer:
     input_shape: Shape
     output_shape: Shape
     kind: ClassVar[str] = "average_pool"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+        return (self.source,)
+
+    @property
+    def macs(self) -> int:
+        """Nothing is multiplied."""
+        return 0
+
+
+@dataclass(frozen=True)
+class MaxPoolLayer:
+    """The largest value under a window, of each channel; fields as in `ConvolutionLayer`.
+
+    Parameters
+    ----------
+    kernel : (int, int)
+        Height and width of the window; what lies beyond the image is never the largest.
+    """
+
+    name: str
+    source: str
+    input_shape: Shape
+    output_shape: Shape
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    kind: ClassVar[str] = "max_pool"
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -158,7 +193,7 @@ class AddLayer:
         return 0
 
 
-AnyLayer = ConvolutionLayer | DepthwiseLayer | AveragePoolLayer | AddLayer
+AnyLayer = ConvolutionLayer | DepthwiseLayer | AveragePoolLayer | MaxPoolLayer | AddLayer
 
 
 class Network:

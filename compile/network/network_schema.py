@@ -23,6 +23,7 @@ from thumbnet.compile.network.integer_network import (
     DepthwiseConvolution,
     IntegerNetwork,
     Layer,
+    MaxPool,
     Shape,
     accumulator_bound,
 )
@@ -85,6 +86,17 @@ class AveragePoolFields(_LayerFields):
     requantization: RequantizationFields
 
 
+class MaxPoolFields(_LayerFields):
+    """`MaxPool`."""
+
+    kind: Literal["MaxPool"]
+    source: Text
+    input_shape: Hwc
+    kernel: tuple[Stride, Stride]
+    stride: tuple[Stride, Stride]
+    padding: tuple[Border, Border, Border, Border]
+
+
 class AddFields(_LayerFields):
     """`Add`."""
 
@@ -94,7 +106,9 @@ class AddFields(_LayerFields):
     parameters: AddParameterFields
 
 
-AnyLayerFields = Annotated[ConvolutionFields | AveragePoolFields | AddFields, Field(discriminator="kind")]
+AnyLayerFields = Annotated[
+    ConvolutionFields | AveragePoolFields | MaxPoolFields | AddFields, Field(discriminator="kind")
+]
 
 
 class NetworkFields(Part):
@@ -141,6 +155,10 @@ def _check_layer(layer: Layer) -> None:
         case AveragePool():
             _expect(layer, "output_shape", layer.output_shape, (1, 1, layer.input_shape[2]))
             largest = 128 * math.prod(layer.input_shape[:2]) + abs(layer.bias)
+        case MaxPool():
+            _expect(layer, "output channels", channels, layer.input_shape[2])
+            _check_extents(layer)
+            return
         case Convolution() | DepthwiseConvolution():
             _check_convolution(layer)
             largest = int(accumulator_bound(layer).max())
@@ -169,10 +187,16 @@ def _check_convolution(layer: Convolution | DepthwiseConvolution) -> None:
         (out, *kernel, into) if isinstance(layer, Convolution) else (*kernel, out),
     )
     if isinstance(layer, DepthwiseConvolution):
-        _expect(layer, "output channels", out, into)
+        _expect(layer, "output channels for each of the input", out % into, 0)
+    _check_extents(layer)
+
+
+def _check_extents(layer: Convolution | DepthwiseConvolution | MaxPool) -> None:
     top, left, bottom, right = layer.padding
     padded = (layer.input_shape[0] + top + bottom, layer.input_shape[1] + left + right)
-    extents = tuple((size - taps) // step + 1 for size, taps, step in zip(padded, kernel, layer.stride, strict=True))
+    extents = tuple(
+        (size - taps) // step + 1 for size, taps, step in zip(padded, layer.kernel, layer.stride, strict=True)
+    )
     _expect(layer, "output_shape", layer.output_shape[:2], extents)
 
 

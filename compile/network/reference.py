@@ -19,7 +19,9 @@ from thumbnet.compile.network.integer_network import (
     DepthwiseConvolution,
     IntegerNetwork,
     Layer,
+    MaxPool,
 )
+from thumbnet.compile.network.windows import largest_of_windows, windows_of
 
 Activation = NDArray[np.int8]
 
@@ -51,39 +53,29 @@ def run_layer(layer: Layer, *inputs: Activation) -> Activation:
     match layer:
         case Add():
             return add_round_half_up(inputs[0], inputs[1], layer.parameters)
+        case MaxPool():
+            return largest_of_windows(layer, inputs[0], -128)
         case AveragePool():
             acc = inputs[0].astype(np.int32).sum(axis=(0, 1), keepdims=True) + np.int32(layer.bias)
         case Convolution():
-            acc = _convolve(layer, _padded(layer, inputs[0]))
+            acc = _convolve(layer, inputs[0])
         case DepthwiseConvolution():
-            acc = _convolve_depthwise(layer, _padded(layer, inputs[0]))
+            acc = _convolve_depthwise(layer, inputs[0])
     return requantize_round_half_up(acc, layer.requantization)
-
-
-def _padded(layer: Convolution | DepthwiseConvolution, image: Activation) -> Activation:
-    top, left, bottom, right = layer.padding
-    return np.pad(image, ((top, bottom), (left, right), (0, 0)), constant_values=layer.input_zero_point)
-
-
-def _windows(layer: Convolution | DepthwiseConvolution, image: Activation, row: int, column: int) -> Activation:
-    """Return what the kernel's tap (row, column) sees: ``[out_h, out_w, channels]``."""
-    out_h, out_w, _ = layer.output_shape
-    return image[row :: layer.stride[0], column :: layer.stride[1]][:out_h, :out_w]
 
 
 def _convolve(layer: Convolution, image: Activation) -> NDArray[np.int32]:
     # float64 holds every sum exactly (they are below 2**31) and multiplies matrices much faster than integers do.
     acc: NDArray[Any] = np.broadcast_to(layer.bias.astype(np.float64), layer.output_shape).copy()
-    for row in range(layer.kernel[0]):
-        for column in range(layer.kernel[1]):
-            taps = layer.weight[:, row, column, :].astype(np.float64)
-            acc += _windows(layer, image, row, column).astype(np.float64) @ taps.T
+    for row, column, seen in windows_of(layer, image, layer.input_zero_point):
+        taps = layer.weight[:, row, column, :].astype(np.float64)
+        acc += seen.astype(np.float64) @ taps.T
     return acc.astype(np.int32)
 
 
 def _convolve_depthwise(layer: DepthwiseConvolution, image: Activation) -> NDArray[np.int32]:
     acc = np.broadcast_to(layer.bias, layer.output_shape).copy()
-    for row in range(layer.kernel[0]):
-        for column in range(layer.kernel[1]):
-            acc += _windows(layer, image, row, column).astype(np.int32) * layer.weight[row, column].astype(np.int32)
+    for row, column, seen in windows_of(layer, image, layer.input_zero_point):
+        wide = np.repeat(seen, layer.multiplier, axis=2).astype(np.int32)
+        acc += wide * layer.weight[row, column].astype(np.int32)
     return acc

@@ -22,9 +22,11 @@ from thumbnet.compile.network.integer_network import (
     DepthwiseConvolution,
     IntegerNetwork,
     Layer,
+    MaxPool,
     Shape,
     accumulator_bound,
 )
+from thumbnet.compile.network.windows import largest_of_windows, windows_of
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def fits_int32(layer: Layer) -> bool:
         case AveragePool():
             height, width, _ = layer.input_shape
             bound, shift = np.array(128 * height * width + abs(layer.bias)), layer.requantization.left_shift
+        case MaxPool():
+            return True
         case _:
             bound, shift = accumulator_bound(layer), layer.requantization.left_shift
     return bool(np.all(bound.astype(np.int64) << shift <= INT32_MAX))
@@ -120,19 +124,13 @@ def window_sums(
     ndarray
         float64 ``[out_h, out_w, out]``, which holds these sums exactly: they stay far below 2**53.
     """
-    top, left, bottom, right = layer.padding
-    widths = ((top, bottom), (left, right), (0, 0))
-    padded = np.pad(image.astype(np.float64), widths, constant_values=padding_value)
-    out_h, out_w, channels = layer.output_shape
     weight = weight.astype(np.float64)
-    sums = np.zeros((out_h, out_w, channels))
-    for row in range(layer.kernel[0]):
-        for column in range(layer.kernel[1]):
-            seen = padded[row :: layer.stride[0], column :: layer.stride[1]][:out_h, :out_w]
-            if isinstance(layer, Convolution):
-                sums += seen @ weight[:, row, column].T
-            else:
-                sums += seen * weight[row, column]
+    sums = np.zeros(layer.output_shape)
+    for row, column, seen in windows_of(layer, image.astype(np.float64), padding_value):
+        if isinstance(layer, Convolution):
+            sums += seen @ weight[:, row, column].T
+        else:
+            sums += np.repeat(seen, layer.multiplier, axis=2) * weight[row, column]
     return sums
 
 
@@ -141,6 +139,8 @@ def _filled(shape: Shape, low: int, high: int) -> TensorRange:
 
 
 def _output_range(layer: Layer, *inputs: TensorRange) -> TensorRange:
+    if isinstance(layer, MaxPool):
+        return TensorRange(*(largest_of_windows(layer, end, -128) for end in (inputs[0].low, inputs[0].high)))
     if not fits_int32(layer):
         clamp: Any = layer.parameters if isinstance(layer, Add) else layer.requantization
         return _filled(layer.output_shape, clamp.minimum, clamp.maximum)

@@ -20,6 +20,7 @@ from thumbnet.compile.network.float_network import (
     FloatConvolution,
     FloatDepthwiseConvolution,
     FloatLayer,
+    FloatMaxPool,
     FloatNetwork,
 )
 from thumbnet.compile.network.layers import NETWORK_INPUT, Shape
@@ -69,6 +70,7 @@ class _Matcher:
             ("nn.conv2d",): self._convolution,
             ("matmul",): self._fully_connected,
             ("nn.adaptive_avg_pool2d", "mean", "nn.avg_pool2d"): self._average_pool,
+            ("nn.max_pool2d",): self._max_pool,
             ("add",): self._add,
         }
 
@@ -173,7 +175,7 @@ class _Matcher:
         depthwise = groups > 1
         if any(int(step) != 1 for step in call.attrs.dilation):
             raise UnsupportedOperatorError(f"{name}: a dilated convolution is no layer here")
-        if depthwise and not (weight.shape[1] == 1 and groups == weight.shape[0] == input_shape[2]):
+        if depthwise and not (weight.shape[1] == 1 and groups == input_shape[2]):
             raise UnsupportedOperatorError(f"{name}: {groups} groups of several channels are no layer here")
         top, left, bottom, right = (int(width) for width in call.attrs.padding)
         _, outputs, height, width = shape_of(call)
@@ -216,6 +218,17 @@ class _Matcher:
         if padded or int(np.prod(shape_of(call))) != shape[2]:
             raise UnsupportedOperatorError(f"{name}: only pooling over the whole image is a layer here")
         return FloatAveragePool(name, source, shape, (1, 1, shape[2]))
+
+    def _max_pool(self, call: relax.Call) -> FloatMaxPool:
+        name, source = self._next_name(), self._unpadded(call.args[0])
+        rows, columns = (int(size) for size in call.attrs.pool_size)
+        down, along = (int(step) for step in call.attrs.strides)
+        top, left, bottom, right = (int(width) for width in call.attrs.padding)
+        if call.attrs.ceil_mode or any(int(step) != 1 for step in call.attrs.dilation):
+            raise UnsupportedOperatorError(f"{name}: maxima of dilated windows or beyond the image are no layer here")
+        _, channels, height, width = shape_of(call)
+        shape, padding = (height, width, channels), (top, left, bottom, right)
+        return FloatMaxPool(name, source, self._shape(source), shape, (rows, columns), (down, along), padding)
 
     def _add(self, call: relax.Call) -> FloatAdd:
         name, (a, b) = self._next_name(), (self._unpadded(argument) for argument in call.args)

@@ -21,6 +21,7 @@ from thumbnet.compile.network.integer_network import (
     DepthwiseConvolution,
     IntegerNetwork,
     Layer,
+    MaxPool,
     Shape,
     accumulator_bound,
 )
@@ -102,6 +103,8 @@ class _Matcher:
             return self._add(name, body, quant, clamp)
         if is_call(body, "nn.adaptive_avg_pool2d", "mean"):
             return self._average_pool(name, body, quant, clamp)
+        if is_call(body, "nn.max_pool2d"):
+            return self._max_pool(name, body, quant)
         bias = None
         if is_call(body, "add"):
             bias = self._weights(body.args[1])
@@ -185,7 +188,7 @@ class _Matcher:
         groups, out_channels, in_channels = int(call.attrs.groups), weight.shape[0], weight.shape[1]
         input_shape = self.shapes[source]
         depthwise = groups > 1
-        if depthwise and not (in_channels == 1 and groups == out_channels == input_shape[2]):
+        if depthwise and not (in_channels == 1 and groups == input_shape[2]):
             raise UnsupportedOperatorError(f"{name}: {groups} groups of several channels have no integer form here")
         layer_type: type[Convolution | DepthwiseConvolution] = DepthwiseConvolution if depthwise else Convolution
         rows, columns = (int(step) for step in call.attrs.strides)
@@ -242,6 +245,26 @@ class _Matcher:
             output_shape=(1, 1, channels),
             bias=-pixels * input_quant.zero_point,
             requantization=_requantization(scale, quant, clamp),
+            output_quant=quant,
+        )
+
+    def _max_pool(self, name: str, call: relax.Call, quant: TensorQuant) -> MaxPool:
+        source, input_quant, before = self._source(call.args[0])
+        if any(before) or input_quant != quant:
+            raise UnsupportedOperatorError(f"{name}: padded or quantized anew before its maximum")
+        rows, columns = (int(size) for size in call.attrs.pool_size)
+        down, along = (int(step) for step in call.attrs.strides)
+        top, left, bottom, right = (int(width) for width in call.attrs.padding)
+        if call.attrs.ceil_mode or any(int(step) != 1 for step in call.attrs.dilation):
+            raise UnsupportedOperatorError(f"{name}: maxima of dilated windows or beyond the image have no form here")
+        return MaxPool(
+            name=name,
+            source=source,
+            input_shape=self.shapes[source],
+            output_shape=_nhwc(shape_of(call)),
+            kernel=(rows, columns),
+            stride=(down, along),
+            padding=(top, left, bottom, right),
             output_quant=quant,
         )
 

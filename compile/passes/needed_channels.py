@@ -2,7 +2,8 @@
 
 A convolution can do without an input channel if what the channel adds to the accumulators is known and the same at
 every output pixel: it then goes into the bias. Everything else a channel may be read by (depthwise convolution,
-average pool, add) has the channels of its input and its output tied: they stay or go together.
+pools, add) has the channels of its input and its output tied: they stay or go together. Around a depthwise convolution
+that makes several channels of one all stay.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from thumbnet.compile.network.integer_network import NETWORK_INPUT, Convolution, IntegerNetwork
+from thumbnet.compile.network.integer_network import (
+    NETWORK_INPUT,
+    Convolution,
+    DepthwiseConvolution,
+    IntegerNetwork,
+    Layer,
+)
 from thumbnet.compile.passes.channel_ranges import TensorRange, fits_int32, window_sums
 
 
@@ -81,6 +88,10 @@ def needed_channels(
     needed = {name: np.zeros(network.shape_of(name)[2], np.bool_) for name in set(leader.values())}
     needed[leader[NETWORK_INPUT]][:] = True
     needed[leader[network.output.name]][:] = True
+    for layer in network.layers:
+        if _multiplies(layer):
+            for name in (layer.name, *layer.sources):
+                needed[leader[name]][:] = True
     _follow_needs(network, folding, leader, needed)
     for layer in reversed(network.layers):
         own = needed[leader[layer.name]]
@@ -95,12 +106,16 @@ def needed_channels(
     return {name: needed[first] for name, first in leader.items()}
 
 
+def _multiplies(layer: Layer) -> bool:
+    return isinstance(layer, DepthwiseConvolution) and layer.multiplier > 1
+
+
 def _tie_tensors(network: IntegerNetwork) -> dict[str, str]:
     """Return for each tensor the first one it shares its channels with."""
     leader = {NETWORK_INPUT: NETWORK_INPUT}
     for layer in network.layers:
         leader[layer.name] = layer.name
-        if isinstance(layer, Convolution):
+        if isinstance(layer, Convolution) or _multiplies(layer):
             continue
         tied = {leader[source] for source in layer.sources} | {layer.name}
         first = next(name for name in leader if name in tied)

@@ -25,6 +25,7 @@ from thumbnet.compile.network.integer_network import (
     DepthwiseConvolution,
     IntegerNetwork,
     Layer,
+    MaxPool,
     Shape,
 )
 from thumbnet.compile.network.integer_relax import read_relax, write_relax
@@ -115,6 +116,8 @@ def _shrink(layer: Layer, needed: Mapping[str, Mask], folding: Mapping[str, Fold
         return replace(layer, output_shape=output_shape)
     data = needed[layer.source]
     input_shape = _shape(layer.input_shape, data)
+    if isinstance(layer, MaxPool):
+        return replace(layer, input_shape=input_shape, output_shape=output_shape)
     requantization = _choose(layer.requantization, output)
     match layer:
         case AveragePool():

@@ -28,6 +28,7 @@ from thumbnet.compile.network.layers import (
     AveragePoolLayer,
     ConvolutionLayer,
     DepthwiseLayer,
+    MaxPoolLayer,
     Network,
     Shape,
 )
@@ -231,6 +232,8 @@ class StageGraph:
         outputs = target.shape[0] * target.shape[1] * target.shape[2]
         reads_all = isinstance(layer, AveragePoolLayer | AddLayer)
         read = source.shape[0] * source.shape[1] * source.shape[2] if reads_all else 0
+        if isinstance(layer, MaxPoolLayer):
+            read = outputs * layer.kernel[0] * layer.kernel[1]
         arena = sum(_aligned(self._size(name)) for name in layer.sources) + _aligned(target.size)
         arena += self._bystanders(start, start + 1) + (kernel.scratch_bytes if kernel else 0)
         executed = COMPILED * (layer.macs * _PORTABLE_MAC + outputs * _PORTABLE_OUTPUT + read * 3)

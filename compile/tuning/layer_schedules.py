@@ -16,7 +16,7 @@ from tvm_ffi import structural_equal
 from thumbnet.compile.emit.c_codegen import lower, parameter_buffers
 from thumbnet.compile.kernels.kernel import Kernel, Scratch
 from thumbnet.compile.kernels.portable import define_layer
-from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution, Layer
+from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution, Layer, MaxPool
 from thumbnet.compile.network.layers import Network
 from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
 from thumbnet.compile.tuning.stage_key import SCHEDULED, describe_layer, key_of
@@ -45,7 +45,7 @@ def tunable_layers(network: Network) -> list[list[Layer]]:
 
 def _loops_of(layer: Layer) -> str:
     """Return a text that layers have in common which differ in numbers only, not in loops and blocks."""
-    shifted = not isinstance(layer, Add) and bool(layer.requantization.left_shift.any())
+    shifted = not isinstance(layer, Add | MaxPool) and bool(layer.requantization.left_shift.any())
     return json.dumps([describe_layer(layer), shifted])
 
 

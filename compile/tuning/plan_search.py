@@ -26,7 +26,7 @@ SLACK = 0.15
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a stage is likely to cost: one in ten costs less than `low`, one in ten more than `high`."""
+    """What a stage is likely to cost: one in fifty costs less than `low`, one in ten more than `high`."""
 
     low: float
     typical: float

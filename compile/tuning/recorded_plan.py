@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from thumbnet.compile.errors import TuningError
 from thumbnet.compile.kernels.cycle_prices import prices_of
-from thumbnet.compile.kernels.instruction_sets import KERNELS, kernels_of
+from thumbnet.compile.kernels.instruction_sets import kernels_of
 from thumbnet.compile.network.layers import Network
 from thumbnet.compile.plan.choose_plan import PlacedPlan, fastest_plan
 from thumbnet.compile.plan.fit import arena_limit
 from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
 from thumbnet.compile.request import Objective
+from thumbnet.compile.tuning.cost_model import LearnedCostModel, model_of_core
 from thumbnet.compile.tuning.layer_schedules import record_target, recorded_stages, records_of
 from thumbnet.compile.tuning.plan_search import SLACK
 from thumbnet.compile.tuning.records import has_schedule_records, read_records
@@ -73,8 +74,8 @@ def plan_by_records(
     """Return the plan that costs least by records, under the limit on the arena that `limit_of` has.
 
     Where the plan without tuning is measured whole, as after a search, only measured stages are taken: an estimate that
-    proves too low would cost more than it gains. Else a stage without a record counts as its kernels predict it, times
-    the ratio that nine in ten of the kernels' measured ones stay below. Layers on schedules of TVM's are as measured.
+    proves too low would cost more than it gains. Else a stage without a record counts at the high end of what
+    `cost_model` takes it to cost. Layers on schedules of TVM's are as measured.
 
     Parameters
     ----------
@@ -102,19 +103,19 @@ def plan_by_records(
     """
     kind, newest = _choose_records(read_stage_records(folder), board, folder, _kinds_of(objective, emulated=emulated))
     few: Objective = "instructions" if kind == "instructions" else "cycles"
-    ratios = sorted(
-        record.cost / record.predicted for record in newest.values() if record.right and _is_on_kernels(record)
-    )
-    ratio = ratios[int(0.9 * (len(ratios) - 1))] if ratios else 1.0
     keyed = KeyedStages()
     limit = limit_of(untuned, board, ram_limit)
-    unknown = math.inf
+    model: LearnedCostModel | None = None
 
     def cost_of(stage: StagePlan) -> float:
         record = newest.get(keyed.key(stage))
         if record is not None:
             return record.cost
-        return unknown * (stage.instructions if few == "instructions" or stage.cycles is None else stage.cycles)
+        if model is None:
+            return math.inf
+        # The plan without tuning may have been made for another objective.
+        predicted = stage.instructions if few == "instructions" or stage.cycles is None else stage.cycles
+        return model.estimate(replace(stage, cost=predicted)).high
 
     def rank(plan: PlacedPlan) -> tuple[bool, float]:
         return plan.arena_bytes > limit, sum(map(cost_of, plan.stages))
@@ -135,7 +136,7 @@ def plan_by_records(
     searched = all(keyed.key(stage) in newest for stage in untuned.stages)
     plan = min(untuned, fastest_plan(graph, limit), key=rank) if searched else untuned
     if math.isinf(rank(plan)[1]):
-        unknown = ratio
+        model = model_of_core(board.core, kind, newest.values())
         plan = min(untuned, fastest_plan(graph, limit), key=rank)
     if wrong := next((stage for stage in plan.stages if math.isinf(cost_of(stage))), None):
         raise TuningError(
@@ -144,10 +145,6 @@ def plan_by_records(
         )
     records = [newest.get(keyed.key(stage)) for stage in plan.stages]
     return RecordedPlan(plan, kind, tuple(None if record is None else record.cost for record in records))
-
-
-def _is_on_kernels(record: StageRecord) -> bool:
-    return record.stage.get("kernels") in KERNELS
 
 
 def _kinds_of(objective: Objective | None, *, emulated: bool) -> list[CostKind]:

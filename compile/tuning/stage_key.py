@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thumbnet.compile.kernels.layouts import Layout
-from thumbnet.compile.network.layers import AnyLayer, AveragePoolLayer, ConvolutionLayer, DepthwiseLayer
+from thumbnet.compile.network.layers import AnyLayer, AveragePoolLayer, ConvolutionLayer, DepthwiseLayer, MaxPoolLayer
 from thumbnet.compile.plan.stage_graph import StagePlan
 
 #: How the names of kernels on schedules of TVM's begin.
@@ -83,7 +83,7 @@ def kernels_digest() -> str:
 def describe_layer(layer: AnyLayer) -> dict[str, Any]:
     """Return all of a layer that its cost depends on, see `describe_stage`."""
     described: dict[str, Any] = {"kind": layer.kind, "input": layer.input_shape, "output": layer.output_shape}
-    if isinstance(layer, ConvolutionLayer | DepthwiseLayer):
+    if isinstance(layer, ConvolutionLayer | DepthwiseLayer | MaxPoolLayer):
         described |= {"kernel": layer.kernel, "stride": layer.stride, "padding": layer.padding}
     if isinstance(layer, AveragePoolLayer):
         return described

@@ -30,6 +30,7 @@ def _check_date(text: str) -> str:
 
 
 Cost = Annotated[float, Field(gt=0, le=1e15)]
+Feature = Annotated[float, Field(ge=-1e15, le=1e15)]
 #: ISO 8601, UTC, whole seconds: the order of the texts is that of the times.
 Date = Annotated[str, StringConstraints(pattern=_DATE), AfterValidator(_check_date)]
 
@@ -44,7 +45,9 @@ class StageRecord(BaseModel):
     key, kernels : str
         `stage_key.key_of` and `stage_key.kernels_digest`: of what was measured.
     stage : dict
-        `stage_key.describe_stage`, for people and models.
+        `stage_key.describe_stage`, for people.
+    features : dict or None
+        `stage_features.named_features`, for models; None in records older than these.
     layers : list of str
         PyTorch's names of its layers in the network it was measured in.
     predicted : float
@@ -80,6 +83,7 @@ class StageRecord(BaseModel):
     key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{24}$")]
     kernels: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
     stage: dict[Text, Any]
+    features: Annotated[dict[Text, Feature], Field(max_length=200)] | None = None
     layers: Annotated[list[Text], Field(min_length=1, max_length=64)]
     predicted: Cost
     kind: CostKind
@@ -108,6 +112,14 @@ class StageRecord(BaseModel):
     def cost(self) -> float:
         """The median of the samples, infinite where the stage gave wrong bytes."""
         return statistics.median(self.samples) if self.samples else float("inf")
+
+    @property
+    def spread(self) -> float:
+        """How far the middle half of the samples lies apart, as a part of the median; 0 of one sample."""
+        if len(self.samples) < 2:
+            return 0.0
+        low, middle, high = statistics.quantiles(self.samples, n=4, method="inclusive")
+        return (high - low) / middle
 
 
 def encode_record(record: StageRecord) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from thumbnet.compile.plan.choose_plan import PlacedPlan
 from thumbnet.compile.plan.stage_graph import StagePlan
 from thumbnet.compile.tuning.plan_search import PlanSearch
 
-#: Failures of one device in a row after which it is left out.
-MOST_FAILURES = 3
-#: How long a device that failed rests, in seconds, doubled with each failure in a row.
-REST_S = 1.0
+#: Failures in a row after which a device is taken for gone: one that never worked, and one that did. It is tried again
+#: now and then; when all are gone, the search ends.
+MOST_FIRST_FAILURES, MOST_FAILURES = 3, 7
+#: How long a device that failed is left out, in seconds, doubled with each failure in a row.
+REST_S, LONGEST_REST_S = 1.0, 60.0
+#: Failures of devices with one stage alone after which that is given up.
+MOST_LONE_FAILURES = 4
 
 #: Why a search ended.
 End = Literal["proven", "trials", "time", "devices"]
@@ -94,11 +98,12 @@ class _Worker:
     def __init__(self, measurer: StageMeasurer) -> None:
         self.measurer = measurer
         self.failures = 0
+        self.worked = False
         self.rests_until = 0.0
 
     @property
-    def usable(self) -> bool:
-        return self.failures < MOST_FAILURES
+    def gone(self) -> bool:
+        return self.failures >= (MOST_FAILURES if self.worked else MOST_FIRST_FAILURES)
 
 
 def tune_plan(
@@ -136,7 +141,7 @@ def tune_plan(
     on_progress : callable
         Told after each batch.
     on_failure : callable
-        Told a device's name and what it raised.
+        Told a device's name and what it raised; or which stage devices fail of.
 
     Raises
     ------
@@ -168,15 +173,22 @@ class _Loop:
         self._on_progress, self._on_failure = on_progress, on_failure
         self._workers = [_Worker(measurer) for measurer in measurers]
         self._running: dict[Future[Sequence[float]], tuple[_Worker, list[StagePlan]]] = {}
-        self._waiting = search.await_unknown(untuned.stages)
+        #: What is to be measured before anything else, in parts that go to one device each.
+        self._waiting = [stages] if (stages := search.await_unknown(untuned.stages)) else []
+        #: What comes after that, found while devices work: they don't wait for the plans that it takes.
+        self._proposed: list[StagePlan] = []
+        #: How often devices have failed with a stage alone, by the stage's key.
+        self._suspects: Counter[str] = Counter()
         self._measured = 0
+        self._learned = False
         self._started = time.monotonic()
         self.history: list[Progress] = []
         self.last_failure: str | None = None
 
     def add(self, stages: Sequence[StagePlan]) -> None:
         """Measure stages before any that the search proposes."""
-        self._waiting += self._search.await_unknown(stages)
+        if unknown := self._search.await_unknown(stages):
+            self._waiting.append(unknown)
 
     def run(self, trials: int, deadline: float) -> End:
         if not self._waiting:  # all of it known from earlier searches
@@ -202,14 +214,19 @@ class _Loop:
                 if room <= 0:
                     end = "trials"
                     break
-                stages = self._take(room)
-                if not stages:
-                    break
                 worker = idle.pop()
+                stages = self._take(worker, room)
+                if not stages:
+                    idle.append(worker)
+                    break
                 self._running[pool.submit(worker.measurer.measure, stages)] = worker, stages
+            if self._learned:
+                self._report()
             if self._running:
+                if not self._proposed:
+                    self._proposed = self._search.propose(self._batch * (len(self._workers) - 1))
                 self._collect()
-            elif not any(worker.usable for worker in self._workers):
+            elif self._all_gone():
                 return "devices"
             elif idle or end != "proven":
                 return end
@@ -217,16 +234,36 @@ class _Loop:
                 time.sleep(0.05)  # all that could work rest
 
     def _idle(self) -> list[_Worker]:
+        if self._all_gone():
+            return []
         busy = {id(worker) for worker, _ in self._running.values()}
         now = time.monotonic()
-        return [w for w in self._workers if id(w) not in busy and w.usable and now >= w.rests_until]
+        return [worker for worker in self._workers if id(worker) not in busy and now >= worker.rests_until]
 
-    def _take(self, count: int) -> list[StagePlan]:
-        taken, self._waiting = self._waiting[:count], self._waiting[count:]
-        return taken or self._search.propose(count)
+    def _all_gone(self) -> bool:
+        return all(worker.gone for worker in self._workers)
+
+    def _take(self, worker: _Worker, count: int) -> list[StagePlan]:
+        """Return what a device shall measure next."""
+        for index, part in enumerate(self._waiting):
+            # One that may be what devices fail of goes to those that work, so that none fails of it again and again.
+            if not (worker.failures and self._is_suspect(part)):
+                self._waiting[index : index + 1] = [part[count:]] if part[count:] else []
+                return part[:count]
+        if not self._proposed:
+            self._proposed = self._search.propose(count)
+        if not self._proposed and self._waiting:
+            return self._waiting.pop(0)
+        taken, self._proposed = self._proposed[:count], self._proposed[count:]
+        return taken
+
+    def _is_suspect(self, part: Sequence[StagePlan]) -> bool:
+        return len(part) == 1 and self._search.key(part[0]) in self._suspects
 
     def _collect(self) -> None:
-        done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        now = time.monotonic()
+        rests = [worker.rests_until - now for worker in self._workers if worker.rests_until > now]
+        done, _ = wait(self._running, timeout=min(rests, default=None), return_when=FIRST_COMPLETED)
         for future in done:
             worker, stages = self._running.pop(future)
             try:
@@ -234,20 +271,32 @@ class _Loop:
             except Exception as error:  # whatever a device or its connection raises
                 self._fail(worker, stages, error)
                 continue
-            worker.failures = 0
+            worker.failures, worker.worked = 0, True
             self._measured += len(stages)
             self._search.learn(stages, costs)
-            self._report()
+            self._learned = True
 
     def _fail(self, worker: _Worker, stages: list[StagePlan], error: Exception) -> None:
+        worker.rests_until = time.monotonic() + min(REST_S * 2**worker.failures, LONGEST_REST_S)
         worker.failures += 1
-        worker.rests_until = time.monotonic() + REST_S * 2**worker.failures
         self.last_failure = f"{worker.measurer.name}: {error}"
-        # They go to whoever is free next.
-        self._waiting = [*stages, *self._waiting]
         self._on_failure(worker.measurer.name, error)
+        # They go to whoever is free next; in halves, for one of them may be what the device failed of.
+        if half := len(stages) // 2:
+            self._waiting += [stages[:half], stages[half:]]
+            return
+        key = self._search.key(stages[0])
+        self._suspects[key] += 1
+        if self._suspects[key] < MOST_LONE_FAILURES:
+            self._waiting.append(stages)
+        else:
+            reason = TuningError(f"devices failed {MOST_LONE_FAILURES} times with it alone; it is given up")
+            self._on_failure(f"stage {stages[0].name}", reason)
+            self._measured += 1
+            self._search.learn(stages, [math.inf])
 
     def _report(self) -> None:
+        self._learned = False
         best = self._search.best_known_plan()
         progress = Progress(
             trials=self._measured,

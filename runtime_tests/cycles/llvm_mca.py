@@ -37,6 +37,8 @@ TRIPLES = {
     "cortex-a72": "aarch64-linux-gnu",
     "cortex-a76": "aarch64-linux-gnu",
 }
+#: Makes up to four instructions behind it conditional: one, and as many as there are letters in the rest of its name.
+_CONDITION = re.compile(r"(?P<name>it|vpst|vpt)(?P<rest>[te]{0,3})(?=[ .]|$)")
 #: Cores whose multiple loads and stores LLVM takes for one access, and the words their bus has a cycle.
 _BUS_WORDS = {"cortex-m7": 2, "cortex-m55": 2}
 _MULTIPLE = re.compile(r"^\s*(?:v?ldm|v?stm|v?push|v?pop)\w*(?:\.\w+)?\s+(.*)$")
@@ -116,11 +118,30 @@ def _analyse(core: str, listings: Sequence[Sequence[str]]) -> list[float]:
     """Return the cycles that each block takes on average when it is repeated."""
     lines: list[str] = []
     for number, listing in enumerate(listings):
-        lines += [f"# LLVM-MCA-BEGIN {number}", *(listing or ["nop"]), "# LLVM-MCA-END"]
+        lines += [f"# LLVM-MCA-BEGIN {number}", *(_closed(listing) or ["nop"]), "# LLVM-MCA-END"]
     options = [*_target(core, "mtriple"), f"-iterations={_REPEATS}", "-json", *_QUIETLY]
     report = json.loads(_run("llvm-mca", options, "\n".join(lines) + "\n"))
     cycles = {region["Name"]: region["SummaryView"]["TotalCycles"] for region in report["CodeRegions"]}
-    return [cycles[str(number)] / _REPEATS for number in range(len(listings))]
+    # A block of low-overhead loops' instructions alone is none to LLVM.
+    return [cycles.get(str(number), 0) / _REPEATS for number in range(len(listings))]
+
+
+def _closed(listing: Sequence[str]) -> list[str]:
+    """Return a block without what an IT or VPT at its end says of instructions in the block behind it.
+
+    The emulator cuts blocks anywhere, at the end of a page for one.
+    """
+    closed = list(listing)
+    for index in range(max(len(closed) - 4, 0), len(closed)):
+        found = _CONDITION.match(closed[index])
+        if found is None:
+            continue
+        beyond = 1 + len(found["rest"]) - (len(closed) - index - 1)
+        if beyond > len(found["rest"]):
+            return closed[:index]
+        if beyond > 0:
+            closed[index] = found["name"] + found["rest"][:-beyond] + closed[index][found.end("rest") :]
+    return closed
 
 
 def _bus_cycles(core: str, listing: Sequence[str]) -> int:

@@ -26,38 +26,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The declarations of qemu-plugin.h (API version 1) that are used; distributions don't package the header. */
-typedef uint64_t qemu_plugin_id_t;
-typedef uint32_t qemu_plugin_meminfo_t;
-typedef struct {
-    const char *target_name;
-} qemu_info_t; /* its first field */
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-typedef void (*qemu_plugin_vcpu_tb_trans_cb_t)(qemu_plugin_id_t id, struct qemu_plugin_tb *tb);
-typedef void (*qemu_plugin_vcpu_udata_cb_t)(unsigned int vcpu_index, void *userdata);
-typedef void (*qemu_plugin_vcpu_mem_cb_t)(unsigned int vcpu_index, qemu_plugin_meminfo_t info, uint64_t vaddr,
-                                          void *userdata);
-enum qemu_plugin_cb_flags { QEMU_PLUGIN_CB_NO_REGS };
-enum qemu_plugin_mem_rw { QEMU_PLUGIN_MEM_R = 1, QEMU_PLUGIN_MEM_W, QEMU_PLUGIN_MEM_RW };
-
-void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, qemu_plugin_vcpu_tb_trans_cb_t cb);
-void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, qemu_plugin_vcpu_udata_cb_t cb,
-                                          enum qemu_plugin_cb_flags flags, void *userdata);
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, qemu_plugin_vcpu_udata_cb_t cb,
-                                            enum qemu_plugin_cb_flags flags, void *userdata);
-void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *insn, qemu_plugin_vcpu_mem_cb_t cb,
-                                      enum qemu_plugin_cb_flags flags, enum qemu_plugin_mem_rw rw, void *userdata);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
-struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t idx);
-uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
-size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
-const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
-unsigned int qemu_plugin_mem_size_shift(qemu_plugin_meminfo_t info);
-bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t info);
-
-#define EXPORT __attribute__((visibility("default")))
-EXPORT int qemu_plugin_version = 1;
+#include "qemu_plugin_api.h"
 
 #define MOST_BLOCKS 65536
 #define MOST_CODE (4 << 20)
@@ -100,6 +69,7 @@ static struct {
 static struct cache instructions, data;
 static uint64_t begin_address = UINT64_MAX, end_address = UINT64_MAX;
 static bool thumb;
+static qemu_info_t qemu;
 static struct translation *last;
 static struct block unrecorded;
 
@@ -204,7 +174,7 @@ static void pass_end(unsigned int vcpu_index, void *userdata) {
 static size_t size_of(const struct qemu_plugin_insn *insn) {
     size_t size = qemu_plugin_insn_size(insn);
     uint16_t first;
-    memcpy(&first, qemu_plugin_insn_data(insn), sizeof(first));
+    copy_insn(&qemu, insn, &first, sizeof(first));
     return !thumb ? size : first < 0xE800 ? 2 : 4;
 }
 
@@ -226,7 +196,7 @@ static struct translation *copy_from(const struct qemu_plugin_tb *tb, size_t fir
     translation->address = qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(tb, first));
     for (size_t i = first; i < count; i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
-        memcpy(translation->code + translation->length, qemu_plugin_insn_data(insn), size_of(insn));
+        copy_insn(&qemu, insn, translation->code + translation->length, size_of(insn));
         translation->length += (uint32_t)size_of(insn);
     }
     return translation;
@@ -274,6 +244,7 @@ static bool read_flash(const char *text) {
 }
 
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv) {
+    qemu = *info;
     thumb = strcmp(info->target_name, "arm") == 0;
     for (int i = 0; i < argc; i++) {
         const char *value = strchr(argv[i], '=');

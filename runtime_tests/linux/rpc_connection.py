@@ -37,11 +37,14 @@ class ServerAddress:
         Its address.
     key : str
         A client that doesn't show it is turned away.
+    serves_session : bool
+        Whether it is a server of `thumbnet serve`, and a whole session is behind it.
     """
 
     host: str
     port: int
     key: str = field(repr=False)
+    serves_session: bool = False
 
 
 def connect_server(
@@ -106,10 +109,15 @@ def limit_answers(server: ServerAddress, seconds: float) -> None:
 def _notice_dead_peer(server: ServerAddress) -> None:
     for connection in _connections(server):
         with connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in _KEEPALIVE.items():
-                connection.setsockopt(socket.IPPROTO_TCP, option, value)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+            keep_alive(connection)
+
+
+def keep_alive(connection: socket.socket) -> None:
+    """Let a connection break when its other end loses power or network."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE.items():
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
 
 
 def drop_connections(server: ServerAddress) -> None:

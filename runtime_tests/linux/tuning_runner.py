@@ -162,7 +162,12 @@ def _open_access(device: Device, open_things: contextlib.ExitStack) -> _Access:
         tracked = TrackedDevice.of(device)
 
         def ask_tracker() -> None:
-            close_connection(connect_device(tracked)[0])
+            connection, address = connect_device(tracked)
+            close_connection(connection)
+            if address.serves_session:
+                raise SessionError(
+                    f"{device.name}: `thumbnet serve` serves stages only, --space tvm needs TVM's server"
+                )
 
         ask_tracker()  # a device that doesn't answer is found here, not trial after trial
         return _Access(tracked, "seconds on the board", lambda: None, ask_tracker)

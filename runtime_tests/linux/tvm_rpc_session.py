@@ -1,11 +1,8 @@
 """The session with a device that runs Linux: emulated, on the network, or this computer; all over TVM RPC.
 
-A real board registers on a tracker that both computers reach, started for example on the desk's computer by ``python
--m tvm.exec.rpc_tracker --host 192.168.1.2 --port 9190``; on the board runs the server of `board_kit`, or TVM's own of
-the same version, ``python -m tvm.exec.rpc_server --tracker 192.168.1.2:9190 --key pi4``.
-
-It is described to thumbnet as a `Device` of kind ``rpc`` with that address and key. **TVM RPC has no authentication and
-no encryption, and runs whatever it is sent**: tracker and server belong on a network where you trust everyone. The
+A real board registers on a tracker that both computers reach (``python -m tvm.exec.rpc_tracker``); on the board runs
+the server of `board_kit`, or TVM's own of the same version. It is a `Device` of kind ``rpc``. **TVM RPC has no
+authentication and no encryption, and runs whatever it is sent**: it belongs on a network where you trust everyone. The
 servers that thumbnet starts itself listen on 127.0.0.1, are on no tracker, and take only who knows a random key.
 
 ``local`` runs in a server process too: a network that crashes doesn't take the session along, its heap is its own, and
@@ -37,7 +34,7 @@ from thumbnet.runtime_tests.linux.rpc_connection import close_connection, drop_c
 from thumbnet.runtime_tests.linux.rpc_server_build import build_instrument
 from thumbnet.runtime_tests.linux.server_watch import IDLE_S
 from thumbnet.runtime_tests.linux.shared_work import check_shares_work, limit_pool, share_stages
-from thumbnet.runtime_tests.linux.tracker import TrackedDevice, connect_device
+from thumbnet.runtime_tests.linux.tracker import Connected, TrackedDevice, connect_device
 from thumbnet.runtime_tests.linux.vm_profile import VmCall, middle_costs, name_layers, parse_profile
 from thumbnet.runtime_tests.session import (
     DeviceSession,
@@ -75,6 +72,8 @@ class TvmRpcSession(DeviceSession):
         Threads of TVM's pool that share an inference's work.
     progress : callable
         Told before each step of opening it what is done next.
+    connected : Connected, optional
+        Kind ``rpc``: what `connect_device` gave, to begin with.
 
     Raises
     ------
@@ -91,6 +90,7 @@ class TvmRpcSession(DeviceSession):
         *,
         threads: int = 1,
         progress: Progress = say_nothing,
+        connected: Connected | None = None,
     ) -> None:
         self.device = device
         self.threads = threads
@@ -102,10 +102,15 @@ class TvmRpcSession(DeviceSession):
         try:
             if device.kind != "rpc":
                 self._server = LinuxServer(device, threads, progress)
-            self._connect()
+            self._connect(connected)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def place(self) -> str | None:
+        """The address of the server on the board, see `DeviceSession.place`."""
+        return self._address.host if self._server is None else super().place
 
     @property
     def cost_kind(self) -> MeasurementKind:
@@ -264,11 +269,11 @@ class TvmRpcSession(DeviceSession):
         if self._server is not None:
             self._server.close()
 
-    def _connect(self) -> None:
+    def _connect(self, connected: Connected | None = None) -> None:
         self._disconnect()
         self._fault: DeviceFaultError | None = None
         if self._server is None:
-            self._connection, self._address = connect_device(TrackedDevice.of(self.device))
+            self._connection, self._address = connected or connect_device(TrackedDevice.of(self.device))
         else:
             self._connection, self._address = self._server.connect(), self._server.address
         self._has_instrument = self._server is not None

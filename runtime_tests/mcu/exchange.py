@@ -12,7 +12,7 @@ from thumbnet.runtime_tests.errors import DeviceFaultError, DeviceUnreachableErr
 from thumbnet.runtime_tests.mcu.framing import FrameDamagedError, FrameReader, decode_frame, encode_frame
 from thumbnet.runtime_tests.mcu.transport import Transport, TransportTimeoutError
 
-VERSION = 3
+VERSION = 4
 #: Version, command, session, sequence.
 HEADER = struct.Struct("<BBII")
 

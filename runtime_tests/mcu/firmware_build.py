@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,14 +26,20 @@ from thumbnet.compile.emit.footprint import CODE_FLAGS
 from thumbnet.compile.emit.stack_usage import STACK_FLAG, StackUsage, StackUse
 from thumbnet.compile.errors import ArtifactError, DoesNotFitError, ToolchainError
 from thumbnet.runtime_tests.guarded_process import run_guarded, shared_lifeline
+from thumbnet.runtime_tests.mcu.firmware_sources import (
+    BOOT2,
+    FIRMWARE,
+    STACK_BYTES,
+    linker_script,
+    region_of,
+    sources_of,
+    write_boot_block,
+)
 from thumbnet.runtime_tests.qemu_plugin import first_error
 from thumbnet.runtime_tests.run_folder import cache_folder, run_folder
 from thumbnet.targets.board import Board
+from thumbnet.targets.placement import arena_memories
 
-FIRMWARE = Path(__file__).parent / "firmware"
-#: Sources that every board's firmware has; the board's port comes on top.
-COMMON_SOURCES = ("rpc.c", "frame.c", "measure.c", "canary.c")
-STACK_BYTES = 16 << 10
 ARENA_SECTION = ".thumbnet_arena"
 #: What the firmware's functions call through pointers.
 POINTERS = {"frame_send": ("write_port",), "measured_call": ("{name}_run", "{name}_run_layer", "measured_nothing")}
@@ -53,22 +58,18 @@ COMPILE_FLAGS = (*CODE_FLAGS, "-Wall", "-Wextra", "-Werror", STACK_FLAG)
 #: instructions is counted, so that it is made small.
 OPTIMIZATION = {"network": "-O3", "firmware": "-Os", "golden": "-Os"}
 LINK_FLAGS = ("-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,--fatal-warnings")
-#: RAM on either side of the arena that a program watches.
-GUARD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class _Form:
-    """What an image is: more sources, its linker script, more flags, the function that all else is called from."""
+    """What an image is: its flags for the linker, the function that all else is called from."""
 
-    sources: tuple[str, ...]
-    script: str
     link_flags: tuple[str, ...]
     root: str
 
 
-_BARE = _Form(("start.c",), "firmware.ld.j2", ("-nostartfiles",), "start")
-_PROGRAM = _Form((), "linux.ld.j2", ("-static",), "rpc_loop")
+_BARE = _Form(("-nostartfiles",), "start")
+_PROGRAM = _Form(("-static",), "rpc_loop")
 
 
 @dataclass(frozen=True)
@@ -200,24 +201,21 @@ def _plan_build(artifact: Artifact, board: Board, compiler: str) -> _Plan:
         "BOARD": board.name,
         f"{name.upper()}_ARENA_ATTRIBUTE": f'__attribute__((section("{ARENA_SECTION}")))',
         **({} if board.clock_hz is None else {"CLOCK_HZ": f"{board.clock_hz}u"}),
+        **({} if board.series is None else {f"SERIES_{board.series.upper()}": "1"}),
         **{key: f"{value:#x}u" for key, value in board.peripherals.items()},
     }
     flags = (*board.core_flags, *COMPILE_FLAGS, *(f"-D{key}={value}" for key, value in definitions.items()))
     form = _form_of(board)
-    own = (*form.sources, *COMMON_SOURCES, f"port_{board.firmware}.c")
-    firmware = {f"firmware_{Path(name).stem}": FIRMWARE / name for name in own}
+    firmware = {f"firmware_{Path(name).stem}": FIRMWARE / name for name in sources_of(board)}
     network = {name: _read_listed(artifact, name) for name in _listed_sources(artifact)}
     if not any(name.endswith(".c") for name in network):
         raise ArtifactError(f"{artifact.folder}: lists no C sources; compile the network again")
-    template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    script = template.from_string((FIRMWARE / form.script).read_text()).render(
-        board=board, stack_bytes=STACK_BYTES, arena_bytes=artifact.manifest["arena_bytes"], guard_bytes=GUARD_BYTES
-    )
+    script = linker_script(board, artifact)
     golden = _golden_source(artifact)
     version = _run([compiler, "--version"], FIRMWARE, "version")
     options = [*flags, *OPTIMIZATION.values(), *form.link_flags, *LINK_FLAGS]
     digest = hashlib.sha256("\0".join([*options, script, golden, version]).encode())
-    contents = {path.name: path.read_bytes() for path in [*firmware.values(), *sorted(FIRMWARE.glob("*.h"))]}
+    contents = {path.name: path.read_bytes() for path in [*firmware.values(), *sorted(FIRMWARE.glob("*.h")), BOOT2]}
     for name, content in [*contents.items(), *network.items()]:
         digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
     return _Plan(compiler, version.splitlines()[0], flags, firmware, network, script, golden, digest.hexdigest()[:32])
@@ -266,6 +264,7 @@ def _build_aside(plan: _Plan, folder: Path, board: Board, artifact: Artifact) ->
             path.write_bytes(content)
         (aside / "golden.c").write_text(plan.golden)
         (aside / "firmware.ld").write_text(plan.linker_script)
+        blocks = write_boot_block(board, plan.compiler, plan.flags, aside)
         include = ("-I", str(FIRMWARE), "-I", "network")
 
         def compile_one(lifeline: int, stem: str, source: Path) -> None:
@@ -274,7 +273,12 @@ def _build_aside(plan: _Plan, folder: Path, board: Board, artifact: Artifact) ->
             _run([plan.compiler, *flags, "-c", str(source), "-o", f"{stem}.o"], aside, source.name, lifeline)
 
         sources = [Path("network", file) for file in plan.network if file.endswith(".c")]
-        objects = {**plan.firmware, **{f"network_{path.stem}": path for path in sources}, "golden": Path("golden.c")}
+        objects = {
+            **plan.firmware,
+            **{f"network_{path.stem}": path for path in sources},
+            **blocks,
+            "golden": Path("golden.c"),
+        }
         # The lifeline breaks first: after Ctrl-C or an error, no compiler is waited for.
         with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool, shared_lifeline() as lifeline:
             list(pool.map(partial(compile_one, lifeline), objects, objects.values()))
@@ -294,16 +298,19 @@ def _build_aside(plan: _Plan, folder: Path, board: Board, artifact: Artifact) ->
 
 
 def _explain_overflow(output: str, board: Board, artifact: Artifact) -> DoesNotFitError | None:
-    found = re.search(r"region `(FLASH|RAM)' overflowed by (\d+) bytes", output)
+    found = re.search(r"region `(\w+)' overflowed by (\d+) bytes", output)
     if found is None or board.flash is None or board.ram is None:
         return None
-    memory = board.flash if found.group(1) == "FLASH" else board.ram
+    memories = (*board.flash_banks, *board.ram_banks, *arena_memories(board))
+    memory = next((memory for memory in memories if region_of(memory) == found.group(1)), None)
+    if memory is None:
+        return None
     needs = memory.size + int(found.group(2))
     return DoesNotFitError(
-        f"{artifact.name} and the firmware need {-(-needs // 1024)} KiB of {found.group(1)}, "
+        f"{artifact.name} and the firmware need {-(-needs // 1024)} KiB of {memory.name}, "
         f"{board.name} has {memory.size // 1024} KiB; take a narrower network, a lower resolution or a larger board",
         flash_bytes=board.flash.size,
-        ram_bytes=board.ram.size,
+        ram_bytes=max(memory.size for memory in arena_memories(board)),
     )
 
 

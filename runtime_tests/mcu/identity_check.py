@@ -10,7 +10,8 @@ import numpy as np
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.runtime_tests.errors import ProtocolError
-from thumbnet.runtime_tests.mcu.firmware_build import STACK_BYTES, FirmwareImage
+from thumbnet.runtime_tests.mcu.firmware_build import FirmwareImage
+from thumbnet.runtime_tests.mcu.firmware_sources import STACK_BYTES
 from thumbnet.runtime_tests.mcu.protocol import Identity
 from thumbnet.targets.device import Device
 
@@ -42,6 +43,16 @@ def check_identity(device: Device, identity: Identity, artifact: Artifact, image
                 f"{device.name}: the firmware has {found} {what}, {artifact.name}'s manifest says {wanted}; "
                 f"{way_onto_board(device, image)}, or compile the network again"
             )
+
+
+def explain_setup(device: Device, identity: Identity | None) -> str | None:
+    """Return what of a board's set-up did not come; emulators that model no clocks have none that could."""
+    if identity is None or not identity.missing or device.kind == "emulated":
+        return None
+    return (
+        f"{identity.missing} did not come, the core does not run at {device.board.clock_hz or 0:,} Hz; "
+        "check the board's supply and crystal, and its file"
+    )
 
 
 def way_onto_board(device: Device, image: FirmwareImage) -> str:

@@ -6,10 +6,8 @@ A microcontroller's line is a serial port; on boards that run Linux the firmware
 from __future__ import annotations
 
 import contextlib
-import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +17,6 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.errors import ToolchainError
-from thumbnet.compile.kernels.layouts import Layout, nhwc_layout, read_layout
 from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.errors import (
     ArenaOverrunError,
@@ -31,10 +28,12 @@ from thumbnet.runtime_tests.errors import (
 from thumbnet.runtime_tests.mcu.board_timer import BoardTimer
 from thumbnet.runtime_tests.mcu.counted_calls import CountedCalls
 from thumbnet.runtime_tests.mcu.debug_port import DebugPort
+from thumbnet.runtime_tests.mcu.deploy import deploy
 from thumbnet.runtime_tests.mcu.device_line import line_of, longest_call_s
 from thumbnet.runtime_tests.mcu.emulator import Emulator, find_qemu, start_emulator
 from thumbnet.runtime_tests.mcu.firmware_build import FirmwareImage, build_firmware
-from thumbnet.runtime_tests.mcu.identity_check import check_identity, way_onto_board
+from thumbnet.runtime_tests.mcu.identity_check import check_identity, explain_setup, way_onto_board
+from thumbnet.runtime_tests.mcu.manifest_stages import explain_overrun, layout_of
 from thumbnet.runtime_tests.mcu.protocol import Identity, ProtocolClient, Run, SelfTest
 from thumbnet.runtime_tests.mcu.transport import Transport
 from thumbnet.runtime_tests.session import DeviceSession, LayerCost, Measurement, MeasurementKind, MemoryUse
@@ -98,7 +97,7 @@ class MicrocontrollerSession(DeviceSession):
     # ------------------------------------------------------------------ loading
 
     def load(self, artifact: Artifact) -> None:
-        """Build the firmware and start it (emulated), or check that the board runs it (serial, tcp).
+        """Build the firmware and start it (emulated), flash it where the device says how, or check that it is there.
 
         Raises
         ------
@@ -108,6 +107,8 @@ class MicrocontrollerSession(DeviceSession):
             QEMU is not installed.
         DeviceUnreachableError
             Nothing answers.
+        FlashError
+            The board can't be flashed.
         ProtocolError
             What answers is another firmware or network; the message says how to flash this one.
         """
@@ -121,6 +122,8 @@ class MicrocontrollerSession(DeviceSession):
             transport = self._start_emulator(self.image) if self.device.kind == "emulated" else line_of(self.device)
             self._transport = self._wrap(transport)
             self._open(self._transport, self.image)
+            if self.device.flash is not None:
+                deploy(self.device, self.image, self._transport)
             self._client = ProtocolClient(
                 self._transport, run_timeout_s=self._run_timeout_s, resend_s=0.25 + longest_call_s(self.device)
             )
@@ -195,7 +198,7 @@ class MicrocontrollerSession(DeviceSession):
         self._write(image)
         outputs = {}
         for index, layer in enumerate(self._loaded.manifest["layers"]):
-            layout = _layout_of(layer)
+            layout = layout_of(layer)
             run = self._ask(partial(ProtocolClient.run_layer, layer=index, output_bytes=layout.size))
             data = self._ask(partial(self._read_layer, run=run))
             outputs[layer["name"]] = layout.unpack(data).reshape(layer["shape"])
@@ -276,6 +279,11 @@ class MicrocontrollerSession(DeviceSession):
     # ------------------------------------------------------------------ parts
 
     @property
+    def setup_fault(self) -> str | None:
+        """See `DeviceSession.setup_fault`."""
+        return explain_setup(self.device, self.identity)
+
+    @property
     def elf(self) -> Path | None:
         """The firmware's ELF file, None before `load`."""
         return self.image.elf if self.image else None
@@ -322,7 +330,7 @@ class MicrocontrollerSession(DeviceSession):
         try:
             return question(self._client)
         except ArenaOverrunError as error:
-            raise self._explain_overrun(error) from error
+            raise explain_overrun(error, self.device, self._loaded) from error
         except DeviceFaultError as error:
             raise DeviceFaultError(f"{self.device.name}: {error}") from error
         except DeviceUnreachableError as error:
@@ -349,19 +357,6 @@ class MicrocontrollerSession(DeviceSession):
 
         self._ask(write)
 
-    def _explain_overrun(self, error: ArenaOverrunError) -> ArenaOverrunError:
-        manifest, side = self._loaded.manifest, "behind the end" if error.behind else "before the start"
-        seen = "the whole inference"
-        if error.stage is not None and error.stage < len(manifest["layers"]):
-            seen = f"stage {manifest['layers'][error.stage]['name']}"
-        return ArenaOverrunError(
-            f"{self.device.name}: {self._loaded.name} wrote up to {error.reach_bytes} bytes {side} of its arena of "
-            f"{self._identified.arena_bytes} bytes, seen after {seen}; its generated code is wrong",
-            behind=error.behind,
-            reach_bytes=error.reach_bytes,
-            stage=error.stage,
-        )
-
     def _run_once(self, image: NDArray[Any]) -> tuple[Run, float]:
         """Run one inference; return it, and how many seconds the call took here."""
         self._write(image)
@@ -386,11 +381,3 @@ class MicrocontrollerSession(DeviceSession):
         counter = self._counter
         assert counter is not None
         return [float(count) for count in self._ask(lambda _: counter.read(calls))]
-
-
-def _layout_of(layer: Mapping[str, Any]) -> Layout:
-    """Return how a layer's output lies in the arena; rows, pixels, channels where the manifest doesn't say."""
-    if "layout" not in layer:
-        shape = (*(1,) * (3 - len(layer["shape"])), *layer["shape"])
-        return replace(nhwc_layout(shape), size=math.prod(shape))
-    return read_layout(layer["layout"])

@@ -23,7 +23,10 @@ _RUN = struct.Struct("<5I")
 
 @dataclass(frozen=True)
 class Identity:
-    """What a firmware says of itself: sizes in bytes, ticks in hertz."""
+    """What a firmware says of itself: sizes in bytes, ticks in hertz.
+
+    `missing` is what of the board's set-up did not come, so that its core runs at another clock; empty as a rule.
+    """
 
     chunk: int
     input_bytes: int
@@ -38,6 +41,7 @@ class Identity:
     model: str
     model_hash: str
     board: str
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,7 @@ def _read_identity(data: bytes) -> Identity:
     while rest and len(rest) > rest[0]:
         names.append(rest[1 : 1 + rest[0]].decode("ascii", errors="replace"))
         rest = rest[1 + rest[0] :]
-    if len(names) != 3 or rest or not all(name and name.isprintable() for name in names):
+    if len(names) != 4 or rest or not all(names[:3]) or not all(name.isprintable() for name in names):
         _refuse(Command.OPEN, f"an identity of {len(data)} bytes that makes no sense")
     chunk, inputs, outputs, arena, layers, golden, stack, hz, kind, address = _SIZES.unpack_from(data)
     if not all((chunk, inputs, outputs, arena, layers, stack, hz)) or chunk > LONGEST_FRAME or kind > 1:

@@ -35,6 +35,8 @@ class SerialTransport(Transport):
             self._serial = serial.Serial(self._port, self._baud, timeout=0, write_timeout=0, exclusive=True)
             self._serial.reset_input_buffer()
         except (*BROKEN, ValueError) as error:
+            if "exclusively lock" in str(error):
+                raise DeviceUnreachableError(f"{self._port}: another program holds it; close that first") from error
             raise DeviceUnreachableError(
                 f"{self._port}: can't be opened ({error}); is the board plugged in?"
             ) from error

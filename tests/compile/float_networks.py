@@ -7,9 +7,10 @@ from thumbnet.compile.network.float_network import (
     FloatAveragePool,
     FloatConvolution,
     FloatDepthwiseConvolution,
+    FloatMaxPool,
     FloatNetwork,
 )
-from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution
+from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, MaxPool
 
 #: No clamp, ReLU, ReLU6, and one from below alone.
 CLAMPS = ((-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0), (-np.inf, 0.75))
@@ -26,6 +27,9 @@ def float_network(network, seed=11):
             layers.append(FloatAdd(layer.name, layer.source_a, layer.source_b, layer.output_shape, **clamp))
         elif isinstance(layer, AveragePool):
             layers.append(FloatAveragePool(layer.name, layer.source, layer.input_shape, layer.output_shape, **clamp))
+        elif isinstance(layer, MaxPool):
+            shapes = (layer.input_shape, layer.output_shape, layer.kernel, layer.stride, layer.padding)
+            layers.append(FloatMaxPool(layer.name, layer.source, *shapes, **clamp))
         else:
             taps = layer.weight[0].size if isinstance(layer, Convolution) else layer.kernel[0] * layer.kernel[1]
             made = FloatConvolution if isinstance(layer, Convolution) else FloatDepthwiseConvolution

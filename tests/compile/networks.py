@@ -13,6 +13,7 @@ from thumbnet.compile.network.integer_network import (
     Convolution,
     DepthwiseConvolution,
     IntegerNetwork,
+    MaxPool,
 )
 from thumbnet.compile.network.quantization import TensorQuant
 
@@ -36,6 +37,7 @@ def make_convolution(
     shape,
     *,
     outputs=None,
+    multiplier=1,
     kernel=(1, 1),
     stride=(1, 1),
     padding=(0, 0, 0, 0),
@@ -44,14 +46,14 @@ def make_convolution(
     large_scale=False,
     clamp=(-128, 127),
 ):
-    """Make a depthwise convolution where `outputs` is None, else one over all channels."""
+    """Make a convolution over all channels, or where `outputs` is None a depthwise one of `multiplier` kernels each."""
     height, width, channels = shape
     top, left, bottom, right = padding
     rows = (height + top + bottom - kernel[0]) // stride[0] + 1
     columns = (width + left + right - kernel[1]) // stride[1] + 1
     depthwise = outputs is None
-    out_channels = channels if depthwise else outputs
-    weight_shape = (*kernel, channels) if depthwise else (outputs, *kernel, channels)
+    out_channels = channels * multiplier if depthwise else outputs
+    weight_shape = (*kernel, out_channels) if depthwise else (outputs, *kernel, channels)
     # Few and small weights where the scale is large, or everything would end at the clamp.
     limit = 3 if large_scale else 127
     weight = rng.integers(-limit, limit + 1, weight_shape).astype(np.int8)
@@ -87,6 +89,14 @@ def make_pool(rng, shape, *, name="pool", source=NETWORK_INPUT):
         requantization=Requantization(*quantize_scale(scale), 5, -128, 127),
         output_quant=TensorQuant(0.05, 5),
     )
+
+
+def make_max_pool(shape, *, kernel, stride, padding=(0, 0, 0, 0), name="pool", source=NETWORK_INPUT):
+    height, width, channels = shape
+    top, left, bottom, right = padding
+    rows = (height + top + bottom - kernel[0]) // stride[0] + 1
+    columns = (width + left + right - kernel[1]) // stride[1] + 1
+    return MaxPool(name, source, tuple(shape), (rows, columns, channels), kernel, stride, padding, TensorQuant(0.05, 5))
 
 
 def make_add(rng, shape, *, name="add", sources=(NETWORK_INPUT, NETWORK_INPUT)):
@@ -135,16 +145,16 @@ def one_of_each_kind(seed=3, size=6, channels=4):
     return IntegerNetwork(first.input_shape, INPUT_QUANT, (first, depthwise, pointwise, add, pool, head))
 
 
-def chain_network(size, channels, padding, seed=5):
-    """Make layers that one stage can compute.
+def chain_network(size, channels, padding, seed=5, kernels=(3, 3)):
+    """Make layers that one stage can compute, with depthwise kernels of so many rows and columns.
 
     ``padding`` "same" or "symmetric": convolution, depthwise, pointwise, depthwise with stride 2, pointwise with
     `channels` outputs. "residual": expand, depthwise, project and add on `channels` (narrow, wide, narrow).
     """
     rng = np.random.default_rng(seed)
 
-    def pad(shape, stride):
-        return (1, 1, 1, 1) if padding == "symmetric" else same_padding(shape, (3, 3), (stride, stride))
+    def pad(shape, kernel, stride):
+        return (kernel // 2,) * 4 if padding == "symmetric" else same_padding(shape, (kernel,) * 2, (stride,) * 2)
 
     made = []
 
@@ -153,25 +163,25 @@ def chain_network(size, channels, padding, seed=5):
         made.append(make_convolution(rng, shape, name=name, source=source, **options))
         return made[-1].output_shape
 
-    def depthwise(shape, name, stride):
-        return then(shape, name, kernel=(3, 3), stride=(stride, stride), padding=pad(shape, stride))
+    def depthwise(shape, name, kernel, stride):
+        return then(shape, name, kernel=(kernel,) * 2, stride=(stride,) * 2, padding=pad(shape, kernel, stride))
 
     if padding == "residual":
         narrow, wide, _ = channels
         shape = (*size, narrow)
-        wide_shape = depthwise(then(shape, "expand", outputs=wide), "depthwise", 1)
+        wide_shape = depthwise(then(shape, "expand", outputs=wide), "depthwise", kernels[0], 1)
         then(wide_shape, "project", outputs=narrow)
         made.append(make_add(rng, shape, sources=(NETWORK_INPUT, "project")))
         return IntegerNetwork(shape, INPUT_QUANT, tuple(made))
     image = (*size, 3)
-    shape = then(image, "conv", outputs=channels[0], kernel=(3, 3), stride=(2, 2), padding=pad(image, 2))
-    shape = then(depthwise(shape, "depthwise1", 1), "pointwise1", outputs=channels[1], clamp=(-90, 100))
-    then(depthwise(shape, "depthwise2", 2), "pointwise2", outputs=channels[2])
+    shape = then(image, "conv", outputs=channels[0], kernel=(3, 3), stride=(2, 2), padding=pad(image, 3, 2))
+    shape = then(depthwise(shape, "depthwise1", kernels[0], 1), "pointwise1", outputs=channels[1], clamp=(-90, 100))
+    then(depthwise(shape, "depthwise2", kernels[1], 2), "pointwise2", outputs=channels[2])
     return IntegerNetwork(image, INPUT_QUANT, tuple(made))
 
 
 @st.composite
-def layers(draw, kinds=("conv", "depthwise", "pointwise", "pool", "add")):
+def layers(draw, kinds=("conv", "depthwise", "multiplied", "pointwise", "pool", "max_pool", "add")):
     """One layer of the given kinds on a tiny image; odd sizes, one pixel, both paddings and strides among them."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 6), st.sampled_from([1, 2, 3, 4, 5, 7])))
@@ -183,10 +193,17 @@ def _draw_layer(draw, rng, shape, kind, *, name="layer", source=NETWORK_INPUT):
         return make_pool(rng, shape, name=name, source=source)
     if kind == "add":
         return make_add(rng, shape, name=name, sources=(source, source))
+    if kind == "max_pool":
+        kernel = draw(st.sampled_from([(1, 1), (2, 2), (3, 3), (3, 1)]))
+        padding = (kernel[0] // 2, kernel[1] // 2) * 2
+        stride = draw(st.sampled_from([(1, 1), (2, 2), (2, 1)]))
+        return make_max_pool(shape, kernel=kernel, stride=stride, padding=padding, name=name, source=source)
     clamp = draw(st.sampled_from([(-128, 127), (-128, 100), (-7, 9), (3, 4)]))
     options = {"name": name, "source": source, "clamp": clamp, "large_scale": draw(st.booleans())}
     options["stride"] = draw(st.sampled_from([(1, 1), (2, 2), (2, 1)]))
-    if kind != "depthwise":
+    if kind == "multiplied":
+        options["multiplier"] = draw(st.integers(2, 4))
+    elif kind != "depthwise":
         options["outputs"] = draw(st.integers(1, 6))
     if kind != "pointwise":
         kernel = draw(st.sampled_from([(3, 3), (1, 3), (5, 5)]))
@@ -204,7 +221,7 @@ def networks(draw, longest=4):
     made = []
     source, now = NETWORK_INPUT, shape
     for index in range(draw(st.integers(2, longest))):
-        kind = draw(st.sampled_from(["conv", "depthwise", "pointwise", "add"]))
+        kind = draw(st.sampled_from(["conv", "depthwise", "multiplied", "pointwise", "max_pool", "add"]))
         layer = _draw_layer(draw, rng, now, kind, name=f"layer.{index}", source=source)
         if kind == "add" and made and made[-1].input_shape == now:
             layer = replace(layer, source_a=made[-1].sources[0])
@@ -214,14 +231,17 @@ def networks(draw, longest=4):
     return IntegerNetwork(shape, INPUT_QUANT, tuple(made))
 
 
-def separable_network(size, channels, stride, *, padding="same", seed=7, clamp=(-128, 127), large_scale=False):
+def separable_network(
+    size, channels, stride, *, kernel=3, padding="same", seed=7, clamp=(-128, 127), large_scale=False
+):
     """Make a depthwise convolution and the pointwise one behind it, from `channels[0]` to `channels[1]` channels."""
     rng = np.random.default_rng(seed)
     shape = (*size, channels[0])
-    pads = (1, 1, 1, 1) if padding == "symmetric" else same_padding(shape, (3, 3), (stride, stride))
+    square = (kernel, kernel)
+    pads = (kernel // 2,) * 4 if padding == "symmetric" else same_padding(shape, square, (stride, stride))
     options = {"clamp": clamp, "large_scale": large_scale}
     depthwise = make_convolution(
-        rng, shape, kernel=(3, 3), stride=(stride, stride), padding=pads, name="depthwise", **options
+        rng, shape, kernel=square, stride=(stride, stride), padding=pads, name="depthwise", **options
     )
     pointwise = make_convolution(
         rng, depthwise.output_shape, outputs=channels[1], name="pointwise", source="depthwise", **options
@@ -256,4 +276,25 @@ EDGE_NETWORKS = {
     "five by five": lambda: _one((9, 8, 2), outputs=4, kernel=(5, 5), stride=(2, 2), padding=(2, 2, 2, 2)),
     "pool": lambda: one_layer_network(make_pool(np.random.default_rng(2), (5, 4, 7))),
     "small pool": lambda: one_layer_network(make_pool(np.random.default_rng(2), (3, 3, 18))),
+}
+
+#: The same of larger depthwise kernels.
+LARGE_KERNEL_NETWORKS = {
+    "5x5 on one pixel": lambda: separable_network((1, 1), (5, 6), 1, kernel=5),
+    "5x5": lambda: separable_network((9, 10), (6, 7), 1, kernel=5),
+    "5x5, odd": lambda: separable_network((6, 9), (17, 5), 1, kernel=5, clamp=(-40, 50)),
+    "5x5, stride 2": lambda: separable_network((12, 14), (7, 4), 2, kernel=5),
+    "5x5, stride 2, odd": lambda: separable_network((5, 5), (24, 9), 2, kernel=5, padding="symmetric"),
+    "5x5, far rows": lambda: separable_network((5, 140), (2, 4), 1, kernel=5),
+    "7x7 on three by three": lambda: separable_network((3, 3), (18, 5), 1, kernel=7),
+    "7x7, five columns": lambda: separable_network((5, 5), (21, 4), 1, kernel=7, padding="symmetric"),
+    "7x7, shifted": lambda: separable_network((6, 7), (4, 4), 1, kernel=7, large_scale=True),
+    "7x7, many rows": lambda: separable_network((19, 8), (16, 8), 1, kernel=7),
+    "7x7, stride 2": lambda: separable_network((14, 20), (9, 6), 2, kernel=7, padding="symmetric"),
+    "7x7, stride 2, odd": lambda: separable_network((9, 13), (33, 5), 2, kernel=7, clamp=(-60, 70)),
+    "7x7, stride 2, two columns": lambda: separable_network((10, 3), (16, 4), 2, kernel=7, large_scale=True),
+    "5x5 and 7x7": lambda: chain_network((26, 22), (8, 16, 24), "same", kernels=(5, 7)),
+    "7x7 and 5x5, odd": lambda: chain_network((13, 11), (5, 7, 3), "symmetric", kernels=(7, 5)),
+    "5x5 in a residual": lambda: chain_network((7, 9), (8, 24, 8), "residual", kernels=(5,)),
+    "7x7 in a residual": lambda: chain_network((6, 6), (8, 36, 8), "residual", kernels=(7,)),
 }

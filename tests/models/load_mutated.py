@@ -22,6 +22,8 @@ from thumbnet.models.weights import load_model
 SPARE_BYTES = 1 << 30
 #: Of the processor, for all copies together, a copy: a hang ends the process, and the test fails.
 SECONDS = 20
+#: The members of an archive that are more than numbers: PyTorch's, and Keras' two.
+STRUCTURES = ("data.pkl", "config.json", ".h5")
 #: Numbers that are the first ones wrong, as the four bytes of a field.
 EXTREMES = (0, 1, 2, 3, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 10**5, 0x10000000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
@@ -49,12 +51,12 @@ def mutate(content, random):
 
 
 def mutate_member(content, random):
-    """Return an archive whose pickle is changed, under a right checksum."""
+    """Return an archive whose description or structure is changed, under a right checksum."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(out, "w") as changed:
         for member in archive.namelist():
             data = archive.read(member)
-            changed.writestr(member, mutate(data, random) if member.endswith("data.pkl") else data)
+            changed.writestr(member, mutate(data, random) if member.endswith(STRUCTURES) else data)
     return out.getvalue()
 
 

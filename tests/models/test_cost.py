@@ -51,6 +51,13 @@ def test_every_published_variant_has_a_cost():
     assert all(0 < compute_cost(spec).macs < compute_cost(spec).standard_macs for spec in PUBLISHED[::9])
 
 
+def test_the_cousins_of_v2():
+    # timm's efficientnet_lite0 has 4,652,008 parameters, 42,016 of them in batch norms.
+    assert compute_cost(get_spec("efficientnet_lite0")).parameters == 4_609_992
+    # As counted of the TFLite file of MCUNet's network.
+    assert compute_cost(get_spec("proxyless_vww_80")).macs == 11_578_816
+
+
 def test_visual_wake_words():
     cost = compute_cost(get_spec("vww_96"))
     assert cost.macs == 7_489_664

@@ -1,12 +1,13 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from thumbnet.models.errors import ModelError, UnknownModelError
 from thumbnet.models.layers import SameConv2d, compute_same_padding
 from thumbnet.models.mobilenet_v1 import MobileNetV1
 from thumbnet.models.mobilenet_v2 import MobileNetV2, scale_channels
-from thumbnet.models.variants import PUBLISHED, build_model, get_spec, list_specs
+from thumbnet.models.variants import PUBLISHED, ModelSpec, build_model, get_spec, list_specs
 
 
 def test_v2_has_the_keys_and_shapes_of_torchvision():
@@ -113,10 +114,12 @@ def test_any_width_resolution_channels_and_classes(version, padding):
     torch.testing.assert_close(probabilities.sum(1), torch.ones(2))
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v1_0.25_96", "mobilenet_v2_0.35_96"])
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v1_0.25_96", "mobilenet_v2_0.35_96", "efficientnet_lite0", "proxyless_vww_80"]
+)
 def test_export_is_static_and_plain(name):
     spec = get_spec(name)
-    image = torch.randn(1, 3, 96, 96)
+    image = torch.randn(1, 3, spec.resolution, spec.resolution)
     network = build_model(spec).eval()
     program = torch.export.export(network, (image,))
     operators = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
@@ -134,6 +137,25 @@ def test_published_variants():
     assert get_spec("mobilenet_v1_0.25_128").published_top1 == 41.5
     assert get_spec("mobilenet_v2_1.0_224").published_top1 == 71.8
     assert get_spec("mobilenet_v2_0.35_96").published_top1 == 45.5
+
+
+@pytest.mark.parametrize(
+    ("name", "kernels", "features"),
+    [
+        ("efficientnet_lite0", [3, 3, 3, 5, 5, 3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 3], 1280),
+        ("proxyless_vww_80", [3, 3, 3, 3, 7, 3, 5, 7, 7, 3, 3, 5, 3, 3, 7], 160),
+    ],
+)
+def test_cousins_of_v2_have_larger_depthwise_kernels(name, kernels, features):
+    network = build_model(get_spec(name))
+    depthwise = [module for module in network.modules() if isinstance(module, nn.Conv2d) and module.groups > 1]
+    assert [module.kernel_size[0] for module in depthwise] == kernels
+    assert network.classifier[1].in_features == features
+
+
+def test_cousins_of_v2_have_one_width():
+    with pytest.raises(ModelError, match=r"a: efficientnet_lite0 has width multiplier 1, not 0\.5"):
+        ModelSpec("a", "efficientnet_lite0", 0.5, 224)
 
 
 def test_names_of_other_variants():

@@ -1,13 +1,11 @@
 """What is read of a file has bounds, and what isn't a weights file, or none read here, is called what it is."""
 
 import io
-import json
 import os
 import struct
 import zipfile
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import tflite
@@ -98,150 +96,10 @@ def test_pickles_take_no_more_than_their_size(tmp_path, body, says):
 
 
 def test_other_archives(tmp_path):
-    path = tmp_path / "x.keras"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("config.json", "{}")
-        archive.writestr("model.weights.h5", b"")
-    assert "a Keras 3 archive (.keras), which is not read" in assert_refused(path, V1)
+    path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("word/document.xml", "<x/>")
     assert "none of torch.save" in assert_refused(path, V1)
-
-
-KERAS_LAYERS = [
-    {"class_name": "InputLayer", "config": {"name": "image", "batch_input_shape": [None, 64, 64, 3]}},
-    {
-        "class_name": "Conv2D",
-        "config": {"name": "conv", "strides": [2, 2], "padding": "same", "use_bias": False, "activation": "linear"},
-    },
-    {"class_name": "BatchNormalization", "config": {"name": "norm", "epsilon": 1e-3}},
-    {"class_name": "Activation", "config": {"name": "relu", "activation": "relu"}},
-    {"class_name": "Dense", "config": {"name": "dense", "use_bias": True, "activation": "softmax"}},
-]
-KERAS_WEIGHTS = {
-    **{"conv/kernel:0": (3, 3, 3, 8), "dense/kernel:0": (8, 2), "dense/bias:0": (2,)},
-    **{f"norm/{name}:0": (8,) for name in ("gamma", "beta", "moving_mean", "moving_variance")},
-}
-
-
-def _write_keras(path, layers=KERAS_LAYERS, change=lambda group: None):
-    with h5py.File(path, "w") as archive:
-        archive.attrs["model_config"] = json.dumps({"config": {"layers": layers}})
-        for name, shape in KERAS_WEIGHTS.items():
-            layer, parameter = name.split("/")
-            archive[f"model_weights/{layer}/{layer}/{parameter}"] = np.ones(shape, np.float32)
-        change(archive["model_weights"])
-    return path
-
-
-def _with(position, **settings):
-    layers = [dict(layer) for layer in KERAS_LAYERS]
-    layers[position]["config"] = {**layers[position]["config"], **settings}
-    return layers
-
-
-def test_keras_file_of_one_convolution_is_read_and_compared(tmp_path):
-    assert "holds no MobileNet known here" in assert_refused(_write_keras(tmp_path / "x.h5"), V1)
-
-
-@pytest.mark.parametrize(
-    ("layers", "says"),
-    [
-        ([*KERAS_LAYERS, {"class_name": "ReLU", "config": {"name": "conv1_relu"}}], "layer conv1_relu of class ReLU"),
-        ([*KERAS_LAYERS, {"class_name": "Functional", "config": {"name": "base"}}], "layer base of class Functional"),
-        (_with(0, batch_input_shape=[None, 64, 32, 3]), "an input of"),
-        (_with(0, batch_input_shape=[None, 64, 64, 10**9]), "an input of"),
-        (_with(1, strides=[1, 2]), "strides"),
-        (_with(1, strides=[float("inf")] * 2), "strides"),
-        (_with(1, padding="valid"), "padding valid"),
-        (_with(1, activation="tanh"), "activation tanh"),
-        (_with(2, epsilon=-1.0), "epsilon -1.0"),
-        (_with(2, epsilon="x"), "epsilon 'x'"),
-        (_with(3, activation="tanh"), "activation tanh"),
-        (_with(3, activation=["relu"]), "written otherwise"),
-        ([KERAS_LAYERS[0], *KERAS_LAYERS[2:]], "written otherwise"),
-        ([*KERAS_LAYERS, KERAS_LAYERS[2]], "a batch norm (norm) after dense"),
-        ([{"class_name": "Conv2D"}], "written otherwise"),
-        ("nothing", "written otherwise"),
-        (None, "written otherwise"),
-    ],
-)
-def test_other_keras_networks_are_not_called_damaged(tmp_path, layers, says):
-    line = assert_refused(_write_keras(tmp_path / "x.h5", layers), V1)
-    assert says in line
-    assert "damaged" not in line
-
-
-def _replace(name, **options):
-    def change(group):
-        del group[name]
-        group.create_dataset(name, **options)
-
-    return change
-
-
-def _link(link):
-    def change(group):
-        del group["conv"]
-        group["conv"] = link
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        # 4 TB of zeros that are nowhere in the file.
-        (
-            _replace("conv/conv/kernel:0", shape=(10**4, 10**4, 100, 100), dtype="f4", chunks=(1, 1, 1, 1)),
-            "a kernel of",
-        ),
-        (_replace("conv/conv/kernel:0", shape=(3, 3), dtype="f4"), "a kernel of"),
-        (_replace("conv/conv/kernel:0", data="words"), "without plain floats"),
-        (
-            _replace("conv/conv/kernel:0", shape=(4,), dtype="f4", external=[("/dev/zero", 0, 16)]),
-            "without plain floats",
-        ),
-        (_replace("norm/norm/gamma:0", shape=(1,), dtype="f4"), "1 numbers for the gamma of norm, not 8"),
-        (_link(h5py.ExternalLink("/other.h5", "/conv")), "a link at conv"),
-        (_link(h5py.SoftLink("/model_weights/norm")), "a link at conv"),
-    ],
-)
-def test_datasets_that_are_no_weights(tmp_path, change, says):
-    assert says in assert_refused(_write_keras(tmp_path / "x.h5", change=change), V1)
-
-
-def test_negative_variance_of_keras(tmp_path):
-    def change(group):
-        group["norm/norm/moving_variance:0"][3] = -2
-
-    line = assert_refused(_write_keras(tmp_path / "x.h5", change=change), V1)
-    assert "no MobileNet" in line or "variance of -2" in line
-
-
-def test_weights_of_keras_alone(tmp_path):
-    path = tmp_path / "x.weights.h5"
-    with h5py.File(path, "w") as archive:
-        archive.attrs["layer_names"] = ["a"]
-    assert "Keras weights without their network" in assert_refused(path, V1)
-
-
-@pytest.mark.parametrize(
-    ("file", "says"),
-    [
-        ("keras_v1_0.25_128_trained.h5", "conv1_relu of class ReLU"),
-        ("mobilenet_v2_0.35_96_top.h5", "of class ReLU"),
-        ("keras_v1_0.25_128_trained.keras", "Keras 3 archive"),
-        ("mobilenet_v1_0.25_96_transfer_seq.keras", "Keras 3 archive"),
-        ("keras_v1_0.25_128_trained_int8.tflite", "operator 29 is SHAPE"),
-        ("mobilenet_v2_0.35_96_m11_int8.tflite", "VALID padding"),
-        ("mobilenet_v2_0.35_96_tlrescale_int8.tflite", "operator 0 is QUANTIZE"),
-    ],
-)
-def test_files_of_todays_keras_are_not_called_damaged(shared_data, file, says):
-    line = assert_refused(shared_data / "field" / file, "mobilenet_v1_0.25_128")
-    assert says in line
-    assert "damaged" not in line
 
 
 def test_vectors_of_a_tflite_file_that_reach_beyond_it(shared_data, tmp_path):
@@ -283,4 +141,4 @@ def test_fields_of_a_tflite_file(shared_data, tmp_path):
     for place, form, value in patches:
         path.write_bytes(_patch(whole, place, form, value))
         line = assert_refused(path, "vww_96")
-        assert "damaged" in line or "not quantized" in line, (place, value)
+        assert "damaged" in line or "operator 4" in line or "layer before" in line, (place, value, line)

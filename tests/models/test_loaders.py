@@ -179,7 +179,7 @@ def test_h5_of_something_else(tmp_path):
     path = tmp_path / "other.h5"
     with h5py.File(path, "w") as archive:
         archive["x"] = np.zeros(3)
-    with pytest.raises(WeightsFileError, match="no Keras MobileNet V1"):
+    with pytest.raises(WeightsFileError, match="no Keras MobileNet"):
         load_model("vww_96", path)
 
 

@@ -44,9 +44,13 @@ def files(tmp_path, request):
 
 FORMATS = ["own.pt", "zip.pth", "old.pth", "plain.safetensors"]
 SHARED = {
-    "mobilenet_v1_0.25_128_quant.tflite": "mobilenet_v1_0.25_128",
-    "vww_96_int8.tflite": "vww_96",
-    "vww_96.h5": "vww_96",
+    "models/mobilenet_v1_0.25_128_quant.tflite": "mobilenet_v1_0.25_128",
+    "models/vww_96_int8.tflite": "vww_96",
+    "models/vww_96.h5": "vww_96",
+    "field/mobilenet_v2_0.35_96_tlrescale_int8.tflite": "mobilenet_v2_0.35_96",
+    "field/mobilenet_v2_0.35_96_top.h5": "mobilenet_v2_0.35_96",
+    "field/mobilenet_v1_0.25_96_transfer_seq.keras": "mobilenet_v1_0.25_96",
+    "field/tv_qat_fakequant.pth": "mobilenet_v2_0.35_96",
 }
 
 
@@ -57,7 +61,7 @@ def test_pytorch(files, name):
 
 @pytest.mark.parametrize("file", SHARED)
 def test_others(shared_data, file):
-    _load_mutated(shared_data / "models" / file, SHARED[file], 40)
+    _load_mutated(shared_data / file, SHARED[file], 40)
 
 
 @pytest.mark.slow
@@ -69,4 +73,4 @@ def test_pytorch_many(files, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("file", SHARED)
 def test_others_many(shared_data, file):
-    _load_mutated(shared_data / "models" / file, SHARED[file], 500)
+    _load_mutated(shared_data / file, SHARED[file], 500)

@@ -154,7 +154,6 @@ def test_values_of_any_kind_in_a_checkpoint_of_ours(tmp_path):
     [
         ("tv_whole.pth", "torchvision.models.mobilenetv2.MobileNetV2"),
         ("tv_quantized.pth", "quantized and converted"),
-        ("tv_qat_fakequant.pth", "quantization-aware"),
         ("tv_negvar.pth", "running_var holds a variance of -1"),
     ],
 )

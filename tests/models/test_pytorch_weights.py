@@ -3,6 +3,7 @@
 import argparse
 import collections
 import pathlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from thumbnet.models.conventions import Conventions
 from thumbnet.models.errors import ModelError, WeightsFileError, WrongVariantError
 from thumbnet.models.preprocessing import hosted_preprocessing, timm_preprocessing
 from thumbnet.models.state_dict import write_checkpoint
-from thumbnet.models.variants import ModelSpec, build_model
+from thumbnet.models.variants import ModelSpec, build_model, get_spec
 from thumbnet.models.weights import load_model
 
 from .state_dicts import NAME, V1, assert_refused, assert_same, make_network, make_torchvision, prefixed, save
@@ -156,17 +157,21 @@ TIMM_BLOCKS = {
     "v2": [("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")],
 }
 #: Blocks of each of its stages.
-TIMM_STAGES = {"v1": [1, 2, 2, 6, 2], "v2": [1, 2, 3, 4, 3, 3, 1]}
+TIMM_STAGES = {
+    "v1": [1, 2, 2, 6, 2],
+    "v2": [1, 2, 3, 4, 3, 3, 1],
+    "efficientnet_lite0": [1, 2, 2, 3, 3, 4, 1],
+}
 
 
 def _to_timm(network, version):
-    """Give a network's weights the names that timm's `_gen_mobilenet_v1` or `_v2` would give them."""
+    """Give a network's weights the names that timm's `_gen_mobilenet_v1`, `_v2`, `_efficientnet_lite` give them."""
     names = [("conv_stem", "bn1")]
     for stage, repeats in enumerate(TIMM_STAGES[version]):
         for repeat in range(repeats):
-            block = TIMM_BLOCKS["first" if version == "v2" and stage == 0 else version]
+            block = TIMM_BLOCKS["v1" if version == "v1" else "first" if stage == 0 else "v2"]
             names += [(f"blocks.{stage}.{repeat}.{conv}", f"blocks.{stage}.{repeat}.{norm}") for conv, norm in block]
-    if version == "v2":
+    if version != "v1":
         names.append(("conv_head", "bn2"))
     flat = [name for pair in names for name in pair] + ["classifier"]
     modules = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear)]
@@ -178,10 +183,13 @@ def _to_timm(network, version):
     }
 
 
-@pytest.mark.parametrize(("name", "version", "width"), [(V1, "v1", 0.25), (NAME, "v2", 0.35)])
+@pytest.mark.parametrize(
+    ("name", "version", "width"),
+    [(V1, "v1", 0.25), (NAME, "v2", 0.35), ("efficientnet_lite0", "efficientnet_lite0", 1.0)],
+)
 @pytest.mark.parametrize("sort", [False, True])
 def test_timm(tmp_path, name, version, width, sort):
-    resolution = int(name.rpartition("_")[2])
+    resolution = get_spec(name).resolution
     network = make_network(ModelSpec(name, version, width, resolution, 7, padding="symmetric", bn_epsilon=1e-5))
     named = _to_timm(network, version)
     model = load_model(name, save(tmp_path, {"state_dict": dict(sorted(named.items())) if sort else named}))
@@ -189,6 +197,23 @@ def test_timm(tmp_path, name, version, width, sort):
     assert (model.spec.padding, model.spec.bn_epsilon, model.spec.activation) == ("symmetric", 1e-5, "relu6")
     assert model.preprocessing == timm_preprocessing(resolution)
     assert "as of timm" in model.assumptions[0]
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "proxyless_vww_80"])
+def test_cousins_of_v2(tmp_path, name):
+    spec = replace(get_spec(name), classes=7)
+    network = make_network(spec)
+    file = tmp_path / "own.pt"
+    write_checkpoint(file, network, spec, hosted_preprocessing(spec.resolution, 7), {}, half=False)
+    model = load_model(name, file)
+    assert_same(network, model)
+    assert model.spec == spec
+    # A bare state dict has torchvision's names; the largest kernel tells of which network.
+    path = save(tmp_path, network.state_dict())
+    told = load_model(name, path, conventions=Conventions(spec.padding, spec.bn_epsilon, spec.activation))
+    assert_same(network, told)
+    with pytest.raises(WrongVariantError, match=f"holds {spec.version} with 7 classes at any.*; try {name}"):
+        load_model(NAME, path)
 
 
 def test_conventions_are_taken_as_told_and_else_said(tmp_path):

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+
+from ..processes import wait_until
 
 PROGRAM = "from thumbnet.runtime_tests.run_folder import run_folder; print(run_folder(), flush=True); input()"
 
@@ -37,17 +40,24 @@ def folders(tmp_path):
 
 
 def test_only_what_nobody_uses_is_removed(start, tmp_path):
+    abandoned = tmp_path / "thumbnet" / "runs" / "1-left-by-a-power-cut"
+    (abandoned / "folder").mkdir(parents=True)
     first, second = start(), start()
     used = [process.stdout.readline().strip() for process in (first, second)]
     (Path(used[0]) / "file").write_text("kept")
     assert folders(tmp_path) == sorted(used)
-    second.kill()
-    second.wait()
-    assert folders(tmp_path) == sorted(used)
-    third = start().stdout.readline().strip()
-    assert folders(tmp_path) == sorted([used[0], third])
+    second.communicate("\n")
     first.communicate("\n")
-    assert first.returncode == 0 and folders(tmp_path) == [third]
+    assert first.returncode == second.returncode == 0 and folders(tmp_path) == []
+
+
+def test_a_killed_process_leaves_nothing(start, tmp_path):
+    first, second = start(), start()
+    used = [process.stdout.readline().strip() for process in (first, second)]
+    (Path(used[1]) / "folder").mkdir()
+    (Path(used[1]) / "folder" / "file").write_text("temporary")
+    second.kill()
+    wait_until(lambda: folders(tmp_path) == [used[0]], psutil.Process())
 
 
 def test_runs_that_begin_and_end_at_once_do_not_disturb_each_other(start, tmp_path):
@@ -58,4 +68,4 @@ def test_runs_that_begin_and_end_at_once_do_not_disturb_each_other(start, tmp_pa
             process.communicate("\n")
             assert process.returncode == 0
     last = start().stdout.readline().strip()
-    assert folders(tmp_path) == [last]
+    wait_until(lambda: folders(tmp_path) == [last], psutil.Process())

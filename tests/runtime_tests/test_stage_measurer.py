@@ -1,6 +1,8 @@
 """Stages measured on emulated devices: their bytes are checked, their costs are those of a network they are in."""
 
 import math
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +15,16 @@ from thumbnet.compile.network.reference import run_reference_layers
 from thumbnet.compile.plan.board_plan import plan_for_board
 from thumbnet.compile.plan.stage_graph import StageGraph
 from thumbnet.runtime_tests import measure_stages as module
+from thumbnet.runtime_tests import stage_measurer
 from thumbnet.runtime_tests.errors import SessionError
 from thumbnet.runtime_tests.open_session import open_session
+from thumbnet.runtime_tests.repeated_readings import LEAST_SAMPLES
+from thumbnet.runtime_tests.session import LayerCost
 from thumbnet.runtime_tests.stage_measurer import DeviceMeasurer
 from thumbnet.targets.devices import get_device
 from thumbnet.tools.network import make_request
 from thumbnet.tools.network_options import NetworkFiles
+from thumbnet.tools.tune_stages import make_record
 
 pytestmark = pytest.mark.emulated
 
@@ -139,3 +145,55 @@ def test_a_stage_that_cant_be_built_takes_no_other_along(setting, monkeypatch):
     with setting.measurer("instructions") as measurer:
         costs = measurer.measure(stages)
     assert [math.isfinite(cost) for cost in costs] == [stage is not stages[1] for stage in stages]
+
+
+class TimedSession:
+    """An emulated device that says it were a real one: instructions are nanoseconds, one run in four takes longer."""
+
+    def __init__(self, device):
+        self._inner = open_session(replace(device, kind="emulated", address=""))
+        self.device, self.place, self.compiler = device, device.address, "gcc"
+        self.factor, self.runs = 1.0, 0
+
+    def profile(self, image):
+        self.runs += 1
+        slow = self.factor * (3 if self.runs % 4 == 0 else 1)
+        costs = self._inner.profile(image)
+        time.sleep(sum(cost.value for cost in costs) * slow * 1e-9)  # a timer faster than the test's clock were refused
+        return [LayerCost(cost.name, "seconds on the board", cost.value * slow * 1e-9, 1e-6) for cost in costs]
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+
+@pytest.mark.parametrize("setting", [pytest.param("qemu_mps2_an386", marks=M4)], indirect=True)
+def test_a_real_board_is_measured_until_it_is_sure_and_watched(setting, monkeypatch):
+    sessions, readings = [], []
+
+    def open_timed(device):
+        sessions.append(TimedSession(device))
+        return sessions[-1]
+
+    device = replace(setting.device, kind="serial", address="/dev/ttyACM0")
+    stages = list(setting.plan.stages)[:4]
+    with setting.measurer("instructions") as exact:
+        counts = exact.measure(stages)
+    monkeypatch.setattr(stage_measurer, "open_session", open_timed)
+    with DeviceMeasurer(
+        *(device, setting.network, setting.values, "seconds"),
+        on_reading=lambda stage, reading: readings.append(reading),
+    ) as measurer:
+        costs = [*measurer.measure(stages[:2]), *measurer.measure(stages[2:])]
+        assert costs == pytest.approx([1e-9 * count for count in counts], rel=0.02, abs=1e-6)
+        assert len(readings) == len(stages), "the reference stage is no trial of the second program"
+        for reading in readings:
+            assert len(reading.samples) > LEAST_SAMPLES, "all of them raw"
+            assert max(reading.samples) == pytest.approx(3 * min(reading.samples), rel=0.1)
+            record = make_record(stages[0], reading)
+            assert (record.kind, record.emulated, record.identity) == ("seconds on the board", False, "/dev/ttyACM0")
+        sessions[0].factor = 1.5
+        with pytest.raises(SessionError, match=r"drifts: the reference stage .*\+50%"):
+            measurer.measure(stages[1:])
+        assert len(readings) == len(stages)
+        # As whoever comes back: a session anew, the same reference.
+        assert measurer.measure(stages[1:]) == pytest.approx(costs[1:], rel=0.02, abs=1e-6)

@@ -41,7 +41,7 @@ def test_built_in_devices(tmp_path, monkeypatch):
     assert kinds["local"] == ("host", "local")
     for board in ("mps2_an385", "mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547", "raspberry_pi_2"):
         assert kinds[f"qemu_{board}"] == (board, "emulated")
-    assert len(kinds) == 10
+    assert len(kinds) == 12
 
 
 def test_reads_the_users_devices(write_toml, monkeypatch):
@@ -69,7 +69,7 @@ def test_an_unknown_device_names_the_nearest(write_toml):
         ("[device.a]\n", "unknown table or field device"),
         ("devices = 3\n", "devices must be tables"),
         ("[devices]\na = 1\n", "device a: must be a table"),
-        ('[devices.a]\nboard = "mps2_an386"\n', "device a: kind is None; known: serial, rpc, tcp"),
+        ('[devices.a]\nboard = "mps2_an386"\n', "device a: kind is None; known: serial, rpc, tcp, emulated"),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "usb"\n', "kind is 'usb'"),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\n', "port is missing"),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = 3\n', "port is 3, it must be text"),

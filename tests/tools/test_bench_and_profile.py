@@ -153,7 +153,7 @@ def test_workloads_of_the_worst_case_have_the_shortest_runs():
 
 
 def test_runs_of_each_family(tmp_path):
-    small, _, v1, v2, hosted, *_ = workloads.WORKLOADS
+    small, _, _, v1, v2, hosted, *_ = workloads.WORKLOADS
     assert small.runs(None) == [("random", "kept"), ("random", "removed")]
     assert v1.runs(tmp_path) == v2.runs(None) == [("random", "kept"), ("worst case", "kept")]
     assert hosted.runs(tmp_path) == []

@@ -45,3 +45,4 @@ def test_what_is_advised_is_smaller_than_what_does_not_fit():
 def test_nothing_fits_and_nothing_is_known():
     assert "no MobileNet V1" in suggest_variant(_spec("mobilenet_v1_0.25_128", 2), _error(100, 100))
     assert "smaller width" in suggest_variant(_spec("mobilenet_v1_0.25_128", 2), DoesNotFitError("too large"))
+    assert "a smaller network" in suggest_variant(_spec("efficientnet_lite0", 2), _error(10**6, 10**6))

@@ -46,6 +46,8 @@ def check(files: NetworkFiles, images: Path, limit: int, strict: bool, json_file
     background, or what padding, batch norm epsilon and activation were trained with. The neighbours of what is given
     or assumed are tried, and the options of the best are printed.
     """
+    if files.is_own:
+        raise click.BadArgumentUsage(f"{files.model} says its conventions itself; networks by name are checked")
     with show_steps(f"checking {files.model}") as shown:
         shown.step("loading PyTorch")
         from thumbnet.models.image_folder import load_images

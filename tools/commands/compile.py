@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from thumbnet.compile.request import CompileOptions, check_options
+from thumbnet.tools.board_options import board_file_option, chosen_board
+from thumbnet.tools.commands.devices import devices_option
 from thumbnet.tools.network_options import NetworkFiles, compile_options, network_files
 from thumbnet.tools.output import json_option, print_table, write_json
 from thumbnet.tools.progress import show_steps
@@ -19,13 +21,29 @@ from thumbnet.tools.skipped_images import print_skipped
 
 @click.command()
 @network_files
-@click.option("--board", required=True, help="Type of board, see `thumbnet boards`.")
+@click.option("--board", help="Type of board, see `thumbnet boards`; of your own, as devices.toml has it.")
+@board_file_option
+@devices_option
+@click.option(
+    "--arena-memory",
+    metavar="NAME",
+    help="Microcontrollers: the memory for the arena, as `thumbnet boards` names them. Without it, the first of the"
+    " board's order in which it fits.",
+)
 @compile_options()
 @click.option("--pareto", is_flag=True, help="Print what other limits on RAM would give.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False))
 @json_option
 def compile(
-    files: NetworkFiles, options: CompileOptions, board: str, pareto: bool, output: Path, json_file: Path | None
+    files: NetworkFiles,
+    options: CompileOptions,
+    board: str | None,
+    board_file: Path | None,
+    devices_file: Path | None,
+    arena_memory: str | None,
+    pareto: bool,
+    output: Path,
+    json_file: Path | None,
 ) -> None:
     """Compile MODEL for a board into the folder OUTPUT.
 
@@ -33,9 +51,12 @@ def compile(
     the board is told exactly where its compiler is installed: arena, worst-case stack, constants, code.
     """
     from thumbnet.compile.errors import CompileError
-    from thumbnet.targets.registry import get_board
+    from thumbnet.targets.placement import with_arena_in
 
-    target = get_board(board)
+    target = chosen_board(board, board_file, devices_file)
+    board = target.name
+    if arena_memory is not None:
+        target = with_arena_in(target, arena_memory)
     check_options(options, target)
     if pareto and options.tuning is not None:
         raise CompileError(f"{board}: --pareto shows plans without tuning; leave it or --tuning out")
@@ -67,6 +88,7 @@ def compile(
         ("stages that were measured", _measured(manifest)),
         ("planned for few", manifest.get("objective")),
         *_footprint(manifest),
+        *_memories(manifest),
         ("ranges", manifest["quantization"]["ranges"]),
         ("image to input", manifest["preprocessing"]["geometry"]),
         ("pixel to value", manifest["preprocessing"]["scaling"]),
@@ -114,6 +136,23 @@ def _footprint(manifest: dict[str, Any]) -> list[tuple[str, object]]:
     ]
 
 
+def _memories(manifest: dict[str, Any]) -> list[tuple[str, object]]:
+    """Return how full each of a microcontroller's memories will be; the program around the network comes on top."""
+    memories = manifest.get("memories")
+    if memories is None:
+        return []
+    holds = {memories["stack"]: ["stack"]}
+    holds.setdefault(memories["arena"], []).insert(0, "arena")
+    return [
+        (
+            f"{bank['name']} (bytes)",
+            f"{bank['used_bytes']:,} of {bank['bytes']:,}"
+            + (f": {' and '.join(holds[bank['name']])}" if bank["name"] in holds else ""),
+        )
+        for bank in memories["banks"]
+    ]
+
+
 def _dead_channels(entry: Any) -> str | None:  # noqa: ANN401 - as in the manifest: None, "kept" or what was removed
     if entry is None or isinstance(entry, str):
         return entry
@@ -127,14 +166,16 @@ def _dead_channels(entry: Any) -> str | None:  # noqa: ANN401 - as in the manife
 
 
 def _measured(manifest: dict[str, Any]) -> str | None:
-    """Return how much of a tuned plan was measured, and what that costs."""
+    """Return how much of a tuned plan was measured, what that costs, and which stages were not."""
     tuning = manifest.get("tuning")
     if tuning is None:
         return None
     measured, cost = tuning["measured_stages"], tuning["measured_cost"]
     number = f"{cost:,.0f}" if cost >= 1000 else f"{cost:.6g}"
     costs = f", which cost {number} {tuning['kind']}" if measured else ""
-    return f"{measured} of {len(manifest['layers'])}{costs}"
+    others = [stage["name"] for stage in manifest["layers"] if "measured" not in stage]
+    unmeasured = f"; not {', '.join(others)}" if measured and others else ""
+    return f"{measured} of {len(manifest['layers'])}{costs}{unmeasured}"
 
 
 def _text(value: object) -> str:

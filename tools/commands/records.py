@@ -65,7 +65,8 @@ def _known_board(_: click.Context, __: click.Parameter, name: str | None) -> str
 
 
 def _known_core(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-    from thumbnet.targets.registry import list_boards, suggest
+    from thumbnet.targets.registry import list_boards
+    from thumbnet.targets.suggest import suggest
 
     known = sorted({board.core for board in list_boards()})
     if name is not None and name not in known:
@@ -111,7 +112,7 @@ def list_records(
     rest = f", the newest {SHOWN} shown" if len(wanted) > SHOWN else ""
     print_table(
         f"{folder}: {len(wanted):,} of {len(found):,} records{rest}",
-        ["stage", "key", "core", "device", "kind", "cost", "samples", "date", ""],
+        ["stage", "key", "core", "device", "kind", "cost", "spread", "samples", "date", ""],
         [_row(record, kernels_digest()) for record in newest[:SHOWN]],
     )
     write_json(json_file, [record.model_dump() for record in newest])
@@ -128,6 +129,7 @@ def _row(record: StageRecord, kernels: str) -> tuple[object, ...]:
         record.device,
         record.kind,
         cost,
+        f"{record.spread:.1%}" if len(record.samples) > 1 else None,
         len(record.samples),
         record.date.removesuffix("+00:00"),
         ", ".join(note for note, there in notes if there),

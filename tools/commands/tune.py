@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thumbnet.compile.request import CompileOptions
-from thumbnet.tools.commands.devices import devices_option
+from thumbnet.tools.commands.devices import choose_devices, devices_option, farm_options
 from thumbnet.tools.network_options import NetworkFiles, compile_options, network_files
 from thumbnet.tools.output import json_option, write_json
 from thumbnet.tools.skipped_images import print_skipped
@@ -37,10 +37,10 @@ LAYOUT_TRIALS = 256
 @click.option(
     "--device",
     "names",
-    required=True,
     multiple=True,
     help="Where stages are measured, see `thumbnet devices`; all of one type of board, may be repeated.",
 )
+@farm_options
 @click.option(
     "--space",
     type=click.Choice(["both", "kernels", "tvm"]),
@@ -76,6 +76,8 @@ def tune(
     files: NetworkFiles,
     options: CompileOptions,
     names: tuple[str, ...],
+    tracker: str | None,
+    board: str | None,
     space: str | None,
     objective: Objective | None,
     trials: int | None,
@@ -91,18 +93,13 @@ def tune(
     those that a good plan could use, until no other can be better. RAM is kept to --ram-limit, or to what the network
     takes without tuning. Ctrl-C keeps all that was measured.
     """
-    from thumbnet.targets.devices import get_device
-
-    devices = [get_device(name, devices_file) for name in dict.fromkeys(names)]
+    devices = choose_devices(names, tracker, board, devices_file)
     if options.quantize == "none" and space not in {None, "tvm"}:
         raise click.BadParameter("--quantize none is tuned by --space tvm only")
     planned = devices[0].board.instruction_set is not None and options.quantize == "int8"
     space = space or ("both" if planned else "tvm")
-    if not planned and space == "tvm" and len(devices) > 1:
-        raise click.BadParameter(
-            "the host and networks of float32 are tuned on one device, not on"
-            f" {' and '.join(device.name for device in devices)}"
-        )
+    if not planned and space == "tvm" and (tracker or len(devices) > 1):
+        raise click.BadParameter(f"the host and float32 are tuned on one device, not on {len(devices)} or a tracker's")
 
     from thumbnet.tools.network import make_request
 
@@ -147,16 +144,22 @@ def _tune_stages(
     minutes: float,
     seed: int,
 ) -> dict[str, Any]:
-    from thumbnet.compile.tuning.ratio_model import RatioModel
+    from thumbnet.compile.tuning.cost_model import model_of_core
     from thumbnet.compile.tuning.records import opened_records
     from thumbnet.compile.tuning.schedule_search import ScheduleSearch
     from thumbnet.compile.tuning.stage_key import is_scheduled
-    from thumbnet.compile.tuning.stage_records import measured_costs, opened_stage_records, read_stage_records
+    from thumbnet.compile.tuning.stage_records import (
+        measured_costs,
+        newest_records,
+        opened_stage_records,
+        read_stage_records,
+    )
     from thumbnet.tools.tune_stages import (
         as_json,
         check_devices,
         compare_with_kernels,
         default_objective,
+        describe_devices,
         kind_of,
         make_record,
         prepare_stages,
@@ -167,17 +170,16 @@ def _tune_stages(
 
     check_devices(devices)
     wanted = objective or default_objective(devices[0])
-    tuning = prepare_stages(request, own_kernels=space != "tvm")
+    tuning = prepare_stages(request, wanted, own_kernels=space != "tvm")
     kind = kind_of(wanted, devices[0])
     readings: list[tuple[StagePlan, float]] = []
     with contextlib.ExitStack() as opened:
         recorder = opened.enter_context(opened_stage_records(folder))
         board = devices[0].board
-        emulated = devices[0].kind == "emulated"
-        known = [record for record in read_stage_records(folder) if (record.kind, record.board) == (kind, board.name)]
-        measured = measured_costs(known, core=board.core, kind=kind, emulated=emulated)
-        on_kernels = [record for record in known if record.samples and not is_scheduled(record.stage)]
-        ratios = [record.cost / record.predicted for record in on_kernels if record.key in measured]
+        emulated = devices[0].emulated
+        there = read_stage_records(folder)
+        known = newest_records(there, core=board.core, kind=kind, emulated=emulated)
+        measured = measured_costs(there, core=board.core, kind=kind, emulated=emulated, board=board.name)
         schedules = None
         if space != "kernels":
             database = opened.enter_context(opened_records(folder))
@@ -187,10 +189,10 @@ def _tune_stages(
                 on_wrong=lambda error: click.echo(f"{error}", err=True),
             )
 
-        def record(device: Device, stage: StagePlan, reading: StageReading) -> None:
+        def record(stage: StagePlan, reading: StageReading) -> None:
             # Of schedules there are as many as anyone likes: a wrong one is not worth remembering.
             if reading.samples or stage.kernel is None:
-                recorder.add(make_record(device, stage, reading))
+                recorder.add(make_record(stage, reading))
                 readings.append((stage, reading.cost))
 
         try:
@@ -198,7 +200,7 @@ def _tune_stages(
                 tuning,
                 devices,
                 wanted,
-                model=RatioModel(ratios),
+                model=model_of_core(board.core, kind, known.values()),
                 measured=measured,
                 schedules=schedules,
                 on_reading=record,
@@ -208,12 +210,13 @@ def _tune_stages(
         except KeyboardInterrupt:
             click.echo(f"{len(readings)} stages are kept in {folder}; the same command goes on from there.", err=True)
             raise
-    where = ", ".join(device.name for device in devices)
-    title = f"{request.name} on {where}, arena of at most {tuning.ram_limit:,} bytes"
+    title = f"{request.name} on {describe_devices(devices)}, arena of at most {tuning.ram_limit:,} bytes"
     print_tuned(title, kind, tuned)
     rival = compare_with_kernels(tuning, tuned, measured)
     picture = folder / "tuning.png"
-    predicted = [(record.predicted, record.cost) for record in on_kernels]
+    predicted = [
+        (record.predicted, record.cost) for record in known.values() if record.right and not is_scheduled(record.stage)
+    ]
     predicted += [(stage.cost, cost) for stage, cost in readings if stage.kernel is None and math.isfinite(cost)]
     draw_tuning(picture, tuned, title=title, kind=kind, readings=predicted)
     click.echo(f"How it went is drawn in {picture}.")

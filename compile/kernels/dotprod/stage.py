@@ -26,10 +26,10 @@ class DotprodStage(NeonStage):
 
     def depthwise_plan(self, layer: DepthwiseConvolution) -> DepthwisePlan:
         """Return how a depthwise layer is computed."""
-        return plan_sdot_depthwise(layer)
+        return plan_sdot_depthwise(layer) if layer.kernel == (3, 3) else super().depthwise_plan(layer)
 
     def _pack_depthwise(self, layer: DepthwiseConvolution) -> dict[str, NDArray[Any]]:
-        return pack_sdot_depthwise(layer)
+        return pack_sdot_depthwise(layer) if layer.kernel == (3, 3) else super()._pack_depthwise(layer)
 
     def _pack_convolution(self, layer: Convolution) -> dict[str, NDArray[Any]]:
         return pack_sdot(layer)

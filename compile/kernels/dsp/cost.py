@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from thumbnet.compile.kernels import stage_cost
 from thumbnet.compile.kernels.chains import Gather
 from thumbnet.compile.kernels.cycle_prices import COMPILED, Executed
-from thumbnet.compile.kernels.dsp.storage import DspChain, pixel_pairs
+from thumbnet.compile.kernels.dsp.storage import DspChain, pixel_pairs, widened_pitch
 from thumbnet.compile.kernels.stage_cost import COPY, SurroundingCost
 from thumbnet.compile.network.fixed_point import Requantization
 from thumbnet.compile.network.integer_network import Add, Convolution, DepthwiseConvolution
@@ -26,6 +26,16 @@ _DEPTHWISE_PAIR = {
 }
 _DEPTHWISE_ROW = Executed(simple=4, loads=1, jumps=1)
 _DEPTHWISE_CHANNEL = Executed(simple=16, loads=6, multiple=2, words=6, jumps=1, flash_reads=2.5)
+#: The larger ones: a channel without its taps, a row of them by columns and stride, four values widened.
+_LARGE_CHANNEL = Executed(simple=11, loads=9, multiple=2, words=4, jumps=1, flash_reads=2)
+_LARGE_TAPS = {
+    (5, 1): Executed(simple=8, loads=2, multiple=1, words=4, jumps=1, unaligned=1, flash_reads=1),
+    (7, 1): Executed(simple=10, loads=2, multiple=1, words=6, jumps=1, unaligned=2, flash_reads=1),
+    (5, 2): Executed(simple=4, loads=2, multiple=1, words=3, jumps=1, unaligned=1, flash_reads=1),
+    (7, 2): Executed(simple=5, loads=2, multiple=1, words=4, jumps=1, unaligned=2, flash_reads=1),
+}
+_WIDENED_FOUR = Executed(simple=4, loads=1, multiple=1, words=2, unaligned=0.5)
+_WIDENED_ROW = Executed(simple=2, jumps=1)
 #: Pointwise: two slots of a block of 2 x 4 and of 2 x 2 outputs, such blocks without their slots, a turn of the loop.
 _STEP4, _BLOCK4 = Executed(simple=12, loads=2), Executed(simple=33, loads=2, multiple=2, words=11, jumps=1)
 _STEP2, _BLOCK2 = Executed(simple=4, multiple=1, words=4), Executed(simple=14, multiple=3, words=11, jumps=1)
@@ -63,6 +73,8 @@ def _layer(stage: DspChain, index: int, blocks: int, rows: int) -> Executed:
             return COMPILED * (COPY * height * width * channels)
         case Add():
             return _ADD * (height * width * channels)
+        case DepthwiseConvolution() if layer.kernel != (3, 3):
+            return _large_depthwise(stage, index, blocks, rows)
         case DepthwiseConvolution():
             planes = stage.source if index == 0 else stage.windows[index]
             row = _DEPTHWISE_ROW + _DEPTHWISE_PAIR[layer.stride[0], planes.element_bytes] * (width / 2)
@@ -75,6 +87,40 @@ def _layer(stage: DspChain, index: int, blocks: int, rows: int) -> Executed:
                 + _pixels(stage, index, rows)
             )
     raise AssertionError(layer)
+
+
+def _large_depthwise(stage: DspChain, index: int, blocks: int, rows: int) -> Executed:
+    layer = stage.layers[index]
+    assert isinstance(layer, DepthwiseConvolution)
+    _, width, channels = layer.output_shape
+    packed = stage.in_one_row(index + 1)
+    fours, rest = divmod(width, 4)
+    # A row of several fours is a loop over them.
+    four = _large_pixels(layer, 4, packed=packed) + Executed(simple=1, loads=1, jumps=1) * (fours > 1)
+    row = four * fours + Executed(simple=5, loads=1, jumps=1)
+    if rest:
+        row += _large_pixels(layer, rest, packed=packed)
+    channel = (_LARGE_CHANNEL + _LARGE_TAPS[layer.kernel[1], layer.stride[0]] * layer.kernel[0]) * blocks + row * rows
+    if stage.widens_planes(index):
+        planes = stage.source if index == 0 else stage.windows[index]
+        line = _WIDENED_FOUR * (widened_pitch(planes) // 4) + _WIDENED_ROW
+        channel += line * (stage.widened_rows(index, -(-rows // blocks)) * blocks)
+    return channel * channels + _CALL * (2 * blocks) + _clamps(layer.requantization, layer.output_shape)
+
+
+def _large_pixels(layer: DepthwiseConvolution, pixels: int, *, packed: bool) -> Executed:
+    """Return what up to four neighbouring pixels of a 5x5 or 7x7 kernel take."""
+    taps, stride = layer.kernel[0], layer.stride[0]
+    pairs = (taps + 1) // 2
+    data = pairs + ((pixels - 1) // 2 if stride == 1 else pixels - 1)
+    row = Executed(
+        simple=pairs * pixels + 1,
+        loads=stride == 1 and taps == 7 and pixels > 2,
+        multiple=2 + ((data > 4) if stride == 2 else taps == 7),
+        words=data + (taps - 1 if stride == 1 else pairs),
+    )
+    end = Executed(simple=(5 if packed else 3) * pixels + 4, loads=1 + packed, multiple=1, words=2)
+    return row * taps + end
 
 
 def _products(stage: DspChain, index: int, blocks: int, rows: int) -> Executed:

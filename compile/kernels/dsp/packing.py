@@ -18,8 +18,18 @@ _TAPS = {
     ("int8", 1): (0, 1, 2, 4, 3, 6, 5, 8, 7),
     ("int8", 2): (0, 1, 2, 4, 3, 6, 5, 8, 7),
 }
-#: Bytes of a depthwise channel's parameters: nine taps, bias, multiplier.
-DEPTHWISE_BYTES = 17
+#: The same of a row of taps of larger kernels, by their columns and stride.
+_LARGE_TAPS = {
+    (5, 1): (1, 0, 2, 3, 4),
+    (5, 2): (0, 2, 1, 3, 4),
+    (7, 1): (1, 0, 2, 3, 5, 4, 6),
+    (7, 2): (0, 2, 1, 3, 4, 6, 5),
+}
+
+
+def depthwise_bytes(kernel: tuple[int, int]) -> int:
+    """Return the bytes of a depthwise channel's parameters: taps, bias, multiplier."""
+    return kernel[0] * kernel[1] + 8
 
 
 def depthwise_slots(channels: int) -> list[int]:
@@ -117,12 +127,15 @@ def pack_depthwise(
     dtype: str,
     stride: int,
 ) -> NDArray[np.int8]:
-    """Pack 3x3 kernels ``[3, 3, C]`` for planes of int8 or int16: bytes of nine taps, bias, multiplier a channel."""
-    channels = weight.shape[2]
-    packed = np.zeros((channels, DEPTHWISE_BYTES), np.int8)
-    packed[:, list(_TAPS[dtype, stride])] = weight.reshape(9, channels).T
+    """Pack kernels ``[K, K, C]`` for planes of int8 or int16: bytes of the taps, bias, multiplier a channel."""
+    rows, columns, channels = weight.shape
+    order = np.array(_TAPS[dtype, stride])
+    if columns > 3:
+        order = np.add.outer(columns * np.arange(rows), _LARGE_TAPS[columns, stride]).reshape(-1)
+    packed = np.zeros((channels, depthwise_bytes((rows, columns))), np.int8)
+    packed[:, order] = weight.reshape(-1, channels).T
     words = np.stack([bias, _doubled(requantization)], axis=1).astype("<i4")
-    packed[:, 9:] = words.view(np.int8)
+    packed[:, rows * columns :] = words.view(np.int8)
     return packed.reshape(-1)
 
 

@@ -17,7 +17,7 @@ from thumbnet.compile.kernels.chains import Gather
 from thumbnet.compile.kernels.cycle_prices import CyclePrices, Executed
 from thumbnet.compile.kernels.dsp.cost import predict_executed
 from thumbnet.compile.kernels.dsp.image_input import DspInput
-from thumbnet.compile.kernels.dsp.packing import DEPTHWISE_BYTES
+from thumbnet.compile.kernels.dsp.packing import depthwise_bytes
 from thumbnet.compile.kernels.dsp.storage import STATIONARY_CHANNELS, fits_int16, left_shift, pixel_pairs
 from thumbnet.compile.kernels.layouts import Layout
 from thumbnet.compile.kernels.stage_code import Index
@@ -65,16 +65,13 @@ class DspStage(DspInput):
     def _depthwise(self, index: int, step: Index, first: Index, count: Index) -> None:
         layer, layout = self.layers[index], self._planes(index)
         assert isinstance(layer, DepthwiseConvolution)
-        stride, (height, width, channels) = layer.stride[0], layer.output_shape
+        stride, channels = layer.stride[0], layer.output_shape[2]
         half = 2 * -(-channels // 4)
-        shift = left_shift(layer.requantization)
-        size = "" if layout.element_bytes == 2 else "_P8"
-        # Between pixel pairs, the pixels of a pair, and every second slot: wide(8), or pair16.
-        steps = (32, 16, 4) if self.stationary(index + 1) else (8 * half, 4, 8)
-        rows_unrolled = height if self.in_one_row(index + 1) else 1
-        shape = (width, rows_unrolled, layout.row_bytes, layout.channel_bytes, *steps)
-        name = f"depthwise3x3s{stride}{size.lower()}_" + "_".join(map(str, shape)) + f"_{_word(layer)}"
-        self._define(f"DW3X3S{stride}{size}", name, *shape, layer.requantization.zero_point, shift)
+        large = layer.kernel != (3, 3)
+        name = self._define_large_depthwise(index, half) if large else self._define_depthwise(index, half)
+        bytes_ = depthwise_bytes(layer.kernel)
+        rows = (count,) if large else (count * stride * layout.row_bytes,)
+        plane_of_int16 = (self._at("plane", 0),) if self.widens_planes(index) else ()
         row = first * stride
         if index > 0:
             row = self._window_position(index, step, row - layer.padding[0])
@@ -86,16 +83,44 @@ class DspStage(DspInput):
         def every_second(slot: Index, begin: Index, end: Index) -> None:
             self._call(
                 name,
-                self._at(weight, begin * DEPTHWISE_BYTES),
+                self._at(weight, begin * bytes_),
                 self._at(planes, start + begin * plane),
                 self._at("act", slot),
-                self._at(weight, end * DEPTHWISE_BYTES),
-                count * stride * layout.row_bytes,
+                self._at(weight, end * bytes_),
+                *(*rows, *plane_of_int16),
             )
 
         for slot, begin in enumerate(range(0, channels, half)):
             every_second(slot, begin, min(begin + half, channels))
         self._clamp_act(layer.requantization, self.block_pairs(index + 1, count) * 4 * half)
+
+    def _act_steps(self, index: int, half: int) -> tuple[int, int, int]:
+        """Return the bytes between pixel pairs of act, the pixels of a pair, every second slot: wide(8), or pair16."""
+        return (32, 16, 4) if self.stationary(index + 1) else (8 * half, 4, 8)
+
+    def _define_depthwise(self, index: int, half: int) -> str:
+        layer, layout = self.layers[index], self._planes(index)
+        assert isinstance(layer, DepthwiseConvolution)
+        stride, (height, width, _) = layer.stride[0], layer.output_shape
+        size = "" if layout.element_bytes == 2 else "_P8"
+        rows_unrolled = height if self.in_one_row(index + 1) else 1
+        shape = (width, rows_unrolled, layout.row_bytes, layout.channel_bytes, *self._act_steps(index, half))
+        name = f"depthwise3x3s{stride}{size.lower()}_" + "_".join(map(str, shape)) + f"_{_word(layer)}"
+        return self._define(f"DW3X3S{stride}{size}", name, *shape, *_constants(layer))
+
+    def _define_large_depthwise(self, index: int, half: int) -> str:
+        layer, layout = self.layers[index], self._planes(index)
+        assert isinstance(layer, DepthwiseConvolution)
+        size, pitch = "", tuple[int, ...]()
+        if self.widens_planes(index):
+            size, pitch = "_P8", (layout.border[1] + layout.shape[1] + layout.border[3],)
+        packed = int(self.in_one_row(index + 1))
+        steps = self._act_steps(index, half)
+        shape = (layer.output_shape[1], packed, *pitch, layout.row_bytes, layout.channel_bytes, *steps)
+        (taps, _), stride = layer.kernel, layer.stride[0]
+        stem = f"depthwise{taps}x{taps}s{stride}{size.lower()}_"
+        name = stem + "_".join(map(str, shape)) + f"_{_word(layer)}"
+        return self._define(f"DW_LARGE{size}", name, taps, stride, *shape, *_constants(layer))
 
     # ---- convolution and pointwise -----------------------------------------------------------------------------
 
@@ -313,6 +338,10 @@ class DspStage(DspInput):
         with self._loops(channel=channels, row=count, column=width) as (channel, y, x):
             at = channel * plane + (position + y) * row + layout.border[1] + x
             self._clamp(buffer, at, lowest, highest)
+
+
+def _constants(layer: DepthwiseConvolution) -> tuple[int, int]:
+    return layer.requantization.zero_point, left_shift(layer.requantization)
 
 
 def _word(layer: DepthwiseConvolution) -> str:

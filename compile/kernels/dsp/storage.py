@@ -32,6 +32,8 @@ from thumbnet.compile.network.layers import DepthwiseLayer, Shape
 
 #: Input channels of the pointwise layers that PW_K8 computes.
 STATIONARY_CHANNELS = 8
+#: Elements that kernels read beyond a plane at most.
+_READ_BEYOND = 4
 #: Pixels of an image that a depthwise kernel computes as if they were one row: it unrolls them all.
 _MOST_IN_ONE_ROW = 12
 
@@ -42,9 +44,10 @@ class DspChain(RollingStage):
     instruction_set = "dsp"
     headers = tuple(
         Path(__file__).with_name(f"thumbnet_dsp{part}.h")
-        for part in ("", "_depthwise", "_pointwise", "_pixels", "_portable")
+        for part in ("", "_depthwise", "_large_depthwise", "_pointwise", "_pixels", "_portable")
     )
     one_pixel_kinds = frozenset({"fully_connected"})
+    depthwise_kernels = frozenset({(3, 3), (5, 5), (7, 7)})
     window_sizes = (2, 1)
 
     @classmethod
@@ -58,18 +61,18 @@ class DspChain(RollingStage):
             planar_layout(shape, 1, reader.padding),
             planar_layout(shape, 1, reader.padding, rows_first=True),
         ]
-        return [*(layout for layout in planes if _reachable(layout)), pixels]
+        return [*(layout for layout in planes if _reachable(layout, reader)), pixels]
 
     def _window_layout(self, index: int, layer: DepthwiseLayer) -> Layout:
         _, left, _, right = layer.padding
         _, width, channels = layer.input_shape
         shape = (self.plan[index].window_rows, width, channels)
         planes = planar_layout(shape, self.window_bytes, (0, left, 0, right))
-        return planes if _reachable(planes) else planar_layout(shape, 1, (0, left, 0, right))
+        return planes if _reachable(planes, layer) else planar_layout(shape, 1, (0, left, 0, right))
 
     def _plan_scratch(self) -> None:
         self.im2col: Im2col | None = None
-        act, stream = 0, 0
+        act, stream, plane = 0, 0, 0
         for index, window in self.windows.items():
             self.scratch[f"window{index}"] = Scratch(window.dtype, window.size // window.element_bytes)
         for group in self.groups:
@@ -91,10 +94,14 @@ class DspChain(RollingStage):
                     case Add():
                         _, width, channels = layer.output_shape
                         self.scratch["sum"] = Scratch("int8", block * width * channels + channels + 1)
+                    case DepthwiseConvolution() if self.widens_planes(index):
+                        plane = max(plane, self.widened_rows(index, block) * widened_pitch(self._planes(index)))
                     case _:
                         pass
         if act:
             self.scratch["act"] = Scratch("int16", act)
+        if plane:
+            self.scratch["plane"] = Scratch("int16", plane + _READ_BEYOND)
         if stream:
             self.scratch["stream"] = Scratch("int32", stream)
 
@@ -201,6 +208,18 @@ class DspChain(RollingStage):
         """Return the layout a depthwise layer reads."""
         return self.source if index == 0 else self.windows[index]
 
+    def widens_planes(self, index: int) -> bool:
+        """Tell whether a depthwise layer's kernel widens a channel's planar8 before it reads it: 5x5 and 7x7 ones."""
+        layer = self.layers[index]
+        assert isinstance(layer, DepthwiseConvolution)
+        return layer.kernel != (3, 3) and self._planes(index).element_bytes == 1
+
+    def widened_rows(self, index: int, rows: int) -> int:
+        """Return the rows of a plane that some output rows of a depthwise layer read."""
+        layer = self.layers[index]
+        assert isinstance(layer, DepthwiseConvolution)
+        return (rows - 1) * layer.stride[0] + layer.kernel[0]
+
     def slots_of(self, layer: Convolution) -> int:
         """Return the slots of a pixel in act before a layer: its taps, rounded up to a multiple of four."""
         if layer.kernel != (1, 1):
@@ -209,9 +228,14 @@ class DspChain(RollingStage):
         return -(-layer.input_shape[2] // 4) * 4
 
 
-def _reachable(layout: Layout) -> bool:
-    """Tell whether the kernels' loads reach the third row of a plane: LDRD up to 1020 bytes, LDR up to 4095."""
-    return 2 * layout.row_bytes <= (1020 if layout.element_bytes == 2 else 4084)
+def _reachable(layout: Layout, reader: DepthwiseLayer) -> bool:
+    """Tell whether the 3x3 kernels' loads reach the third row of a plane: LDRD up to 1020 bytes, LDR up to 4095."""
+    return reader.kernel != (3, 3) or 2 * layout.row_bytes <= (1020 if layout.element_bytes == 2 else 4084)
+
+
+def widened_pitch(layout: Layout) -> int:
+    """Return the elements of a row of a widened plane: planar8 is widened four at a time."""
+    return -(-(layout.border[1] + layout.shape[1] + layout.border[3]) // 4) * 4
 
 
 def pixel_pairs(layer: Link) -> int:

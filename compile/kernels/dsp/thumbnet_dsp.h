@@ -2,8 +2,8 @@
  * gives the same bytes on any core.
  *
  * A network defines the kernels it needs with the macros TN_DEF_*, for its shapes: functions in assembly
- * (thumbnet_dsp_depthwise.h, _pointwise.h, _pixels.h) where the compiler makes code for the DSP extension and
- * TN_PORTABLE is not defined, else the same in C (thumbnet_dsp_portable.h).
+ * (thumbnet_dsp_depthwise.h, _large_depthwise.h, _pointwise.h, _pixels.h) where the compiler makes code for the DSP
+ * extension and TN_PORTABLE is not defined, else the same in C (thumbnet_dsp_portable.h).
  *
  * Layouts (all intermediate activations between a producer and a consumer layer are int16 holding int8 values):
  *   planar16  plane of one channel, rows of WP int16 (WP even): [left border][W pixels][right border]. Border = zx.
@@ -21,6 +21,8 @@
 #define TN_KERNELS_H
 #include <stdint.h>
 #include <string.h>
+
+#include "thumbnet_arithmetic.h"
 
 #if defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(TN_PORTABLE)
 #define TN_DSP 1
@@ -40,13 +42,15 @@ TN_INLINE int32_t tn_requant(int32_t acc, int32_t M, int32_t zo) {
 /* Kernels are whole functions in top-level assembly, each in a section of its own (the linker drops those not called):
  * the compiler sees only a declaration, so it assumes the full calling convention, at any optimization level. */
 #define TN_FN(NAME, BODY)                                                                                              \
-    __asm(".pushsection .text." #NAME ", \"ax\", %progbits\n .syntax unified\n .thumb\n .p2align 2\n .thumb_func\n"    \
+    __asm(".pushsection " TN_SECTION #NAME                                                                             \
+          ", \"ax\", %progbits\n .syntax unified\n .thumb\n .p2align 2\n .thumb_func\n"                                \
           ".type " #NAME ", %function\n" #NAME ":\n" BODY ".size " #NAME ", . - " #NAME "\n .popsection\n");
 /* A macro's parameter as the assembly's constant .Lk_NAME, until the next kernel sets it. */
 #define TN_LET(NAME, VALUE) ".set .Lk_" NAME ", " TN_STR(VALUE) "\n"
 /* Shift of an accumulator in front of requantization. */
 #define TN_SHL(R) ".if .Lk_SH\n lsl " R ", " R ", #.Lk_SH\n .endif\n"
 #include "thumbnet_dsp_depthwise.h"
+#include "thumbnet_dsp_large_depthwise.h"
 #include "thumbnet_dsp_pixels.h"
 #include "thumbnet_dsp_pointwise.h"
 #else

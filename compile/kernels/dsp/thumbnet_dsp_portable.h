@@ -3,7 +3,7 @@
  */
 #ifndef TN_KERNELS_PORTABLE_H
 #define TN_KERNELS_PORTABLE_H
-#define TN_PORT static __attribute__((noinline, unused))
+#define TN_PORT static TN_CODE __attribute__((noinline, unused))
 #define TN_K8_PLANAR_FITS 2
 #define TN_K8_PLANAR_ANY 2
 #define TN_K8_PLANAR8 1
@@ -152,6 +152,31 @@ TN_INLINE int32_t tn_word(const int8_t *bytes) {
 #define TN_DEF_DW3X3S2(NAME, ...) TN_PORT_DW(NAME, int16_t, 1, 2, __VA_ARGS__)
 #define TN_DEF_DW3X3S1_P8(NAME, ...) TN_PORT_DW(NAME, int8_t, 2, 1, __VA_ARGS__)
 #define TN_DEF_DW3X3S2_P8(NAME, ...) TN_PORT_DW(NAME, int8_t, 2, 2, __VA_ARGS__)
+/* Positions of a row's tap bytes among a channel's parameters: 5x5 and 7x7, stride 1 and 2. */
+static const uint8_t tn_large_taps[2][2][7]
+    __attribute__((unused)) = {{{1, 0, 2, 3, 4}, {0, 2, 1, 3, 4}}, {{1, 0, 2, 3, 5, 4, 6}, {0, 2, 1, 3, 4, 6, 5}}};
+#define TN_PORT_DW_LARGE(NAME, T, K, S, W, PACKED, WPB, ICH, OSTEP, O1, OCH, ZO, SH, ARGS)                             \
+    TN_PORT void NAME ARGS {                                                                                           \
+        const int wp = (WPB) / (int)sizeof(T);                                                                         \
+        for (; params != params_end; params += (K) * (K) + 8, in += (ICH) / (int)sizeof(T), out += (OCH) / 2)          \
+            for (int y = 0; y < rows; ++y)                                                                             \
+                for (int x = 0; x < (W); ++x) {                                                                        \
+                    const int p = (PACKED) ? y * (W) + x : y * (((W) + 1) / 2 * 2) + x;                                \
+                    int32_t acc = tn_word(params + (K) * (K));                                                         \
+                    for (int t = 0; t < (K) * (K); ++t)                                                                \
+                        acc += params[t / (K) * (K) + tn_large_taps[(K) / 7][(S) - 1][t % (K)]] *                      \
+                               in[(y * (S) + t / (K)) * wp + x * (S) + t % (K)];                                       \
+                    out[(p / 2 * (OSTEP) + p % 2 * (O1)) / 2] =                                                        \
+                        (int16_t)tn_requant((int32_t)((uint32_t)acc << (SH)), tn_word(params + (K) * (K) + 4), ZO);    \
+                }                                                                                                      \
+    }
+#define TN_DEF_DW_LARGE(NAME, ...)                                                                                     \
+    TN_PORT_DW_LARGE(NAME, int16_t, __VA_ARGS__,                                                                       \
+                     (const int8_t *params, const int16_t *in, int16_t *out, const int8_t *params_end, int32_t rows))
+#define TN_DEF_DW_LARGE_P8(NAME, K, S, W, PACKED, PITCH, ...)                                                          \
+    TN_PORT_DW_LARGE(NAME, int8_t, K, S, W, PACKED, __VA_ARGS__,                                                       \
+                     (const int8_t *params, const int8_t *in, int16_t *out, const int8_t *params_end, int32_t rows,    \
+                      __attribute__((unused)) int16_t *plane))
 #define TN_DEF_IM2COL3(NAME, ROWB)                                                                                     \
     TN_PORT void NAME(const int8_t *in, int16_t *out, int32_t pairs) {                                                 \
         static const uint8_t order[8] = {0, 2, 1, 3, 4, 6, 5, 7};                                                      \

@@ -51,6 +51,15 @@ def _depthwise_rows(layer: DepthwiseConvolution, rows: float, row_bytes: int) ->
     """Return what a block of rows of one channel takes."""
     width = layer.output_shape[1]
     blocks = -(-width // 4)
+    if layer.kernel != (3, 3):
+        taps, stride = layer.kernel[0], layer.stride[0]
+        groups = (taps + 1) // 2
+        pairs = groups + stride - 1
+        chunks = -(-(stride * (max(width, 4) - 1) + 8) // 16)
+        block = pairs * 4 + groups * (10 if stride == 1 else 9) + 17
+        return (
+            45 + groups * (6 if stride == 1 else 3) + -(-rows // 2) * (25 + pairs * (7 + 4 * chunks) + block * blocks)
+        )
     if in_patches(layer):
         return 32 + -(-rows // 2) * (20 + 8 * -(-(width + 2) // 16) + 25 * blocks)
     far = row_bytes > 127

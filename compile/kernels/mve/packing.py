@@ -71,6 +71,22 @@ def pack_depthwise(
     return packed.reshape(-1)
 
 
+def pack_depthwise_pairs(
+    weight: NDArray[np.int8], bias: NDArray[np.int32], requantization: Requantization
+) -> NDArray[np.int32]:
+    """Pack kernels ``[K, K, C]``: of a channel pairs of rows interleaved, up to whole words, then bias, multiplier."""
+    taps, _, channels = weight.shape
+    pairs = np.zeros((channels, -(-taps * (taps + 1) // 4) * 4), np.int8)
+    rows = np.zeros((taps + 1, taps, channels), np.int8)
+    rows[:taps] = weight
+    interleaved = rows.reshape(-1, 2, taps, channels).transpose(3, 0, 2, 1)
+    pairs[:, : taps * (taps + 1)] = interleaved.reshape(channels, -1)
+    packed: NDArray[np.int32] = np.concatenate(
+        [pairs.view("<i4"), bias[:, None], requantization.multiplier[:, None]], axis=1
+    ).astype(np.int32)
+    return packed.reshape(-1)
+
+
 def in_patches(layer: DepthwiseConvolution) -> bool:
     """Tell whether a depthwise layer is computed by the kernel on patches of 4 x 4 pixels."""
-    return layer.stride == (1, 1) and layer.output_shape[1] >= 4
+    return layer.kernel == (3, 3) and layer.stride == (1, 1) and layer.output_shape[1] >= 4

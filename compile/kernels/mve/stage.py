@@ -15,7 +15,14 @@ from thumbnet.compile.kernels.chains import Gather
 from thumbnet.compile.kernels.kernel import Scratch
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout, planar_layout
 from thumbnet.compile.kernels.mve.cost import predict_instructions
-from thumbnet.compile.kernels.mve.packing import BLOCK, block_starts, in_patches, pack_depthwise, pack_pointwise
+from thumbnet.compile.kernels.mve.packing import (
+    BLOCK,
+    block_starts,
+    in_patches,
+    pack_depthwise,
+    pack_depthwise_pairs,
+    pack_pointwise,
+)
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.kernels.stage_code import Index
 from thumbnet.compile.network.fixed_point import Requantization
@@ -31,9 +38,11 @@ class MveStage(RollingStage):
 
     instruction_set = "mve"
     headers = tuple(
-        Path(__file__).with_name(f"thumbnet_mve{part}.h") for part in ("", "_pointwise", "_depthwise", "_portable")
+        Path(__file__).with_name(f"thumbnet_mve{part}.h")
+        for part in ("", "_pointwise", "_depthwise", "_large_depthwise", "_portable")
     )
     one_pixel_kinds = frozenset({"fully_connected", "average_pool"})
+    depthwise_kernels = frozenset({(3, 3), (5, 5), (7, 7)})
     bytes_read_beyond = _SLACK
     window_sizes = (1,)
 
@@ -74,6 +83,8 @@ class MveStage(RollingStage):
             if isinstance(layer, Convolution):
                 weight = layer.weight.reshape(layer.weight.shape[0], -1)
                 self.constants[f"weight{index}"] = pack_pointwise(weight, layer.bias, layer.requantization)
+            elif isinstance(layer, DepthwiseConvolution) and layer.kernel != (3, 3):
+                self.constants[f"weight{index}"] = pack_depthwise_pairs(layer.weight, layer.bias, layer.requantization)
             elif isinstance(layer, DepthwiseConvolution):
                 self.constants[f"weight{index}"] = pack_depthwise(
                     layer.weight, layer.bias, layer.requantization, patches=in_patches(layer)
@@ -134,7 +145,10 @@ class MveStage(RollingStage):
         stride, (_, width, channels) = layer.stride[0], layer.output_shape
         shape = (width, planes.row_bytes, planes.channel_bytes, act_stride(layer))
         kernel: tuple[str, str, *tuple[int, ...]]
-        if in_patches(layer):
+        if layer.kernel != (3, 3):
+            taps = layer.kernel[0]
+            kernel = ("MVE_DEPTHWISE_PAIRS", f"depthwise{taps}x{taps}", taps, stride, *shape)
+        elif in_patches(layer):
             kernel = ("MVE_DEPTHWISE_PATCHES", "depthwise3x3_patches", *shape)
         else:
             kernel = ("MVE_DEPTHWISE", "depthwise3x3", stride, *shape, _heights(stride, count, most))

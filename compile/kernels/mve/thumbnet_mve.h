@@ -18,6 +18,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "thumbnet_arithmetic.h"
+
 #if !defined(__ARM_FEATURE_MVE) || defined(TN_PORTABLE)
 #include "thumbnet_mve_portable.h"
 #else
@@ -28,7 +30,7 @@
     ".ifndef tn_mve_common_macros\n"                                                                                   \
     ".set tn_mve_common_macros, 1\n"                                                                                   \
     ".macro tn_begin name\n"                                                                                           \
-    ".pushsection .text.\\name, \"ax\", %progbits\n"                                                                   \
+    ".pushsection " TN_SECTION "\\name, \"ax\", %progbits\n"                                                                   \
     ".syntax unified\n"                                                                                                \
     ".thumb\n"                                                                                                         \
     ".p2align 2\n"                                                                                                     \
@@ -74,6 +76,7 @@
 #define TN_MVE_KERNEL(MACROS, CALL) __asm(TN_MVE_COMMON_MACROS MACROS CALL "\n");
 
 #include "thumbnet_mve_depthwise.h"
+#include "thumbnet_mve_large_depthwise.h"
 #include "thumbnet_mve_pointwise.h"
 
 /* clang-format off */

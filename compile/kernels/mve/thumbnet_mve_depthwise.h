@@ -243,11 +243,24 @@
 #define TN_MVE_PATCHES_MACROS                                                                                          \
     ".ifndef tn_mve_patches_macros\n"                                                                                  \
     ".set tn_mve_patches_macros, 1\n"                                                                                  \
-    ".macro tn_sums_to_lanes\n"                                                                                        \
+    /* Sums of four columns of two rows to int8 in the even bytes of q0. */                                            \
+    ".macro tn_sums_requantized shift, lo, hi\n"                                                                       \
     "vmov q0[2], q0[0], r0, r4\n"                                                                                      \
     "vmov q0[3], q0[1], r2, r6\n"                                                                                      \
     "vmov q1[2], q1[0], r8, r12\n"                                                                                     \
     "vmov q1[3], q1[1], r10, lr\n"                                                                                     \
+    "vadd.i32 q0, q0, r7\n"                                                                                            \
+    "vadd.i32 q1, q1, r7\n"                                                                                            \
+    ".if \\shift\n"                                                                                                    \
+    "vshl.i32 q0, q0, #(\\shift)\n"                                                                                    \
+    "vshl.i32 q1, q1, #(\\shift)\n"                                                                                    \
+    ".endif\n"                                                                                                         \
+    "vqrdmlash.s32 q0, q6, r5\n"                                                                                       \
+    "vqrdmlash.s32 q1, q6, r5\n"                                                                                       \
+    "vqmovnb.s32 q0, q0\n"                                                                                             \
+    "vqmovnt.s32 q0, q1\n"                                                                                             \
+    "vqmovnb.s16 q0, q0\n"                                                                                             \
+    "tn_clamp q0, \\lo, \\hi, q1, r0\n"                                                                                \
     ".endm\n"                                                                                                          \
     /* Four columns of two rows: two patches of four by four pixels, each under the four shifted kernels. */           \
     ".macro tn_patches ostride, shift, lo, hi\n"                                                                       \
@@ -261,19 +274,7 @@
     "vmladav.s8 r6, q1, q3\n"                                                                                          \
     "vmladav.s8 r12, q1, q4\n"                                                                                         \
     "vmladav.s8 lr, q1, q5\n"                                                                                          \
-    "tn_sums_to_lanes\n"                                                                                               \
-    "vadd.i32 q0, q0, r7\n"                                                                                            \
-    "vadd.i32 q1, q1, r7\n"                                                                                            \
-    ".if \\shift\n"                                                                                                    \
-    "vshl.i32 q0, q0, #(\\shift)\n"                                                                                    \
-    "vshl.i32 q1, q1, #(\\shift)\n"                                                                                    \
-    ".endif\n"                                                                                                         \
-    "vqrdmlash.s32 q0, q6, r5\n"                                                                                       \
-    "vqrdmlash.s32 q1, q6, r5\n"                                                                                       \
-    "vqmovnb.s32 q0, q0\n"                                                                                             \
-    "vqmovnt.s32 q0, q1\n"                                                                                             \
-    "vqmovnb.s16 q0, q0\n"                                                                                             \
-    "tn_clamp q0, \\lo, \\hi, q1, r0\n"                                                                                \
+    "tn_sums_requantized \\shift, \\lo, \\hi\n"                                                                        \
     "vstrb.16 q0, [r3, q7]\n"                                                                                          \
     "tn_add r3, 4*(\\ostride), r11\n"                                                                                  \
     ".endm\n"                                                                                                          \

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define TN_PORT static __attribute__((noinline, unused))
+#define TN_PORT static TN_CODE __attribute__((noinline, unused))
 
 static inline int8_t tn_mve_requantize(int32_t acc, int shift, int32_t multiplier, int32_t zero_point, int32_t lowest,
                                        int32_t highest) {
@@ -56,6 +56,20 @@ static inline int8_t tn_mve_requantize(int32_t acc, int shift, int32_t multiplie
                 for (int t = 0; t < 9; ++t)                                                                            \
                     acc += w[t / 3 * 4 + t % 3] * corner[t % 3 * (ROWB) + t / 3];                                      \
                 out[p * (OSTRIDE)] = tn_mve_requantize(acc, SHIFT, params[4], ZP, LO, HI);                             \
+            }                                                                                                          \
+    }
+
+#define TN_DEF_MVE_DEPTHWISE_PAIRS(NAME, K, S, WIDTH, ROWB, CHB, OSTRIDE, SHIFT, ZP, LO, HI)                           \
+    TN_PORT void NAME(const int8_t *in, int8_t *out, const int32_t *params, int32_t channels, int32_t rows) {          \
+        const int32_t words = ((K) * ((K) + 1) + 3) / 4;                                                               \
+        for (; channels > 0; --channels, params += words + 2, in += (CHB), ++out)                                      \
+            for (int32_t p = 0; p < rows * (WIDTH); ++p) {                                                             \
+                const int8_t *w = (const int8_t *)params;                                                              \
+                const int8_t *corner = in + p / (WIDTH) * ((S) * (ROWB)) + p % (WIDTH) * (S);                          \
+                int32_t acc = params[words];                                                                           \
+                for (int t = 0; t < (K) * (K); ++t)                                                                    \
+                    acc += w[(t / (K) / 2 * (K) + t % (K)) * 2 + t / (K) % 2] * corner[t / (K) * (ROWB) + t % (K)];    \
+                out[p * (OSTRIDE)] = tn_mve_requantize(acc, SHIFT, params[words + 1], ZP, LO, HI);                     \
             }                                                                                                          \
     }
 

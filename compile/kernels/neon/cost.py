@@ -10,6 +10,7 @@ from functools import partial
 
 from thumbnet.compile.kernels import stage_cost
 from thumbnet.compile.kernels.neon.depthwise_assembly import output_instructions
+from thumbnet.compile.kernels.neon.large_depthwise_assembly import LargeDepthwise
 from thumbnet.compile.kernels.neon.packing import CALL, DepthwisePlan
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.kernels.stage_cost import SurroundingCost
@@ -40,8 +41,13 @@ def predict_instructions(
 
 def depthwise_instructions(layer: DepthwiseConvolution, plan: DepthwisePlan, calls: int, rows: int) -> float:
     """Return what so many calls for so many rows of a depthwise layer take."""
-    outputs = sum(output_instructions(plan.functions[parts]) for parts in plan.parts)
-    each = 12 * len(plan.parts) + layer.output_shape[1] * outputs
+    each = 12.0 * len(plan.parts)
+    for parts in plan.parts:
+        function = plan.functions[parts]
+        if isinstance(function, LargeDepthwise):
+            each += function.row_instructions()
+        else:
+            each += layer.output_shape[1] * output_instructions(function)
     return calls * len(plan.parts) * (CALL + 24) + rows * each
 
 

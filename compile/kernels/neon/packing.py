@@ -20,6 +20,7 @@ from thumbnet.compile.kernels.neon.accumulation import (
 )
 from thumbnet.compile.kernels.neon.assembly import Epilogue, Function
 from thumbnet.compile.kernels.neon.depthwise_assembly import BLOCK, DepthwiseShape, depthwise_kernel
+from thumbnet.compile.kernels.neon.large_depthwise_assembly import ROW_PARTS, RowShape, large_depthwise_kernel
 from thumbnet.compile.kernels.neon.narrow_assembly import VECTOR, WIDTHS, fits_registers, narrow_kernel
 from thumbnet.compile.kernels.neon.pointwise_assembly import (
     CHANNELS,
@@ -33,6 +34,7 @@ from thumbnet.compile.kernels.neon.pointwise_assembly import (
 from thumbnet.compile.kernels.neon.runs import Runs, cheapest_runs
 from thumbnet.compile.network.fixed_point import Requantization
 from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution
+from thumbnet.compile.network.layers import DepthwiseLayer
 
 #: Inputs of a pixel beyond which a lane for each output channel never pays.
 _NARROW_INPUTS = 32
@@ -231,22 +233,39 @@ class DepthwisePlan:
 @kept_by_layer
 def plan_depthwise(layer: DepthwiseConvolution) -> DepthwisePlan:
     """Return how a depthwise layer is computed."""
-    return plan_depthwise_blocks(layer, BLOCK, depthwise_kernel)
+    return plan_depthwise_blocks(layer, BLOCK, depthwise_kernel, large_depthwise_kernel)
 
 
 def plan_depthwise_blocks(
-    layer: DepthwiseConvolution, block: int, kernel: Callable[[DepthwiseShape], Function]
+    layer: DepthwiseConvolution,
+    block: int,
+    kernel: Callable[[DepthwiseShape], Function],
+    large_kernel: Callable[[RowShape, int, Epilogue], Function],
 ) -> DepthwisePlan:
-    """Return how a depthwise layer is computed by functions for blocks of so many channels."""
-    weight = layer.weight.reshape(9, -1)
+    """Return how a depthwise layer is computed by functions for blocks of so many channels: 3x3 ones, and larger."""
+    taps = layer.kernel[0]
+    weight = layer.weight.reshape(taps * taps, -1)
     starts = block_starts(weight.shape[1], block)
+    # In larger kernels each row is parted.
+    choices = ROW_PARTS[taps] if taps in ROW_PARTS else DEPTHWISE_PARTS
+    sums = {count: sizes * (taps if taps in ROW_PARTS else 1) for count, sizes in choices.items()}
     parts = tuple(
         # Two products always fit.
-        fewest_parts(weight[:, start : start + block], DEPTHWISE_PARTS) or max(DEPTHWISE_PARTS)
+        fewest_parts(weight[:, start : start + block], sums) or max(sums)
         for start in starts
     )
-    functions = {count: kernel(depthwise_shape(layer, count)) for count in sorted(set(parts))}
+    functions = {
+        count: large_kernel(row_shape(layer), count, Epilogue.of_layer(layer))
+        if taps in ROW_PARTS
+        else kernel(depthwise_shape(layer, count))
+        for count in sorted(set(parts))
+    }
     return DepthwisePlan(block, tuple(starts), parts, functions)
+
+
+def row_shape(layer: DepthwiseLayer) -> RowShape:
+    """Return how the rows of a layer with a larger kernel lie over its input's."""
+    return RowShape(layer.kernel[0], layer.stride[0], layer.output_shape[1], layer.input_shape[1], layer.padding[1])
 
 
 def depthwise_shape(layer: DepthwiseConvolution, parts: int) -> DepthwiseShape:
@@ -266,7 +285,7 @@ def pack_depthwise(layer: DepthwiseConvolution, plan: DepthwisePlan) -> dict[str
         last; parts: int8, for each block the position of its kernel among the plan's.
     """
     r = layer.requantization
-    weight = layer.weight.reshape(9, -1)
+    weight = layer.weight.reshape(-1, layer.weight.shape[2])
     records: list[bytes] = []
     for start in plan.starts:
         channels = np.minimum(np.arange(start, start + plan.block), weight.shape[1] - 1)

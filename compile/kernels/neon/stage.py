@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from thumbnet.compile.kernels.neon.assembly import Function
 from thumbnet.compile.kernels.neon.cost import depthwise_instructions, predict_instructions
 from thumbnet.compile.kernels.neon.depthwise_assembly import BLOCK
+from thumbnet.compile.kernels.neon.large_depthwise_assembly import ROW_PARTS
 from thumbnet.compile.kernels.neon.narrow_assembly import narrow_kernel
 from thumbnet.compile.kernels.neon.packing import (
     DepthwisePlan,
@@ -41,7 +42,8 @@ class NeonStage(PixelStage):
     dtype = "int8"
     element_bytes = 1
     weights_choose_code = True
-    #: Channels that a depthwise function computes, and the macro that walks over a layer with them.
+    depthwise_kernels = frozenset({(3, 3), (5, 5), (7, 7)})
+    #: Channels that a depthwise function computes, and the macro that walks over a layer with those of 3x3.
     block: ClassVar[int] = BLOCK
     depthwise_macro: ClassVar[str] = "NEON_DEPTHWISE"
 
@@ -92,14 +94,15 @@ class NeonStage(PixelStage):
         for function in functions:
             self.definitions += [function.definition(), f"TN_NEON_DECLARE({function.name})"]
         kernels = f"TN_LIST({', '.join(function.name for function in functions)})"
-        stride, (height, width, channels) = layer.stride[0], layer.output_shape
+        (taps, _), stride, (height, width, channels) = layer.kernel, layer.stride[0], layer.output_shape
+        large = taps in ROW_PARTS
         shape = (
-            *(plan.block, stride, layer.padding[1], layer.input_shape[1], channels, width, height),
-            *(self.act_stride(layer), *requantized(layer.requantization)),
+            *(plan.block, *([taps] if large else []), stride, layer.padding[1], layer.input_shape[1], channels),
+            *(width, height, self.act_stride(layer), *requantized(layer.requantization)),
         )
         name = _named(f"depthwise_{'_'.join(map(str, plan.functions))}", *shape)
-        self._define(self.depthwise_macro, name, kernels, *shape)
-        grain = max(SHARED_MACS // (9 * width * channels), 1)
+        self._define("NEON_DEPTHWISE_LARGE" if large else self.depthwise_macro, name, kernels, *shape)
+        grain = max(SHARED_MACS // (taps * taps * width * channels), 1)
         self._call(
             self._define("SHARED_ROWS", f"shared_{name}", name, stride, width * self.act_stride(layer), grain),
             self._at(source, 0),

@@ -118,41 +118,44 @@ TN_INLINE int8_t tn_requantize(int32_t acc, int shift, int32_t multiplier, int32
     }
 #endif
 
-/* Depthwise 3x3, B channels a block: see depthwise_assembly.py. KERNELS are the functions that `parts` counts;
- * rows of the input from `first` on, of which those outside `height` are the padding's. */
-#define TN_DEPTHWISE_BYTES(B) (20 * (B) + 16)
+/* Depthwise 3x3, or KxK, B channels a block: see depthwise_assembly.py, large_depthwise_assembly.py. KERNELS are the
+ * functions that `parts` counts; rows of the input from `first` on, of which those outside `height` are the padding's.
+ */
+#define TN_DEF_NEON_DEPTHWISE(NAME, KERNELS, B, ...) TN_NEON_DEPTHWISE(NAME, B, 3, __VA_ARGS__, KERNELS)
+#define TN_DEF_NEON_DEPTHWISE_LARGE(NAME, KERNELS, B, K, ...) TN_NEON_DEPTHWISE(NAME, B, K, __VA_ARGS__, KERNELS)
+#define TN_DEPTHWISE_BYTES(B, K) (((K) * (K) + 11) * (B) + 16)
 #if TN_NEON
-#define TN_DEF_NEON_DEPTHWISE(NAME, KERNELS, B, S, LEFT, W, C, WIDTH, HEIGHT, OUT, SHIFT, ZP, LO, HI)                  \
+#define TN_NEON_DEPTHWISE(NAME, B, K, S, LEFT, W, C, WIDTH, HEIGHT, OUT, SHIFT, ZP, LO, HI, ...)                       \
     TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *parameters, const int8_t *parts,                   \
                        const int8_t *padding, int32_t first, int32_t height, int32_t count) {                          \
-        static tn_depthwise_t *const kernels[] = KERNELS;                                                              \
-        const int8_t *rows[(HEIGHT) * (S) + 3];                                                                        \
-        for (int32_t row = 0; row < count * (S) + 3 - (S); ++row)                                                      \
+        static tn_depthwise_t *const kernels[] = __VA_ARGS__;                                                          \
+        const int8_t *rows[(HEIGHT) * (S) + (K)];                                                                      \
+        for (int32_t row = 0; row < count * (S) + (K) - (S); ++row)                                                    \
             rows[row] = first + row < 0 || first + row >= height ? padding : in + (first + row) * ((W) * (C));         \
-        for (int32_t block = 0; block < ((C) + (B) - 1) / (B); ++block, parameters += TN_DEPTHWISE_BYTES(B)) {         \
+        for (int32_t block = 0; block < ((C) + (B) - 1) / (B); ++block, parameters += TN_DEPTHWISE_BYTES(B, K)) {      \
             const int32_t channel = (B) * block + (B) <= (C) || (C) < (B) ? (B) * block : (C) - (B);                   \
             kernels[parts[block]](rows, out + channel, C, WIDTH, count, parameters, channel, OUT);                     \
         }                                                                                                              \
     }
 #else
-#define TN_DEF_NEON_DEPTHWISE(NAME, KERNELS, B, S, LEFT, W, C, WIDTH, HEIGHT, OUT, SHIFT, ZP, LO, HI)                  \
+#define TN_NEON_DEPTHWISE(NAME, B, K, S, LEFT, W, C, WIDTH, HEIGHT, OUT, SHIFT, ZP, LO, HI, ...)                       \
     TN_LAYER void NAME(const int8_t *in, int8_t *out, const int8_t *parameters, const int8_t *parts,                   \
                        const int8_t *padding, int32_t first, int32_t height, int32_t count) {                          \
         (void)parts;                                                                                                   \
-        for (int32_t block = 0; block < ((C) + (B) - 1) / (B); ++block, parameters += TN_DEPTHWISE_BYTES(B)) {         \
+        for (int32_t block = 0; block < ((C) + (B) - 1) / (B); ++block, parameters += TN_DEPTHWISE_BYTES(B, K)) {      \
             const int32_t channel = (B) * block + (B) <= (C) || (C) < (B) ? (B) * block : (C) - (B);                   \
             for (int32_t pixel = 0; pixel < count * (WIDTH); ++pixel)                                                  \
                 for (int c = 0; c < (B) && c < (C); ++c) {                                                             \
-                    int32_t acc = tn_load32(parameters + 16 * (B) + 16 + 4 * c);                                       \
-                    for (int tap = 0; tap < 9; ++tap) {                                                                \
-                        const int32_t y = first + pixel / (WIDTH) * (S) + tap / 3;                                     \
-                        const int32_t x = pixel % (WIDTH) * (S) - (LEFT) + tap % 3;                                    \
+                    int32_t acc = tn_load32(parameters + ((K) * (K) + 7) * (B) + 16 + 4 * c);                          \
+                    for (int tap = 0; tap < (K) * (K); ++tap) {                                                        \
+                        const int32_t y = first + pixel / (WIDTH) * (S) + tap / (K);                                   \
+                        const int32_t x = pixel % (WIDTH) * (S) - (LEFT) + tap % (K);                                  \
                         const int8_t *row = y < 0 || y >= height ? padding : in + y * ((W) * (C));                     \
                         acc +=                                                                                         \
                             parameters[tap * (B) + c] * (x < 0 || x >= (W) ? padding[0] : row[x * (C) + channel + c]); \
                     }                                                                                                  \
                     out[pixel * (OUT) + channel + c] =                                                                 \
-                        tn_requantize(acc, SHIFT, tn_load32(parameters + 9 * (B) + 4 * c), ZP, LO, HI);                \
+                        tn_requantize(acc, SHIFT, tn_load32(parameters + (K) * (K) * (B) + 4 * c), ZP, LO, HI);        \
                 }                                                                                                      \
         }                                                                                                              \
     }

@@ -23,6 +23,7 @@ from thumbnet.compile.kernels.neon.packing import (
 )
 from thumbnet.compile.kernels.neon32.depthwise_assembly import BLOCK, depthwise_kernel
 from thumbnet.compile.kernels.neon32.lanes_assembly import PAIR, WIDTHS, lanes_kernel, pixel_instructions, schedule
+from thumbnet.compile.kernels.neon32.large_depthwise_assembly import large_depthwise_kernel
 from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution
 
 _WIDEST, _, _NARROWEST = WIDTHS
@@ -140,4 +141,4 @@ def pack_lanes(layer: Convolution) -> dict[str, NDArray[Any]]:
 @kept_by_layer
 def plan_depthwise(layer: DepthwiseConvolution) -> DepthwisePlan:
     """Return how a depthwise layer is computed."""
-    return plan_depthwise_blocks(layer, BLOCK, depthwise_kernel)
+    return plan_depthwise_blocks(layer, BLOCK, depthwise_kernel, large_depthwise_kernel)

@@ -9,9 +9,10 @@ from collections import Counter
 from functools import partial
 
 from thumbnet.compile.kernels import stage_cost
+from thumbnet.compile.kernels.neon.large_depthwise_assembly import LargeDepthwise
 from thumbnet.compile.kernels.neon.packing import CALL
 from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, depthwise_instructions
-from thumbnet.compile.kernels.neon_f32.packing import TilePlan, depthwise_shape
+from thumbnet.compile.kernels.neon_f32.packing import TilePlan, depthwise_function, depthwise_shape
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.kernels.stage_cost import SurroundingCost
 from thumbnet.compile.network.float_network import (
@@ -40,8 +41,7 @@ def _layer(stage: RollingStage, index: int, blocks: int, _: int) -> float:
         case FloatAveragePool():
             return 0.6 * layer.input_shape[0] * layer.input_shape[1] * channels + 2 * channels
         case FloatDepthwiseConvolution():
-            shape = depthwise_shape(layer)
-            each = sum(times * (CALL + depthwise_instructions(shape, width, count)) for count, times in parts.items())
+            each = sum(times * (CALL + _depthwise(layer, width, count)) for count, times in parts.items())
             zeros = layer.input_shape[1] * layer.input_shape[2] / 8
             return blocks * (CALL + zeros) + 12 * height * layer.stride[0] + -(-channels // BLOCK) * each
         case FloatConvolution():
@@ -49,6 +49,14 @@ def _layer(stage: RollingStage, index: int, blocks: int, _: int) -> float:
             plan = TilePlan.of(layer)
             return sum(times * plan.instructions(width * count) for count, times in parts.items()) + gather
     raise AssertionError(layer)
+
+
+def _depthwise(layer: FloatDepthwiseConvolution, width: int, count: int) -> float:
+    """Return the instructions of so many rows of four channels."""
+    function = depthwise_function(layer)
+    if isinstance(function, LargeDepthwise):
+        return 20 + count * (function.row_instructions() + 4)
+    return depthwise_instructions(depthwise_shape(layer), width, count)
 
 
 def _row_counts(stage: RollingStage, index: int) -> Counter[int]:

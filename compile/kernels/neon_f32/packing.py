@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.kernels.dotprod.packing import TileGroup, tile_groups
 from thumbnet.compile.kernels.neon.assembly import Function
-from thumbnet.compile.kernels.neon.packing import CALL, block_starts
+from thumbnet.compile.kernels.neon.packing import CALL, block_starts, row_shape
 from thumbnet.compile.kernels.neon_f32.clamp import Clamp, clamp_vectors
-from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, FloatDepthwiseShape
+from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, FloatDepthwiseShape, depthwise_kernel
+from thumbnet.compile.kernels.neon_f32.large_depthwise_assembly import large_depthwise_kernel
 from thumbnet.compile.kernels.neon_f32.tile_assembly import (
     PACKED_INPUTS,
     PACKED_PIXELS,
@@ -97,8 +98,15 @@ def pack_tiles(layer: FloatConvolution) -> NDArray[Any]:
     return np.frombuffer(b"".join(records), np.float32)
 
 
+def depthwise_function(layer: FloatDepthwiseConvolution) -> Function:
+    """Return a layer's kernel."""
+    if layer.kernel != (3, 3):
+        return large_depthwise_kernel(row_shape(layer), Clamp.of(layer))
+    return depthwise_kernel(depthwise_shape(layer))
+
+
 def depthwise_shape(layer: FloatDepthwiseConvolution) -> FloatDepthwiseShape:
-    """Return what a layer's kernel is made for."""
+    """Return what a layer's 3x3 kernel is made for."""
     width, stride, left = layer.output_shape[1], layer.stride[0], layer.padding[1]
     right = (width - 1) * stride - left + 3 > layer.input_shape[1]
     return FloatDepthwiseShape(stride, bool(left), right, width == 1, Clamp.of(layer))
@@ -109,7 +117,7 @@ def pack_depthwise(layer: FloatDepthwiseConvolution) -> NDArray[Any]:
 
     Channels that are not there repeat the last.
     """
-    weight = layer.weight.reshape(9, -1)
+    weight = layer.weight.reshape(-1, layer.weight.shape[2])
     records: list[bytes] = []
     for start in block_starts(weight.shape[1], BLOCK):
         channels = np.minimum(np.arange(start, start + BLOCK), weight.shape[1] - 1)

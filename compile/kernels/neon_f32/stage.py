@@ -14,8 +14,8 @@ from thumbnet.compile.kernels.kernel import Scratch
 from thumbnet.compile.kernels.neon.assembly import Function
 from thumbnet.compile.kernels.neon.stage import SHARED_MACS, NeonStage
 from thumbnet.compile.kernels.neon_f32.cost import predict_instructions
-from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, depthwise_kernel
-from thumbnet.compile.kernels.neon_f32.packing import TilePlan, depthwise_shape, pack_depthwise, pack_tiles
+from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK
+from thumbnet.compile.kernels.neon_f32.packing import TilePlan, depthwise_function, pack_depthwise, pack_tiles
 from thumbnet.compile.kernels.neon_f32.tile_assembly import PACKED_INPUTS, PACKED_PIXELS, pack_kernel
 from thumbnet.compile.kernels.pixel_stage import LEAST_CHANNELS, Pixels, PixelStage
 from thumbnet.compile.kernels.stage_code import Index
@@ -36,6 +36,7 @@ class NeonF32Stage(PixelStage):
     headers: tuple[Path, ...] = (Path(__file__).with_name("thumbnet_neon_f32.h"), *NeonStage.headers)
     dtype = "float32"
     element_bytes = 4
+    depthwise_kernels = frozenset({(3, 3), (5, 5), (7, 7)})
     window_sizes = (4,)
 
     def act_stride(self, layer: ConvolutionLayer | DepthwiseLayer) -> int:
@@ -77,12 +78,17 @@ class NeonF32Stage(PixelStage):
     def _filter_rows(self, index: int, source: str, row: Index, rows: int, count: Index) -> None:
         layer = self.layers[index]
         assert isinstance(layer, FloatDepthwiseConvolution)
-        kernel = depthwise_kernel(depthwise_shape(layer))
+        kernel = depthwise_function(layer)
         self._declare_functions("DEPTHWISE", [kernel])
-        (height, width, channels), stride = layer.output_shape, layer.stride[0]
-        shape = (stride, layer.padding[1], layer.input_shape[1], channels, width, height, self.act_stride(layer))
-        name = self._define("F32_DEPTHWISE", _named("depthwise", layer, *shape), kernel.name, *shape)
-        grain, row_floats = max(SHARED_MACS // (9 * width * channels), 1), width * self.act_stride(layer)
+        (height, width, channels), stride, (taps, _) = layer.output_shape, layer.stride[0], layer.kernel
+        large = layer.kernel != (3, 3)
+        shape = (
+            *([taps] if large else []),
+            *(stride, layer.padding[1], layer.input_shape[1], channels, width, height, self.act_stride(layer)),
+        )
+        macro = "F32_DEPTHWISE_LARGE" if large else "F32_DEPTHWISE"
+        name = self._define(macro, _named("depthwise", layer, *shape), kernel.name, *shape)
+        grain, row_floats = max(SHARED_MACS // (taps * taps * width * channels), 1), width * self.act_stride(layer)
         self._call(
             self._define("F32_SHARED_ROWS", f"shared_{name}", name, stride, row_floats, grain),
             self._at(source, 0),

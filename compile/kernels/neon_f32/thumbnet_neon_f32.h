@@ -110,45 +110,50 @@ typedef struct {
         }                                                                                                              \
     }
 
-/* Rows of a depthwise 3x3 layer with stride S: see depthwise_assembly.py. W x C inputs and WIDTH outputs a row, LEFT
- * columns before the first; `first` may lie before the rows there are, and the last ones behind them. */
+/* Rows of a depthwise layer, 3x3 or KxK, with stride S: see depthwise_assembly.py, large_depthwise_assembly.py. W x C
+ * inputs and WIDTH outputs a row, LEFT columns before the first; `first` may lie before the rows there are, and the
+ * last ones behind them. */
 #if TN_NEON
 typedef void tn_f32_depthwise_t(const float *const *rows, float *out, long pixel_bytes, long width, long count,
                                 const float *parameters, long channel, long out_bytes);
 #define TN_F32_DEPTHWISE(NAME) tn_f32_depthwise_t NAME;
-#define TN_DEF_F32_DEPTHWISE(NAME, KERNEL, S, LEFT, W, C, WIDTH, HEIGHT, OUT)                                          \
+#define TN_DEF_F32_DEPTHWISE_LARGE(NAME, KERNEL, K, S, LEFT, W, C, WIDTH, HEIGHT, OUT)                                 \
     TN_LAYER void NAME(const float *in, float *out, const float *parameters, const float *padding, int32_t first,      \
                        int32_t height, int32_t count) {                                                                \
-        const float *rows[(HEIGHT) * (S) + 3];                                                                         \
-        for (int32_t row = 0; row < count * (S) + 3 - (S); ++row)                                                      \
+        const float *rows[(HEIGHT) * (S) + (K)];                                                                       \
+        for (int32_t row = 0; row < count * (S) + (K) - (S); ++row)                                                    \
             rows[row] = first + row < 0 || first + row >= height ? padding : in + (first + row) * ((W) * (C));         \
-        for (int32_t block = 0; block < ((C) + 3) / 4; ++block, parameters += 52) {                                    \
+        for (int32_t block = 0; block < ((C) + 3) / 4; ++block, parameters += 4 * (K) * (K) + 16) {                    \
             const int32_t channel = 4 * block + 4 <= (C) || (C) < 4 ? 4 * block : (C) - 4;                             \
             KERNEL(rows, out + channel, 4 * (C), WIDTH, count, parameters, 4 * channel, 4 * (OUT));                    \
         }                                                                                                              \
     }
 #else
 #define TN_F32_DEPTHWISE(NAME)
-#define TN_DEF_F32_DEPTHWISE(NAME, KERNEL, S, LEFT, W, C, WIDTH, HEIGHT, OUT)                                          \
+#define TN_DEF_F32_DEPTHWISE_LARGE(NAME, KERNEL, K, S, LEFT, W, C, WIDTH, HEIGHT, OUT)                                 \
     TN_LAYER void NAME(const float *in, float *out, const float *parameters, const float *padding, int32_t first,      \
                        int32_t height, int32_t count) {                                                                \
-        for (int32_t block = 0; block < ((C) + 3) / 4; ++block, parameters += 52) {                                    \
+        for (int32_t block = 0; block < ((C) + 3) / 4; ++block, parameters += 4 * (K) * (K) + 16) {                    \
             const int32_t channel = 4 * block + 4 <= (C) || (C) < 4 ? 4 * block : (C) - 4;                             \
             for (int32_t pixel = 0; pixel < count * (WIDTH); ++pixel)                                                  \
                 for (int32_t c = 0; c < 4 && c < (C); ++c) {                                                           \
-                    float sum = parameters[44 + c];                                                                    \
-                    for (int32_t tap = 0; tap < 9; ++tap) {                                                            \
-                        const int32_t y = first + pixel / (WIDTH) * (S) + tap % 3;                                     \
-                        const int32_t x = pixel % (WIDTH) * (S) - (LEFT) + tap / 3;                                    \
+                    float sum = parameters[4 * (K) * (K) + 8 + c];                                                     \
+                    for (int32_t tap = 0; tap < (K) * (K); ++tap) {                                                    \
+                        const int32_t tap_row = (K) == 3 ? tap % 3 : tap / (K),                                        \
+                                      column = (K) == 3 ? tap / 3 : tap % (K);                                         \
+                        const int32_t y = first + pixel / (WIDTH) * (S) + tap_row;                                     \
+                        const int32_t x = pixel % (WIDTH) * (S) - (LEFT) + column;                                     \
                         const float *row = y < 0 || y >= height ? padding : in + y * ((W) * (C));                      \
                         if (x >= 0 && x < (W))                                                                         \
-                            sum = fmaf(row[x * (C) + channel + c], parameters[(tap % 3 * 3 + tap / 3) * 4 + c], sum);  \
+                            sum = fmaf(row[x * (C) + channel + c], parameters[(tap_row * (K) + column) * 4 + c], sum); \
                     }                                                                                                  \
-                    out[pixel * (OUT) + channel + c] = tn_f32_clamp(sum, parameters[36], parameters[40]);              \
+                    out[pixel * (OUT) + channel + c] =                                                                 \
+                        tn_f32_clamp(sum, parameters[4 * (K) * (K)], parameters[4 * (K) * (K) + 4]);                   \
                 }                                                                                                      \
         }                                                                                                              \
     }
 #endif
+#define TN_DEF_F32_DEPTHWISE(NAME, KERNEL, ...) TN_DEF_F32_DEPTHWISE_LARGE(NAME, KERNEL, 3, __VA_ARGS__)
 
 /* A depthwise function that shares its output rows, each of ROW floats. */
 typedef struct {

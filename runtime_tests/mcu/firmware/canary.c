@@ -1,9 +1,9 @@
 #include "canary.h"
 
-/* From firmware.ld.j2: all that lies between the firmware's data and the arena, and between that and the end of the
- * RAM. It is painted once, and compared after every run, a word at a time: 4 MB take 10 ms in emulation, and none of it
- * is between the marks of a measurement. What was damaged is painted again. */
-extern uint8_t __bss_end[], __arena_start[], __arena_end[], __ram_end[];
+/* From firmware.ld.j2: all that the arena's memory holds beside it, from the firmware's data, or where that is
+ * elsewhere from its start, to its end. It is painted once, and compared after every run, a word at a time: 4 MB take
+ * 10 ms in emulation, and none of it is between the marks of a measurement. What was damaged is painted again. */
+extern uint8_t __guard_start[], __arena_start[], __arena_end[], __ram_end[];
 
 #define WORD 4u
 
@@ -49,12 +49,12 @@ static const uint8_t *first_changed(const uint8_t *at, const uint8_t *end) {
 }
 
 void canary_arm(void) {
-    paint(__bss_end, __arena_start);
+    paint(__guard_start, __arena_start);
     paint(__arena_end, __ram_end);
 }
 
 int canary_damaged(canary_damage_t *damage) {
-    const uint8_t *changed = first_changed(__bss_end, __arena_start);
+    const uint8_t *changed = first_changed(__guard_start, __arena_start);
     if (changed < __arena_start) {
         damage->behind = 0;
         damage->reach = (uint32_t)(__arena_start - changed);

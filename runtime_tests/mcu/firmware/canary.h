@@ -1,4 +1,4 @@
-/* All RAM that is nobody's, around the network's arena: the network must not write it. */
+/* All that is nobody's of the memory that holds the network's arena: the network must not write it. */
 #ifndef THUMBNET_CANARY_H
 #define THUMBNET_CANARY_H
 

@@ -5,10 +5,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Bits a second on the line, where it is a serial port. */
+#define BAUD 115200u
+
 /* What port_ticks() counts. */
 enum { TICKS_TIMER = 0, TICKS_CYCLES = 1 };
 
+/* Before anything but the stack's memory is touched: let the other memories run. */
+void port_start_memories(void);
+
 void port_init(void);
+
+/* What of the board's set-up did not come, such as "PLL": the board then runs on as it is after a reset. Empty where
+ * all came; at most PORT_MISSING_LENGTH characters. */
+enum { PORT_MISSING_LENGTH = 32 };
+const char *port_missing(void);
 
 /* Wait, idle where the core can sleep, until a byte arrives. While the network runs nobody reads, and the host repeats
  * its request: bytes may be lost then, but the next one after them must be taken again, overrun or not. */

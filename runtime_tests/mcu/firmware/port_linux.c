@@ -82,6 +82,8 @@ uint32_t port_tick_hz(void) { return TICK_HZ; }
 
 uint8_t port_tick_kind(void) { return TICKS_TIMER; }
 
+const char *port_missing(void) { return ""; }
+
 /* Faults in the words of Cortex-M's fault status register, which is what the host reads. */
 enum {
     MEMORY_FAULT = 0x82,

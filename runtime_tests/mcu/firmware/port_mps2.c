@@ -1,8 +1,7 @@
-/* Arm MPS2 and MPS3 FPGA boards: CMSDK UART, FPGA system counter. UART_BASE, UART_RX_IRQ, FPGAIO_BASE, FPGAIO_HZ and
+/* Arm MPS2 and MPS3 FPGA boards: CMSDK UART, FPGA system counter. UART_BASE, UART_IRQ, FPGAIO_BASE, FPGAIO_HZ and
  * CLOCK_HZ come from the Board. */
+#include "cortex.h"
 #include "port.h"
-
-#define REGISTER(address) (*(volatile uint32_t *)(address))
 
 #define UART_DATA REGISTER(UART_BASE + 0x00u)
 #define UART_STATE REGISTER(UART_BASE + 0x04u)
@@ -20,16 +19,6 @@
 #define FPGA_COUNTER REGISTER(FPGAIO_BASE + 0x18u)
 #define FPGA_PRESCALE REGISTER(FPGAIO_BASE + 0x1Cu)
 
-#define NVIC_ISER(irq) REGISTER(0xE000E100u + 4u * ((irq) / 32u))
-#define NVIC_ICPR(irq) REGISTER(0xE000E280u + 4u * ((irq) / 32u))
-#define IRQ_BIT(irq) (1u << ((irq) % 32u))
-
-#define DEMCR REGISTER(0xE000EDFCu)
-#define DWT_CTRL REGISTER(0xE0001000u)
-#define DWT_CYCCNT REGISTER(0xE0001004u)
-
-#define BAUD 115200u
-
 static uint8_t has_cycle_counter;
 
 void port_init(void) {
@@ -37,34 +26,22 @@ void port_init(void) {
     UART_CTRL = CTRL_TX_ENABLE | CTRL_RX_ENABLE | CTRL_RX_INTERRUPT;
     (void)UART_DATA; /* drop a stale byte; QEMU also looks for waiting bytes again only after a read */
     FPGA_PRESCALE = 0;
-    DEMCR |= 1u << 24;
-    DWT_CTRL |= 1u;
-    uint32_t before = DWT_CYCCNT;
-    for (volatile int i = 0; i < 4; i++) {
-    }
-    has_cycle_counter = DWT_CYCCNT != before; /* emulators model none: it reads as zero */
-    /* Interrupts stay masked for good: the pending receive interrupt only wakes the core from WFI. */
-    __asm volatile("cpsid i");
-    NVIC_ISER(UART_RX_IRQ) = IRQ_BIT(UART_RX_IRQ);
+    has_cycle_counter = cortex_start_cycle_counter();
+    cortex_wake_by(UART_IRQ);
 }
 
-/* In a fault handler no interrupt can wake the core. */
-static int may_sleep(void) {
-    uint32_t exception;
-    __asm volatile("mrs %0, ipsr" : "=r"(exception));
-    return exception == 0;
-}
+void port_start_memories(void) {}
+
+const char *port_missing(void) { return ""; }
 
 uint8_t port_read_byte(void) {
     while (!(UART_STATE & STATE_RX_FULL)) {
         UART_INTCLEAR = INT_RX;
-        NVIC_ICPR(UART_RX_IRQ) = IRQ_BIT(UART_RX_IRQ);
+        cortex_clear_pending(UART_IRQ);
         if (UART_STATE & STATE_RX_FULL) {
             break;
         }
-        if (may_sleep()) {
-            __asm volatile("dsb\n wfi" ::: "memory");
-        }
+        cortex_sleep();
     }
     return (uint8_t)UART_DATA;
 }
@@ -77,7 +54,7 @@ void port_write(const uint8_t *bytes, size_t length) {
     }
 }
 
-uint32_t port_ticks(void) { return has_cycle_counter ? DWT_CYCCNT : FPGA_COUNTER; }
+uint32_t port_ticks(void) { return has_cycle_counter ? cortex_cycles() : FPGA_COUNTER; }
 
 uint32_t port_tick_hz(void) { return has_cycle_counter ? CLOCK_HZ : FPGAIO_HZ; }
 

@@ -94,6 +94,13 @@ static void reply_identity(void) {
     put_string(MODEL_NAME);
     put_string(STRING(MODEL_HASH));
     put_string(STRING(BOARD));
+    const char *missing = port_missing();
+    uint32_t length = 0;
+    while (missing[length] && length < PORT_MISSING_LENGTH) {
+        length++;
+    }
+    put_u8((uint8_t)length);
+    put_bytes(missing, length);
 }
 
 static uint32_t timed(measured_t function, uint32_t argument) {
@@ -367,6 +374,7 @@ void rpc_loop(void) {
 }
 
 void rpc_fault_loop(const rpc_fault_t *fault) {
+    reply[0] = RPC_VERSION; /* there may have been no request yet */
     for (;;) {
         reply[HEADER_BYTES] = RPC_FAULT;
         clear_results();

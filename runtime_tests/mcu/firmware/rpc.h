@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define RPC_VERSION 3u
+#define RPC_VERSION 4u
 #define RPC_CHUNK 1024u /* most data bytes in a request or reply */
 
 /* header: version u8, command u8, session u32, sequence u32. request: header, arguments; reply: the header of its

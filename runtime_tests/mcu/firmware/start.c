@@ -2,6 +2,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cortex.h"
 #include "port.h"
 #include "rpc.h"
 
@@ -9,7 +10,6 @@ extern uint32_t __stack_top[], __stack_bottom[];
 extern uint8_t __data_start[], __data_end[], __data_load[], __bss_start[], __bss_end[];
 extern uint8_t __arena_start[], __arena_end[];
 
-#define REGISTER(address) (*(volatile uint32_t *)(address))
 #define SCB_VTOR REGISTER(0xE000ED08u)
 #define SCB_CFSR REGISTER(0xE000ED28u)
 #define SCB_HFSR REGISTER(0xE000ED2Cu)
@@ -48,10 +48,12 @@ __attribute__((noreturn, used)) static void start(void) {
 #if __ARM_ARCH >= 8
     __asm volatile("msr msplim, %0" ::"r"(__stack_bottom)); /* a stack overflow faults */
 #endif
+    port_start_memories();
     memcpy(__data_start, __data_load, (size_t)(__data_end - __data_start));
     memset(__bss_start, 0, (size_t)(__bss_end - __bss_start));
-    memset(__arena_start, 0, (size_t)(__arena_end - __arena_start));
     port_init();
+    /* Behind the line's set-up, which can tell then if the memory isn't there. */
+    memset(__arena_start, 0, (size_t)(__arena_end - __arena_start));
     rpc_loop();
 }
 

@@ -23,7 +23,15 @@ from thumbnet.compile.plan.place_tensors import place_tensors
 from thumbnet.compile.plan.stage_graph import StagePlan
 
 from ..c_harness import MAIN, build, emit_lowered, run_stages
-from ..networks import EDGE_NETWORKS, chain_network, make_convolution, make_image, one_layer_network
+from ..networks import (
+    EDGE_NETWORKS,
+    LARGE_KERNEL_NETWORKS,
+    chain_network,
+    make_convolution,
+    make_image,
+    one_layer_network,
+    separable_network,
+)
 from ..plan.test_random_plans import random_mobilenet
 from ..plan.test_stage_graph import small_mobilenet
 from .test_dsp_chains import CHAINS
@@ -50,6 +58,16 @@ PLANTED = {
     "a run widened": ("neon32", "vpadal.s16 q12, q8", "vpaddl.s16 q12, q8"),
     "a row": ("neon32", "vld1.8 {d7}, [r9], r2", "vld1.8 {d7}, [r8], r2"),
     "a zero point": ("neon32", "vqadd.s16 q14, q14, q9", "vqadd.s16 q14, q14, q10"),
+}
+#: The same of the kernels of 5x5 and 7x7.
+PLANTED_LARGE = {
+    "a product": ("neon", "smlal v26.8h, v8.8b, v3.8b", "smlal v26.8h, v9.8b, v3.8b"),
+    "a sum of sixteen": ("neon", "saddw2 v21.4s, v21.4s, v27.8h", "saddw2 v21.4s, v21.4s, v26.8h"),
+    "the padding": ("neon", "ldr q31, [x13, #112]", "ldr q31, [x13, #96]"),
+    "the next group's column": ("dotprod", "mov w16, #2", "mov w16, #3"),
+    "a row of the input": ("neon32", "ldr r8, [r9], #4", "ldr r8, [r9]"),
+    "a column of eight": ("neon32", "vmlal.s8 q14, d9, d3", "vmlal.s8 q14, d8, d3"),
+    "a bias of eight": ("neon32", "add lr, r6, #72", "add lr, r6, #76"),
 }
 
 
@@ -113,6 +131,35 @@ def test_an_inverted_residual(kernels, size, tmp_path):
     _check(network, _lower(network, stage_class, rows=100, over=False), tmp_path / "twins")
 
 
+@pytest.mark.emulated
+@pytest.mark.needs_tools(*TOOLS)
+@pytest.mark.parametrize("name", LARGE_KERNEL_NETWORKS)
+@pytest.mark.parametrize("kernels", SETS)
+def test_larger_depthwise_kernels(kernels, name, tmp_path):
+    stage_class, core = SETS[kernels]
+    network = LARGE_KERNEL_NETWORKS[name]()
+    _check(network, _lower(network, stage_class, rows=2, block_bytes=200), tmp_path, core=core)
+    _check(network, _lower(network, stage_class, rows=100), tmp_path / "twins")
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools(*TOOLS)
+@pytest.mark.parametrize("kernel", [5, 7])
+@pytest.mark.parametrize("kernels", SETS)
+def test_larger_depthwise_kernels_of_any_weights(kernels, kernel, tmp_path):
+    """Weights of which more and more products fit int16: the rows of taps have four parts, or three, to one."""
+    stage_class, core = SETS[kernels]
+    network = separable_network((5, 11), (64, 8), 1, kernel=kernel)
+    depthwise, pointwise = network.layers
+    most = np.repeat([127, 80, 60, 30], 16)
+    depthwise = replace(depthwise, weight=np.clip(depthwise.weight, -most, most).astype(np.int8))
+    network = replace(network, layers=(depthwise, pointwise))
+    lowered = _lower(network, stage_class, rows=100)
+    declared = [line for line in lowered.stages[0].kernel.definitions if "TN_NEON_DECLARE" in line]
+    assert len(declared) == kernel // 2 + 1
+    _check(network, lowered, tmp_path, core=core)
+
+
 @pytest.mark.parametrize("name", EDGE_NETWORKS)
 @pytest.mark.parametrize("kernels", SETS)
 def test_shapes_at_the_edges(kernels, name, tmp_path):
@@ -142,13 +189,14 @@ EXTREMES = [(weight, pixel) for weight in (-127, 127) for pixel in (-128, 127)]
 @pytest.mark.emulated
 @pytest.mark.needs_tools(*TOOLS)
 @pytest.mark.parametrize(("weight", "pixel"), EXTREMES)
+@pytest.mark.parametrize("sizes", [(3, 3), (5, 7)])
 @pytest.mark.parametrize("kernels", SETS)
-def test_no_sum_overflows(kernels, weight, pixel, tmp_path):
+def test_no_sum_overflows(kernels, sizes, weight, pixel, tmp_path):
     stage_class, core = SETS[kernels]
-    network = chain_network((6, 6), (30, 64, 40), "same")
+    network = chain_network((6, 6), (30, 64, 40), "same", kernels=sizes)
     for layer, follower in itertools.pairwise((*network.layers, None)):
         depthwise = layer.kind == "depthwise_conv2d"
-        products = 9 if depthwise else layer.weight[0].size
+        products = layer.weight[..., 0].size if depthwise else layer.weight[0].size
         heaviest = replace(
             layer,
             source=NETWORK_INPUT,
@@ -187,9 +235,20 @@ def test_random_networks(kernels, seed, tmp_path):
 @pytest.mark.needs_tools(*TOOLS)
 @pytest.mark.parametrize("bug", PLANTED)
 def test_planted_bugs_are_seen(bug, tmp_path):
-    kernels, right, wrong = PLANTED[bug]
-    stage_class, core = SETS[kernels]
     network = chain_network((16, 16), (16, 36, 40), "same")
+    _check_a_bug_is_seen(network, *PLANTED[bug], tmp_path)
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools(*TOOLS)
+@pytest.mark.parametrize("bug", PLANTED_LARGE)
+def test_bugs_planted_in_larger_kernels_are_seen(bug, tmp_path):
+    network = chain_network((26, 26), (16, 36, 40), "same", kernels=(5, 7))
+    _check_a_bug_is_seen(network, *PLANTED_LARGE[bug], tmp_path)
+
+
+def _check_a_bug_is_seen(network, kernels, right, wrong, tmp_path):
+    stage_class, core = SETS[kernels]
     lowered = _lower(network, stage_class, rows=100)
     emit_lowered(lowered, tmp_path)
     layers = tmp_path / "net_layers.c"

@@ -20,7 +20,7 @@ from thumbnet.compile.plan.place_tensors import place_tensors
 from thumbnet.compile.plan.stage_graph import StagePlan
 
 from ..c_harness import build, emit_lowered, run_stages
-from ..networks import INPUT_QUANT, chain_network, make_add, make_convolution, make_image
+from ..networks import INPUT_QUANT, LARGE_KERNEL_NETWORKS, chain_network, make_add, make_convolution, make_image
 
 #: What borders of outputs are made of.
 BORDER = 11
@@ -80,6 +80,21 @@ def test_an_inverted_residual(size, rows, tmp_path):
     image = make_image(network)
     [found] = run_stages(build(tmp_path), lowered, [image])
     np.testing.assert_array_equal(found["add"], run_reference_layers(network, image)["add"])
+
+
+@pytest.mark.parametrize(("rows", "window_bytes"), [(1, 2), (2, 1), (100, 2), (100, 1)])
+@pytest.mark.parametrize("name", LARGE_KERNEL_NETWORKS)
+def test_larger_depthwise_kernels(name, rows, window_bytes, tmp_path):
+    network = LARGE_KERNEL_NETWORKS[name]()
+    block_bytes = 200 if rows == 2 else None
+    target = nhwc_layout(network.output.output_shape)
+    lowered = _lower(network, target, rows=rows, window_bytes=window_bytes, block_bytes=block_bytes, over=True)
+    emit_lowered(lowered, tmp_path)
+    image = make_image(network)
+    [found] = run_stages(build(tmp_path), lowered, [image])
+    expected = run_reference_layers(network, image)[network.output.name]
+    assert expected.std() > 1
+    np.testing.assert_array_equal(found[network.output.name], expected)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 100])

@@ -1,7 +1,7 @@
 """The kernels in assembly give what their portable twins give, for sizes and planes no network here has.
 
-The programs of `dsp_kernels.c` (depthwise) and `dsp_pointwise.c` run in QEMU's user mode, on a core with the same
-instructions as Cortex-M's.
+The programs of `dsp_kernels.c` (depthwise), `dsp_large_depthwise.c` and `dsp_pointwise.c` run in QEMU's user mode, on a
+core with the same instructions as Cortex-M's.
 """
 
 import shutil
@@ -15,13 +15,25 @@ from thumbnet.compile.kernels.dsp.stage import DspStage
 from ...processes import Programs
 
 INCLUDE = DspStage.headers[0].parent
-DEPTHWISE, POINTWISE = (Path(__file__).parent / name for name in ("dsp_kernels.c", "dsp_pointwise.c"))
+DEPTHWISE, LARGE_DEPTHWISE, POINTWISE = (
+    Path(__file__).parent / name for name in ("dsp_kernels.c", "dsp_large_depthwise.c", "dsp_pointwise.c")
+)
 FLAGS = ("-march=armv7-a", "-mfloat-abi=soft", "-mthumb", "-O2", "-Wall", "-Wextra", "-Werror", "--specs=rdimon.specs")
 PLANTED = {
     "a tap": ("ldr r9, [r2, #-11]", "ldr r9, [r2, #-12]"),
     "the ninth tap": ("ldrsb r8, [r2, #-9]", "ldrsb r8, [r2, #-10]"),
     "the next part of a row": ("add r2, r2, #", "add r2, r2, #2+"),
     "the last pixel of an odd row": ("TN_DW8_ROW1(LOAD, WA, WC, H, A0)", "TN_DW8_ROW1(LOAD, WC, WA, H, A0)"),
+}
+PLANTED_LARGE = {
+    "the last tap of an even pixel": ("tn_dwl_product smlabt, 2, r7, r11", "tn_dwl_product smlabb, 2, r7, r11"),
+    "a pair of taps of an odd pixel": ("pkhbt r7, r10, r11, lsl #16", "pkhbt r7, r10, r9, lsl #16"),
+    "the sixth pair": ("tn_dwl_product smlad, 3, r4, r9\\n", "tn_dwl_product smlad, 3, r4, r8\\n"),
+    "the next pixel of packed rows": ("sub r11, r5, r11", "sub r11, r11, r5"),
+    "the next row of widened planes": ("(\\\\rowb-4*tn_words)", "(\\\\rowb-4*tn_words+1)"),
+    "the order of widened values": ("pkhtb r9, r7, r6, asr #16", "pkhtb r9, r6, r7, asr #16"),
+    "where a row's fours end": ("(\\\\w/4*8*\\\\stride)", "(\\\\w/4*8)"),
+    "the next plane": ("tn_dwl_add r3, r12, \\\\ich, r5", "tn_dwl_add r3, r12, \\\\och, r5"),
 }
 PLANTED_POINTWISE = {
     "a weight of the last step of a turn": ("ldr r5, [r1, #(16*.Lk_at+16)]!", "ldr r5, [r1, #(16*.Lk_at+12)]!"),
@@ -40,7 +52,8 @@ pytestmark = [
 
 def _output(folder, *flags, include=INCLUDE, source=DEPTHWISE):
     program = folder / "program"
-    command = ["arm-none-eabi-gcc", *FLAGS, *flags, "-I", str(include), str(source), "-o", str(program)]
+    folders = ("-I", str(include), "-I", str(INCLUDE.parent))
+    command = ["arm-none-eabi-gcc", *FLAGS, *flags, *folders, str(source), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     done = Programs().run(["qemu-arm", "-cpu", "max", program])
@@ -70,6 +83,29 @@ def test_planted_bugs_are_seen(bug, expected, tmp_path):
     assert right in text
     header.write_text(text.replace(right, wrong))
     assert _output(tmp_path, include=include) != expected
+
+
+@pytest.fixture(scope="module")
+def expected_large(tmp_path_factory):
+    lines = _output(tmp_path_factory.mktemp("portable"), "-DTN_PORTABLE", source=LARGE_DEPTHWISE)
+    assert len(lines) == 12 * 12
+    assert all(int(line.split()[-1]) > 2 for line in lines)
+    return lines
+
+
+def test_large_depthwise_kernels_give_the_bytes_of_the_portable_ones(expected_large, tmp_path):
+    assert _output(tmp_path, source=LARGE_DEPTHWISE) == expected_large
+
+
+@pytest.mark.parametrize("bug", PLANTED_LARGE)
+def test_bugs_planted_in_large_depthwise_kernels_are_seen(bug, expected_large, tmp_path):
+    include = Path(shutil.copytree(INCLUDE, tmp_path / "include"))
+    header = include / "thumbnet_dsp_large_depthwise.h"
+    right, wrong = PLANTED_LARGE[bug]
+    text = header.read_text()
+    assert right in text
+    header.write_text(text.replace(right, wrong))
+    assert _output(tmp_path, include=include, source=LARGE_DEPTHWISE) != expected_large
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from thumbnet.compile.plan.place_tensors import place_tensors
 from thumbnet.compile.plan.stage_graph import StagePlan
 
 from ..c_harness import build, emit_lowered, run_stages
-from ..networks import EDGE_NETWORKS, chain_network, make_image
+from ..networks import EDGE_NETWORKS, LARGE_KERNEL_NETWORKS, chain_network, make_image
 from ..plan.test_stage_graph import small_mobilenet
 from .test_dsp_chains import CHAINS
 
@@ -52,6 +52,14 @@ def test_a_stage_from_the_image_on(name, rows, tmp_path):
     ]
     # Each kind of output once over the sizes of steps, not all of them with each: building takes its time.
     _check(network, _lower(network, targets[rows % 3], rows=rows, block_bytes=(None, 200)[rows % 2]), tmp_path)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+@pytest.mark.parametrize("name", LARGE_KERNEL_NETWORKS)
+def test_larger_depthwise_kernels(name, rows, tmp_path):
+    network = LARGE_KERNEL_NETWORKS[name]()
+    target = nhwc_layout(network.output.output_shape)
+    _check(network, _lower(network, target, rows=rows, block_bytes=(None, 200)[rows % 2]), tmp_path)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 100])

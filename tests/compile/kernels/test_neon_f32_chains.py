@@ -30,7 +30,7 @@ from thumbnet.compile.plan.stage_graph import StagePlan
 
 from ..c_harness import build, emit_lowered, run_stages
 from ..float_networks import float_network, make_float_image
-from ..networks import EDGE_NETWORKS, chain_network, separable_network
+from ..networks import EDGE_NETWORKS, LARGE_KERNEL_NETWORKS, chain_network, separable_network
 from ..plan.test_random_plans import random_mobilenet
 from .test_dsp_chains import CHAINS
 
@@ -89,6 +89,12 @@ def test_shapes_at_the_edges(name, tmp_path):
     _check(network, lower_whole(network, rows=2), tmp_path, emulated=True)
 
 
+@pytest.mark.parametrize("name", LARGE_KERNEL_NETWORKS)
+def test_larger_depthwise_kernels(name, tmp_path):
+    network = float_network(LARGE_KERNEL_NETWORKS[name]())
+    _check(network, lower_whole(network, rows=2), tmp_path, emulated=True)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 6, 7])
 def test_depthwise_rows_of_every_length(width, stride, tmp_path):
@@ -125,7 +131,22 @@ def test_layers_without_kernels_are_computed_by_portable_ones(tmp_path):
     ],
 )
 def test_a_planted_bug_is_seen(right, wrong, tmp_path):
-    network = float_network(separable_network((9, 8), (24, 12), 1))
+    _check_a_bug_is_seen(separable_network((9, 8), (24, 12), 1), right, wrong, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("fmla v10.4s, v6.4s, v1.4s", "fmla v10.4s, v6.4s, v2.4s"),  # a tap
+        ("ld1 {v8.4s}, [x8], x2", "ld1 {v8.4s}, [x8]"),  # a column
+    ],
+)
+def test_a_bug_planted_in_a_larger_kernel_is_seen(right, wrong, tmp_path):
+    _check_a_bug_is_seen(separable_network((9, 18), (24, 12), 1, kernel=5), right, wrong, tmp_path)
+
+
+def _check_a_bug_is_seen(integer_network, right, wrong, tmp_path):
+    network = float_network(integer_network)
     lowered = lower_whole(network, rows=100)
     emit_lowered(lowered, tmp_path)
     layers = tmp_path / "net_layers.c"

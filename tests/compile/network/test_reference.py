@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from thumbnet.compile.network.integer_network import Add, AveragePool, DepthwiseConvolution, accumulator_bound
+from thumbnet.compile.network.integer_network import Add, AveragePool, DepthwiseConvolution, MaxPool, accumulator_bound
 from thumbnet.compile.network.reference import run_layer, run_reference, run_reference_layers
 
 from ..networks import layers, make_convolution, make_image, one_layer_network, one_of_each_kind
@@ -31,11 +31,19 @@ def _accumulate(layer, image, y, x, n):
         for column in range(layer.kernel[1]):
             at = y * layer.stride[0] + row - layer.padding[0], x * layer.stride[1] + column - layer.padding[1]
             inside = 0 <= at[0] < height and 0 <= at[1] < width
-            for c in [n] if depthwise else range(channels):
+            for c in [n // layer.multiplier] if depthwise else range(channels):
                 value = int(image[at[0], at[1], c]) if inside else layer.input_zero_point
                 weight = layer.weight[row, column, n] if depthwise else layer.weight[n, row, column, c]
                 acc += value * int(weight)
     return acc
+
+
+def _seen(layer, image, y, x):
+    height, width = image.shape
+    first = y * layer.stride[0] - layer.padding[0], x * layer.stride[1] - layer.padding[1]
+    for row in range(max(first[0], 0), min(first[0] + layer.kernel[0], height)):
+        for column in range(max(first[1], 0), min(first[1] + layer.kernel[1], width)):
+            yield int(image[row, column])
 
 
 def _run_plainly(layer, image):
@@ -45,6 +53,9 @@ def _run_plainly(layer, image):
             p = layer.parameters
             total = int(image[y, x, n]) * p.multiplier_a + int(image[y, x, n]) * p.multiplier_b + p.constant
             outputs[y, x, n] = _clamped(total >> p.shift, p.minimum, p.maximum)
+            continue
+        if isinstance(layer, MaxPool):
+            outputs[y, x, n] = max(_seen(layer, image[..., n], y, x))
             continue
         if isinstance(layer, AveragePool):
             acc = layer.bias + sum(int(value) for value in image[..., n].ravel())

@@ -78,9 +78,9 @@ class _Twice(nn.Module):
     [
         (nn.Sequential(conv_unit(3, 4, activation=nn.Sigmoid), Head(4)), "is no layer here"),
         (nn.Sequential(nn.Conv2d(3, 4, 3, dilation=2), Head(4)), "dilated"),
-        (nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), Head(6)), "3 groups"),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 3, groups=2), Head(6)), "2 groups"),
         (nn.Sequential(nn.ConstantPad2d(1, 0.5), nn.Conv2d(3, 4, 3), Head(4)), "padded with something"),
-        (nn.Sequential(conv_unit(3, 4), nn.MaxPool2d(2), Head(4)), "is no layer here"),
+        (nn.Sequential(conv_unit(3, 4), nn.MaxPool2d(2, ceil_mode=True), Head(4)), "beyond the image"),
         (nn.Sequential(conv_unit(3, 4)), "one row of classes"),
         (_Shared(), "read elsewhere too"),
         (_Twice(), "called twice"),

@@ -34,6 +34,10 @@ def _each_kind():
         "residual": nn.Sequential(conv_unit(3, 4), Residual(conv_unit(4, 4, activation=None)), Head(4)),
         "explicit_padding": nn.Sequential(nn.ZeroPad2d((0, 1, 2, 1)), nn.Conv2d(3, 4, 3), Head(4)),
         "conv_with_bias": nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Head(4)),
+        "max_pool": nn.Sequential(conv_unit(3, 4), nn.MaxPool2d(2), Head(4)),
+        "max_pool_padded": nn.Sequential(conv_unit(3, 4), nn.MaxPool2d(3, 2, 1), Head(4)),
+        "depthwise_multiplier": nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), Head(6)),
+        "relu_after_a_sum": nn.Sequential(Residual(nn.Conv2d(3, 3, 3, padding=1)), nn.ReLU(), Head(3)),
         "linear_without_bias": nn.Sequential(
             conv_unit(3, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5, bias=False)
         ),
@@ -176,12 +180,10 @@ class ReturnsItsInput(nn.Module):
 UNSUPPORTED = {
     "hardswish": lambda: nn.Sequential(conv_unit(3, 4, activation=nn.Hardswish), Head(4)),
     "groups of several channels": lambda: nn.Sequential(conv_unit(3, 4), nn.Conv2d(4, 4, 3, groups=2), Head(4)),
-    "channel multiplier": lambda: nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), Head(6)),
     "dilation": lambda: nn.Sequential(nn.Conv2d(3, 4, 3, dilation=2), Head(4)),
-    "max pooling": lambda: nn.Sequential(conv_unit(3, 4), nn.MaxPool2d(2), Head(4)),
+    "max pooling beyond the image": lambda: nn.Sequential(conv_unit(3, 4), nn.MaxPool2d(3, ceil_mode=True), Head(4)),
     "local average pooling": lambda: nn.Sequential(conv_unit(3, 4), nn.AvgPool2d(2), Head(4)),
     "sigmoid": lambda: nn.Sequential(conv_unit(3, 4), nn.Sigmoid(), Head(4)),
-    "relu after a sum": lambda: nn.Sequential(Residual(nn.Conv2d(3, 3, 3, padding=1)), nn.ReLU(), Head(3)),
     "linear over the image": lambda: nn.Sequential(conv_unit(3, 4), nn.Flatten(), nn.Linear(256, 5)),
     "two outputs": TwoOutputs,
     "the input as an output": ReturnsItsInput,

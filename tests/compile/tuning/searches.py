@@ -8,8 +8,8 @@ import numpy as np
 from thumbnet.compile.kernels.dsp.stage import DspStage
 from thumbnet.compile.plan.choose_plan import choose_plan
 from thumbnet.compile.plan.stage_graph import StageGraph
+from thumbnet.compile.tuning.cost_model import LearnedCostModel
 from thumbnet.compile.tuning.plan_search import Estimate, PlanSearch
-from thumbnet.compile.tuning.ratio_model import RatioModel
 from thumbnet.compile.tuning.stage_key import describe_stage
 
 
@@ -34,7 +34,7 @@ class BlindModel:
 
 def make_search(network, ram_limit=None, measured=None, model=None):
     measured = {} if measured is None else measured
-    return PlanSearch(network, DspStage, ram_limit=ram_limit, model=model or RatioModel(), measured=measured)
+    return PlanSearch(network, DspStage, ram_limit=ram_limit, model=model or LearnedCostModel(), measured=measured)
 
 
 def untuned_plan(network):

@@ -1,6 +1,6 @@
 """Records of stages, and folders of them."""
 
-from thumbnet.compile.tuning.stage_key import kernels_digest
+from thumbnet.compile.tuning.stage_key import describe_stage, kernels_digest, key_of
 from thumbnet.compile.tuning.stage_record import StageRecord
 from thumbnet.compile.tuning.stage_records import opened_stage_records
 
@@ -25,6 +25,12 @@ def make_record(number=0, **changes):
         "date": "2026-01-01T00:00:00+00:00",
     }
     return StageRecord(**(fields | changes))
+
+
+def record_of(stage, cost, **changes):
+    """Return the record of a stage of a network, as a Cortex-M4's predicted cycles."""
+    said = {"layers": [layer.name for layer in stage.layers], "predicted": float(stage.cost), "samples": [float(cost)]}
+    return make_record(key=key_of(stage), stage=describe_stage(stage), **(said | changes))
 
 
 def fill(folder, count=5):

@@ -12,13 +12,13 @@ from thumbnet.compile.plan.choose_plan import fastest_plan
 from thumbnet.compile.plan.stage_graph import StageGraph
 from thumbnet.compile.tuning.plan_search import SLACK
 from thumbnet.compile.tuning.recorded_plan import plan_by_records
-from thumbnet.compile.tuning.stage_key import describe_stage, key_of
+from thumbnet.compile.tuning.stage_key import key_of
 from thumbnet.compile.tuning.stage_records import opened_stage_records
 from thumbnet.targets.registry import get_board
 
 from ..plan.test_stage_graph import small_mobilenet
 from .searches import true_cost
-from .stage_record_files import make_record
+from .stage_record_files import record_of as record_at
 from .test_schedule_search import Lengths, search
 
 BOARD = get_board("mps2_an386")
@@ -43,10 +43,7 @@ def untuned(network):
 
 
 def record_of(stage, cost=None, **changes):
-    names = [layer.name for layer in stage.layers]
-    samples = [true_cost(stage) if cost is None else cost]
-    said = {"layers": names, "predicted": float(stage.cost), "samples": samples}
-    return make_record(key=key_of(stage), stage=describe_stage(stage), **(said | changes))
+    return record_at(stage, true_cost(stage) if cost is None else cost, **changes)
 
 
 def write(folder, records):

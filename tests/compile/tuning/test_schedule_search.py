@@ -14,6 +14,7 @@ from thumbnet.compile.network.reference import run_reference_layers
 from thumbnet.compile.plan.choose_plan import fastest_plan
 from thumbnet.compile.plan.lowered_network import build_stages
 from thumbnet.compile.plan.stage_graph import StageGraph
+from thumbnet.compile.tuning.cost_model import LearnedCostModel
 from thumbnet.compile.tuning.layer_schedules import (
     layer_module,
     record_target,
@@ -23,7 +24,6 @@ from thumbnet.compile.tuning.layer_schedules import (
     tunable_layers,
 )
 from thumbnet.compile.tuning.plan_search import PlanSearch
-from thumbnet.compile.tuning.ratio_model import RatioModel
 from thumbnet.compile.tuning.records import opened_records, read_records
 from thumbnet.compile.tuning.schedule_search import HOPELESS, PATIENCE, ROUND, ScheduleSearch
 from thumbnet.compile.tuning.stage_key import key_of
@@ -101,7 +101,9 @@ def search(network, folder, device, *, trials=9, kernels=None, measured=None, ki
         schedules = ScheduleSearch(
             *(network, BOARD, kind, database, measured), **({} if on_wrong is None else {"on_wrong": on_wrong})
         )
-        plans = PlanSearch(network, kernels, ram_limit=None, model=RatioModel(), measured=measured, schedules=schedules)
+        plans = PlanSearch(
+            network, kernels, ram_limit=None, model=LearnedCostModel(), measured=measured, schedules=schedules
+        )
         return tune_plan(plans, untuned, [device], trials=trials, batch=ROUND)
 
 

@@ -113,6 +113,11 @@ def test_the_cost_is_the_median_and_wrong_bytes_have_none():
     assert make_record(samples=[], right=False).cost == math.inf
 
 
+def test_spread_is_the_middle_halfs_part_of_the_median():
+    assert make_record(samples=[5.0]).spread == make_record(samples=[], right=False).spread == 0
+    assert make_record(samples=[4.0, 3.0, 1.0, 5.0, 100.0]).spread == pytest.approx(0.5)
+
+
 def test_where_a_record_was_cut_it_still_begins_like_one():
     line = encode_record(make_record())
     assert all(begins_record(line[:end]) for end in range(len(line)))

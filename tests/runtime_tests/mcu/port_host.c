@@ -50,6 +50,7 @@ uint32_t port_ticks(void) {
 }
 uint32_t port_tick_hz(void) { return 1000; }
 uint8_t port_tick_kind(void) { return TICKS_TIMER; }
+const char *port_missing(void) { return "crystal, and more than there is room for"; }
 void measured_call(measured_t function, uint32_t argument) { ((void (*)(uint32_t))function)(argument); }
 void measured_nothing(void) {}
 void stack_paint(void) {}

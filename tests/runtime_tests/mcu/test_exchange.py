@@ -231,7 +231,7 @@ def test_only_a_reply_with_the_whole_header_is_the_calls(field):
 @pytest.mark.parametrize("payload", [bytes([VERSION, 4, 1]), bytes([9, 1, 0]), bytes([2]) + bytes(40)])
 def test_another_version_of_the_protocol_is_told(payload):
     line = Answers(lambda request, count: [(0, encode_frame(payload))])
-    with pytest.raises(ProtocolError, match=r"speaks (another version|version 2) of the protocol, thumbnet 3; flash"):
+    with pytest.raises(ProtocolError, match=r"speaks (another version|version 2) of the protocol, thumbnet 4; flash"):
         line.client().open()
 
 
@@ -310,10 +310,10 @@ IDENTITIES = {0: 0, 1: 0, 2: 0, 3: 0, 4: 0, 6: 0, 7: 0, 8: 2}
 @pytest.mark.parametrize("field", IDENTITIES)
 def test_an_identity_with_an_impossible_field_is_refused(field):
     fields = [16, 48, 3, 51, 2, 3, 1024, 1000, 1, 0]
-    names = b"\x04tiny\x03abc\x04host"
+    names = b"\x04tiny\x03abc\x04host\x03PLL"
     good = struct.pack("<8IBI", *fields) + names
     line = Answers(lambda request, count: [(0, reply(request, Reply.OK, good))])
-    assert line.client().open() == replace(IDENTITY, tick_kind="cycles")
+    assert line.client().open() == replace(IDENTITY, tick_kind="cycles", missing="PLL")
     fields[field] = IDENTITIES[field]
     line = Answers(lambda request, count: [(0, reply(request, Reply.OK, struct.pack("<8IBI", *fields) + names))])
     with pytest.raises(ProtocolError, match=r"^OPEN: the firmware replied"):

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from thumbnet.runtime_tests.errors import DeviceFaultError, DeviceUnreachableError, SessionError
@@ -17,6 +18,8 @@ from thumbnet.runtime_tests.mcu.exchange import Command
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.runtime_tests.mcu.transport import Transport
 from thumbnet.targets.devices import get_device
+
+from ...processes import wait_until
 
 pytestmark = [pytest.mark.emulated, pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")]
 
@@ -228,7 +231,7 @@ def test_however_a_program_ends_it_leaves_no_emulator_and_no_files(end, tiny, tm
         child.send_signal(end)
         child.wait(timeout=60)
         assert wait_until_none_has(cache) == []
-        assert folder.exists() == (end != signal.SIGINT)
+        wait_until(lambda: not folder.exists(), psutil.Process())
     assert_the_next_run_cleans(cache)
 
 

@@ -83,6 +83,12 @@ def test_shapes_at_the_edges(device, name, tmp_path):
     _check(networks.EDGE_NETWORKS[name](), DEVICES[device], tmp_path)
 
 
+@pytest.mark.parametrize("name", networks.LARGE_KERNEL_NETWORKS)
+@pytest.mark.parametrize("device", ["mps2_an386", "mps3_an547"])
+def test_larger_depthwise_kernels(device, name, tmp_path):
+    _check(networks.LARGE_KERNEL_NETWORKS[name](), DEVICES[device], tmp_path)
+
+
 @pytest.mark.parametrize("name", ["even sizes", "odd sizes", "symmetric padding", "one of each kind"])
 @pytest.mark.parametrize("device", ["mps2_an386", "mps3_an547"])
 def test_an_image_read_row_by_row(device, name, tmp_path):

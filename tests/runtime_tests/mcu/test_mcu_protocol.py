@@ -33,6 +33,7 @@ def in_pieces(client, chunk):
 def test_a_whole_session(client, stand_in):
     identity = client.identity
     assert (identity.model, identity.model_hash, identity.board, identity.tick_hz) == ("tiny", "abc", "host", 1000)
+    assert identity.missing == "crystal, and more than there is "
     for image in stand_in.make_images(3):
         in_pieces(client, 7).write_input(image.tobytes())
         run = client.run()

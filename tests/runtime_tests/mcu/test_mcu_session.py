@@ -234,7 +234,7 @@ def test_says_what_to_install(tiny, monkeypatch, tmp_path):
 
 def test_refuses_what_is_no_firmware(tiny, tmp_path, stand_in):
     with pytest.raises(ToolchainError, match="nucleo_f746zg: thumbnet has no firmware for it"):
-        build_firmware(tiny, get_board("nucleo_f746zg"))
+        build_firmware(tiny, replace(get_board("nucleo_f746zg"), firmware=None, series=None))
     with pytest.raises(SessionError, match="no board that runs our firmware"):
         MicrocontrollerSession(get_device("local"))
     broken = stand_in.write_artifact(tmp_path / "broken", main=stand_in.MAIN + "\nint x = y;\n")

@@ -1,0 +1,108 @@
+/* ST's STM32, both generations of their USART. UART_BASE, UART_IRQ, TX_PIN, RX_PIN (16 pins a port), PIN_FUNCTION,
+ * SUPPLY_SMPS and CLOCK_HZ come from the Board; stm32_*.c have the clocks. */
+#include "cortex.h"
+#include "port.h"
+#include "stm32.h"
+
+#ifdef SERIES_F4
+#define UART_STATUS REGISTER(UART_BASE + 0x00u)
+#define UART_RECEIVED REGISTER(UART_BASE + 0x04u)
+#define UART_SEND REGISTER(UART_BASE + 0x04u)
+#define UART_DIVIDER REGISTER(UART_BASE + 0x08u)
+#define UART_CONTROL REGISTER(UART_BASE + 0x0Cu)
+#define UART_ON (1u << 13)
+/* A status that was read and then the data end an overrun. */
+#define CLEAR_OVERRUN() ((void)UART_STATUS, (void)UART_RECEIVED)
+#else
+#define UART_CONTROL REGISTER(UART_BASE + 0x00u)
+#define UART_DIVIDER REGISTER(UART_BASE + 0x0Cu)
+#define UART_STATUS REGISTER(UART_BASE + 0x1Cu)
+#define UART_CLEAR REGISTER(UART_BASE + 0x20u)
+#define UART_RECEIVED REGISTER(UART_BASE + 0x24u)
+#define UART_SEND REGISTER(UART_BASE + 0x28u)
+#define UART_ON 1u
+#define CLEAR_OVERRUN() (UART_CLEAR = OVERRUN)
+#endif
+#define OVERRUN (1u << 3)
+#define RECEIVED (1u << 5)
+#define SENDABLE (1u << 7)
+#define RECEIVES (1u << 2)
+#define SENDS (1u << 3)
+#define RECEIVE_INTERRUPT (1u << 5)
+
+/* The low-power UART divides its clock by 256ths. */
+#define LPUART 0x40008000u
+#define LPUART_FRACTION 256u
+
+#define PORT_OF(pin) (GPIO + 0x400u * ((pin) / 16u))
+#define PIN_BIT(pin) ((pin) % 16u)
+#define PULL_UP 1u
+#define ALTERNATE 2u
+
+static uint32_t core_hz;
+static uint8_t has_cycle_counter;
+
+static void set_field(uintptr_t address, uint32_t bits, uint32_t place, uint32_t value) {
+    uint32_t mask = ((1u << bits) - 1u) << (bits * place);
+    REGISTER(address) = (REGISTER(address) & ~mask) | value << (bits * place);
+}
+
+static void connect_pin(uint32_t pin) {
+    REGISTER(GPIO_CLOCKS) |= 1u << (pin / 16u);
+    (void)REGISTER(GPIO_CLOCKS); /* the clock takes two cycles to arrive */
+    uint32_t bit = PIN_BIT(pin);
+    set_field(PORT_OF(pin) + 0x20u + 4u * (bit / 8u), 4, bit % 8u, PIN_FUNCTION); /* AFRL, AFRH */
+    set_field(PORT_OF(pin) + 0x0Cu, 2, bit, PULL_UP);                             /* PUPDR */
+    set_field(PORT_OF(pin) + 0x00u, 2, bit, ALTERNATE);                           /* MODER */
+}
+
+/* Peripherals stand in steps of 0x400 on their bus, their clocks' bits in the same order. */
+static void start_uart_clock(void) {
+    uint32_t number = (UART_BASE - (UART_BASE >= APB2 ? APB2 : 0x40000000u)) / 0x400u;
+    uintptr_t clocks = (UART_BASE >= APB2 ? APB2_CLOCKS : APB1_CLOCKS) + 4u * (number / 32u);
+    REGISTER(clocks) |= 1u << (number % 32u);
+    (void)REGISTER(clocks);
+}
+
+void port_start_memories(void) { stm32_start_memories(); }
+
+void port_init(void) {
+    stm32_clocks_t clocks = stm32_start_clocks();
+    core_hz = clocks.core_hz;
+    connect_pin(TX_PIN);
+    connect_pin(RX_PIN);
+    start_uart_clock();
+    uint64_t hz = UART_BASE == LPUART ? (uint64_t)clocks.uart_hz * LPUART_FRACTION : clocks.uart_hz;
+    UART_DIVIDER = (uint32_t)((hz + BAUD / 2u) / BAUD);
+    UART_CONTROL = UART_ON | SENDS | RECEIVES | RECEIVE_INTERRUPT;
+    has_cycle_counter = cortex_start_cycle_counter();
+    cortex_wake_by(UART_IRQ);
+}
+
+uint8_t port_read_byte(void) {
+    while (!(UART_STATUS & RECEIVED)) {
+        if (UART_STATUS & OVERRUN) {
+            CLEAR_OVERRUN();
+        }
+        cortex_clear_pending(UART_IRQ);
+        if (UART_STATUS & RECEIVED) {
+            break;
+        }
+        cortex_sleep();
+    }
+    return (uint8_t)UART_RECEIVED;
+}
+
+void port_write(const uint8_t *bytes, size_t length) {
+    for (size_t i = 0; i < length; i++) {
+        while (!(UART_STATUS & SENDABLE)) {
+        }
+        UART_SEND = bytes[i];
+    }
+}
+
+uint32_t port_ticks(void) { return has_cycle_counter ? cortex_cycles() : 0; }
+
+uint32_t port_tick_hz(void) { return core_hz; }
+
+uint8_t port_tick_kind(void) { return TICKS_CYCLES; }
