@@ -55,11 +55,10 @@ def test_a_core_without_kernels_runs_on_schedules_with_the_same_bytes(device, th
         report = json.loads((tmp_path / "report.json").read_text())
         assert report["equal_to_reference"] is True
         counts[name] = report["instructions_per_inference"]
-    kernels = {stage["kernel"] for stage in Artifact.load(tmp_path / "tuned").manifest["layers"]}
-    assert kernels & {record.stage["kernels"] for record in records}
+    manifest = Artifact.load(tmp_path / "tuned").manifest
+    assert {stage["kernel"] for stage in manifest["layers"]} & {record.stage["kernels"] for record in records}
+    assert manifest["tuning"]["measured_cost"] == found["tuned"]
     assert counts["tuned"] < 0.9 * counts["plain"]
-    # It was measured stage by stage.
-    assert counts["tuned"] == pytest.approx(found["tuned"], rel=0.02)
 
 
 @pytest.mark.parametrize("device", [M4])
@@ -73,11 +72,13 @@ def test_schedules_with_wrong_bytes_are_named_and_in_no_record(device, thumbnet,
         return replace(kernel, constants=constants | multiplied)
 
     monkeypatch.setattr(schedule_search, "scheduled_kernel", wrong)
-    tune = ("tune", DIGITS, "--device", device, "--space", "tvm", "--trials", 29 + schedule_search.ROUND)
+    tune = ("tune", DIGITS, "--device", device, "--space", "tvm", "--trials", 64)
     code, _, err = thumbnet(*tune, "-o", tmp_path / "db", "--json", tmp_path / "tuned.json")
     assert code == 0, err
     found = json.loads((tmp_path / "tuned.json").read_text())
     assert found["tuned"] == found["untuned"]
-    assert err.count("on TVM's schedule ") == err.count("gave wrong bytes; it is left out") >= schedule_search.ROUND
-    assert not any(is_scheduled(record.stage) for record in read_stage_records(tmp_path / "db"))
+    records = read_stage_records(tmp_path / "db")
+    assert not any(is_scheduled(record.stage) for record in records)
+    assert len(records) < 64
+    assert err.count("on TVM's schedule ") == err.count("gave wrong bytes; it is left out") == 64 - len(records)
     assert not (tmp_path / "db" / RECORDS).read_bytes()
