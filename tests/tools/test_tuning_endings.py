@@ -23,6 +23,8 @@ pytestmark = [
 LOCAL = ("--device", "qemu_mps2_an386")
 #: Three programs of sixteen stages.
 TRIALS = 48
+#: A search may do nothing for so long: the longest a board that has begun a run is waited for.
+IDLE_S = 320
 
 
 class Search:
@@ -30,7 +32,7 @@ class Search:
 
     def __init__(self, programs, folder, devices=LOCAL, trials=TRIALS):
         self.folder, self.said = folder, folder.with_suffix(".log")
-        options = ("--objective", "instructions", "--trials", trials, "-o", folder)
+        options = ("--space", "kernels", "--objective", "instructions", "--trials", trials, "-o", folder)
         with self.said.open("a") as log:
             command = [*THUMBNET, "tune", "mobilenet_v1_0.25_digits", *devices, *options]
             self.process = programs.start(command, stdout=log, stderr=log)
@@ -39,19 +41,19 @@ class Search:
         return check_stage_records(self.folder)[0] if (self.folder / "stages.jsonl").exists() else []
 
     def wait_for_records(self, count):
-        wait_until(lambda: len(self.records()) >= count, self.process)
+        wait_until(lambda: len(self.records()) >= count, self.process, IDLE_S)
 
-    def wait_for_words(self, words):
-        wait_until(lambda: words in self.said.read_text(), self.process)
+    def wait_for_words(self, words, count=1):
+        wait_until(lambda: self.said.read_text().count(words) >= count, self.process, IDLE_S)
 
     def end(self):
-        assert wait_for_end(self.process) == 0, self.said.read_text()
+        assert wait_for_end(self.process, IDLE_S) == 0, self.said.read_text()
         return self.records()
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """What stages cost in a search that nothing happens to: instructions are counted exactly."""
+    """What stages cost in a search that nothing happens to."""
     programs = Programs()
     try:
         records = Search(programs, tmp_path_factory.mktemp("undisturbed") / "db").end()
@@ -61,13 +63,17 @@ def undisturbed(tmp_path_factory):
 
 
 def check_records(records, undisturbed):
-    """Check that each stage is measured once and right, and costs what it does where nothing happens."""
+    """Check that each stage is measured once and right, and costs what it does where nothing happens.
+
+    Beside other stages it lies elsewhere: some instructions that make its addresses come and go.
+    """
     assert all(record.right for record in records)
     costs = {record.key: record.samples for record in records}
     assert len(costs) == len(records)
     common = costs.keys() & undisturbed.keys()
     assert len(common) >= TRIALS // 3
-    assert {key: costs[key] for key in common} == {key: undisturbed[key] for key in common}
+    for key in common:
+        assert costs[key] == pytest.approx(undisturbed[key], rel=1e-3, abs=10)
 
 
 def test_a_tuner_that_is_killed_loses_what_is_in_flight_and_leaves_nothing(tmp_path, programs, undisturbed):
@@ -102,7 +108,7 @@ def test_an_emulator_that_is_killed_or_hangs_costs_its_program_alone(tmp_path, p
             process.send_signal(how)
         return "qemu_mps2_an386: " in search.said.read_text()
 
-    wait_until(strike, search.process)  # between two programs nobody notices
+    wait_until(strike, search.process, IDLE_S)  # between two programs nobody notices
     check_records(search.end(), undisturbed)
     assert "; the search goes on" in search.said.read_text()
     wait_until(lambda: not programs.alive(), psutil.Process())
@@ -118,10 +124,10 @@ def test_a_farm_outlives_its_tracker_and_its_servers(tmp_path, programs, undistu
     search.wait_for_records(16)
     farm.end_tracker()
     farm.start_tracker()
-    for server, how in ((killed, signal.SIGKILL), (hanging, signal.SIGSTOP)):
+    for count, (server, how) in enumerate(((killed, signal.SIGKILL), (hanging, signal.SIGSTOP)), 1):
         for process in (server, *server.children()):
             process.send_signal(how)
-        search.wait_for_words("is gone or hangs")
+        search.wait_for_words("is gone or hangs", count)
     third = farm.serve()
     records = search.end()
     assert third.stdout.readline().startswith("qemu_mps2_an386: serving a client at 127.0.0.1")

@@ -4,6 +4,8 @@ import socket
 import subprocess
 import sys
 
+import psutil
+
 from thumbnet.runtime_tests.errors import DeviceUnreachableError
 from thumbnet.runtime_tests.linux.tracker import Tracker, find_devices
 from thumbnet.runtime_tests.open_session import open_session
@@ -32,7 +34,8 @@ class Farm:
         wait_until(self.answers, self.tracker)
 
     def end_tracker(self):
-        for process in self.programs.alive("rpc_tracker") + self.programs.alive("popen_worker"):
+        # TVM's tracker is a child of its command.
+        for process in (*psutil.Process(self.tracker.pid).children(recursive=True), self.tracker):
             process.kill()
         self.tracker.wait()
 
