@@ -48,7 +48,7 @@ def build_portable(layer: AnyLayer) -> Kernel:
         case Convolution() | DepthwiseConvolution() | AveragePool():
             defined = define_layer(layer)
             return Kernel("portable", _scheduled(defined.function), defined.constants)
-        case Add():
+        case Add() | MaxPool():
             return Kernel("portable", define_layer(layer).function)
     raise TypeError(layer)
 
@@ -56,7 +56,8 @@ def build_portable(layer: AnyLayer) -> Kernel:
 def define_layer(layer: Layer) -> Kernel:
     """Return what a layer of int8 is, without a schedule: a kernel that would run, slowly, and take much memory.
 
-    Its blocks are ``padded`` where the layer pads, ``acc`` where it sums, and ``output``.
+    A maximum is scheduled already, there is nothing to find. Of the others the blocks are ``padded`` where the layer
+    pads, ``acc`` where it sums, and ``output``.
     """
     match layer:
         case Convolution() | DepthwiseConvolution():

@@ -85,7 +85,7 @@ def test_bench_of_a_network_with_random_weights(thumbnet, tmp_path):
     ("options", "says"),
     [
         (("--quantize", "none"), "raspberry_pi_2 runs int8 networks only; leave --quantize none to boards that take a"),
-        (("--tuning", "db"), "db: no tuning records there"),
+        (("--tuning", "db"), "db: no records of stages there"),
         (("--ram-limit", "100"), "the leanest arena found takes"),
     ],
 )
