@@ -23,6 +23,8 @@ from thumbnet.targets.registry import get_board
 from thumbnet.tools.network import compile_network
 from thumbnet.tools.network_options import NetworkFiles
 
+from ...processes import signals_by_default
+
 BOARD = get_board("raspberry_pi_4")
 SERVER = "thumbnet_board_server"
 needs_emulator = pytest.mark.needs_tools("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++", "qemu-aarch64")
@@ -135,9 +137,10 @@ def tracker():
 
 def start_tracker(port):
     command = [sys.executable, "-m", "tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, "--port-end", str(port + 1)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    with signals_by_default():
+        process = subprocess.Popen(
+            [*command, "--port-end", str(port + 1)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
     while process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
