@@ -119,6 +119,8 @@ def _analyse(core: str, listings: Sequence[Sequence[str]]) -> list[float]:
     lines: list[str] = []
     for number, listing in enumerate(listings):
         lines += [f"# LLVM-MCA-BEGIN {number}", *(_closed(listing) or ["nop"]), "# LLVM-MCA-END"]
+    # It refuses a text without any instruction that it knows.
+    lines += ["# LLVM-MCA-BEGIN none", "nop", "# LLVM-MCA-END"]
     options = [*_target(core, "mtriple"), f"-iterations={_REPEATS}", "-json", *_QUIETLY]
     report = json.loads(_run("llvm-mca", options, "\n".join(lines) + "\n"))
     cycles = {region["Name"]: region["SummaryView"]["TotalCycles"] for region in report["CodeRegions"]}

@@ -5,6 +5,7 @@ removed differs from backend to backend. A device of a new board joins by standi
 """
 
 import functools
+import subprocess
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -111,7 +112,15 @@ def _device(device):
 DEVICES = [_device(device) for device in BUILT_IN]
 
 
+@functools.cache
+def _qemu_machines():
+    listed = subprocess.run(["qemu-system-arm", "-machine", "help"], capture_output=True, text=True, check=True)
+    return {line.split()[0] for line in listed.stdout.splitlines() if line.strip()}
+
+
 def _check(network, device, folder):
+    if device.board.family == "cortex-m" and device.board.qemu not in _qemu_machines():
+        pytest.skip(f"this QEMU has no {device.board.qemu}")
     try:
         artifact = compile_model(network.request(device.board), folder / "artifact")
     except DoesNotFitError as error:

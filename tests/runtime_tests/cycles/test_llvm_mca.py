@@ -23,6 +23,7 @@ def test_a_block_of_nothing_but_a_loops_start_costs_nothing():
     # Only what executes most is analysed, the rest taken for alike: here both are, as bytes go.
     alone = block_cycles("cortex-m55", [adds])
     assert alone > 0
+    # The first block's price is known by now, so that the other is analysed alone.
     assert block_cycles("cortex-m55", [adds, start]) == pytest.approx(alone)
 
 
