@@ -57,7 +57,7 @@ LEVELS = {
         {"block_profile"},
     ),
     "runtime_tests": (
-        {"serve_session", "stage_measurer"},
+        {"device_runs", "serve_session", "stage_measurer"},
         {"measure_stages", "network_tests", "open_session"},
         {"repeated_readings", "served"},
         {"linux", "mcu"},
