@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def load_own(files: NetworkFiles) -> TrainedModel:
     for name in _SAYS_ITSELF:
         if getattr(files, name) is not None:
             raise ModelError(f"{files.model}: its own code says its {name}; leave --{name.replace('_', '-')} out")
-    module = build_own(files.model)
+    module = build_own(files.model) if files.module is None else copy.deepcopy(files.module).cpu().float().eval()
     assumptions: tuple[str, ...] = ()
     if files.weights is not None:
         assumptions = fill_own(module, files.weights, files.weights_key)
@@ -63,11 +64,9 @@ def load_own_from(artifact: Artifact) -> TrainedModel:
     Raises
     ------
     ArtifactError
-        It keeps none, or another than its manifest says.
+        What it keeps is damaged, or another than its manifest says.
     """
     manifest = artifact.manifest
-    if FLOAT_FILE not in manifest["files"]:
-        raise ArtifactError(f"{artifact.folder}: {FLOAT_FILE} is missing; {AGAIN}")
     network = load_float_network(artifact.folder / FLOAT_FILE)
     (height, width, channels), classes = network.input_shape, network.output.output_shape[2]
     if list(manifest["input"]["shape"]) != [height, width, channels] or list(manifest["output"]["shape"]) != [classes]:

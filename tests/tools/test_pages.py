@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 from thumbnet.models.variants import build_model, get_spec
+from thumbnet.tools import api
 
 from ..models import keras_files
 from ..models.tflite_files import NetworkFile
@@ -26,6 +27,20 @@ COLOURS = ((230, 230, 220), (230, 200, 30), (200, 20, 40), (240, 140, 0), (150, 
 CONVENTIONS = {"torchvision": {"padding": "symmetric", "bn_epsilon": 1e-5}, "keras": {"bn_epsilon": 1e-3}}
 
 
+def run_shell(text, folder):
+    """Run shell commands in a folder with this environment's Python; all must succeed."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    ended = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, f"{text}\n{ended.stdout}\n{ended.stderr}"
+
+
 def read_blocks(page):
     """Return the language and text of each fenced block of a page."""
     return re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
@@ -33,22 +48,13 @@ def read_blocks(page):
 
 def run_page(page, folder):
     """Write the Python files of a page into a folder, and run its shell blocks there one after the other."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     for language, text in read_blocks(page):
         if language == "python":
             name = re.match(r"# (\w+\.py)\n", text)
             assert name, f"the first line of a block of Python is its file's name: {text[:40]!r}"
             (folder / name[1]).write_text(text)
         elif language == "sh":
-            ended = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", text],
-                cwd=folder,
-                env={**os.environ, "PATH": path},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert ended.returncode == 0, f"{text}\n{ended.stdout}\n{ended.stderr}"
+            run_shell(text, folder)
         else:
             assert language == "console", f"a block in {language} is neither run nor the reader's"
 
@@ -101,3 +107,26 @@ def test_your_own_network(flowers):
 
     report = json.loads((flowers / "report.json").read_text())
     assert (report["passed"], report["device"], report["images"]) == (True, "qemu_mps2_an500", 10)
+
+
+@pytest.mark.slow
+@pytest.mark.emulated
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
+def test_python_api(flowers):
+    # What it starts from is another page's.
+    for language, text in read_blocks("models/your_own_network.md"):
+        if language == "python":
+            (flowers / re.match(r"# (\w+\.py)\n", text)[1]).write_text(text)
+    run_shell("python train_gray.py", flowers)
+    run_page("tools/python_api.md", flowers)
+
+
+def test_the_api_needs_no_more_than_a_dozen_lines():
+    script = next(text for language, text in read_blocks("tools/python_api.md") if language == "python")
+    lines = [line for line in script.splitlines() if line and not line.startswith(("#", "import ", "from "))]
+    assert len(lines) <= 12
+
+
+def test_all_public_names_are_documented():
+    for name in api.__all__:
+        assert getattr(api, name).__doc__, name
