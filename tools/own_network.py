@@ -42,14 +42,14 @@ def load_own(files: NetworkFiles) -> TrainedModel:
         assumptions = fill_own(module, files.weights, files.weights_key)
     elif files.weights_key is not None:
         raise ModelError(f"{files.model}: --weights-key {files.weights_key} is of a file; give --weights FILE too")
-    network = read_torch_network(module, files.input_shape)
+    network, left_out = read_torch_network(module, files.input_shape)
     classes = network.output.output_shape[2]
     if files.classes not in (None, classes):
         raise ClassCountError(f"{files.model}: has {classes} classes, {files.classes} were asked for")
     channels, height, width = files.input_shape
     preprocessing = replace(unit_preprocessing(height, channels), width=None if height == width else width)
     spec = OwnNetwork(files.model, files.input_shape, classes)
-    return TrainedModel(spec, FloatModule(network), preprocessing, assumptions=assumptions)
+    return TrainedModel(spec, FloatModule(network), preprocessing, assumptions=(*assumptions, *left_out))
 
 
 def write_own(trained: TrainedModel, host: Path) -> None:
