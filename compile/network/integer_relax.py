@@ -8,6 +8,7 @@ output.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import tvm
@@ -73,7 +74,7 @@ def read_relax(module: tvm.IRModule) -> IntegerNetwork:
 
 def identifier(name: str) -> str:
     """Return a layer's name as a C identifier: ``features.3.conv.0.0`` is ``features_3_conv_0_0``."""
-    return "".join(character if character.isalnum() else "_" for character in name)
+    return re.sub(r"[^0-9A-Za-z]", "_", name)
 
 
 def _constants(layer: Layer) -> dict[str, relax.Expr]:
