@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +29,7 @@ from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.float_network import FloatNetwork
 from thumbnet.compile.network.golden import make_golden
 from thumbnet.compile.network.integer_network import IntegerNetwork
-from thumbnet.compile.network.integer_relax import identifier, read_relax
+from thumbnet.compile.network.integer_relax import read_relax
 from thumbnet.compile.network.network_file import REFERENCE_FILE, save_network
 from thumbnet.compile.passes.match_float_layers import match_float_layers
 from thumbnet.compile.passes.pipeline import lower_to_integer
@@ -41,6 +40,7 @@ from thumbnet.compile.plan.lowered_network import LoweredNetwork, build_stages, 
 from thumbnet.compile.plan.stage_graph import can_stream
 from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.compile.request import CompileOptions, CompileRequest, Objective, check_options, refuse_plan_options
+from thumbnet.compile.symbol_prefix import c_name
 from thumbnet.compile.tuning.recorded_plan import RecordedPlan, plan_by_records
 from thumbnet.compile.tuning.records import read_records
 from thumbnet.targets.board import Board
@@ -116,9 +116,9 @@ def quantize_input(network: IntegerNetwork, image: torch.Tensor) -> NDArray[np.i
     return network.input_quant.quantize(image[0].permute(1, 2, 0).numpy())
 
 
-def c_name(name: str) -> str:
-    """Return a network's name as a C identifier: ``mobilenet_v1_0.25_128`` is ``mobilenet_v1_0_25_128``."""
-    return re.sub(r"^(?=\d)", "_", identifier(name)).lower()
+def own_name(request: CompileRequest) -> str:
+    """Return what a network is called in C: prefix of its symbols, stem of its files."""
+    return request.options.name or c_name(request.name)
 
 
 def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
             f"{request.name} starts with {first.name} ({first.kind}): --stream-input needs a convolution over the image"
         )
     lowered, tuned = _plan_stages(request, network)
-    name = c_name(request.name)
+    name = own_name(request)
     check_fit(request.name, MemoryNeed.least(lowered), board)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
     request.progress("writing the C sources")
@@ -165,7 +165,7 @@ def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path)
     network = read_relax(module)
     board, options = request.board, request.options
     lowered, tuned = _plan_stages(request, network)
-    name = c_name(request.name)
+    name = own_name(request)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
     texts = {"title": _title(request), "generator": _generator()}
     build_stage_library(lowered, name, board, folder, **texts, pixel_rule=request.pixel_rule, progress=request.progress)
@@ -260,7 +260,7 @@ def _compile_library(
 ) -> dict[str, Any]:
     refuse_plan_options(request.options, request.board)
     network = read_relax(module)
-    name = c_name(request.name)
+    name = own_name(request)
     # The one that is deployed, and beside it one that gives every layer's output, for tests.
     libraries = {"main": f"{name}.so", "layers": f"{name}_layers.so"}
     for entry, file in libraries.items():
@@ -324,7 +324,7 @@ def _compile_float(request: CompileRequest, database: ms.database.Database | Non
     refuse_plan_options(request.options, request.board)
     request.progress("compiling the layers with TVM")
     executable = build_executable(module, request.board, database)
-    export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
+    export_library(executable, request.board, folder / f"{own_name(request)}.so")
     with torch.no_grad():
         classes = int(request.module(torch.zeros(1, *request.input_shape)).shape[-1])
     tuned = request.options.tuning is not None
@@ -348,7 +348,7 @@ def _compile_float_stages(
     texts = {"title": _title(request), "generator": _generator()}
     build_stage_library(
         lowered,
-        c_name(request.name),
+        own_name(request),
         request.board,
         folder,
         **texts,
@@ -375,7 +375,7 @@ def _float_manifest(request: CompileRequest, classes: int) -> dict[str, Any]:
 
 def _common_manifest(request: CompileRequest) -> dict[str, Any]:
     return {
-        "name": c_name(request.name),
+        "name": own_name(request),
         "model": request.name,
         "board": request.board.name,
         "core": request.board.core,

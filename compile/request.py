@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from thumbnet.compile.errors import CompileError
 from thumbnet.compile.progress import Progress, say_nothing
+from thumbnet.compile.symbol_prefix import check_symbol_prefix
 from thumbnet.targets.board import Board
 
 if TYPE_CHECKING:  # the options are there at once for the command line; torch takes seconds
@@ -41,6 +42,9 @@ class CompileOptions:
         Boards that take C sources: the program gives the image row by row as the network asks for it; it needs no RAM.
     keep_dead_channels : bool
         Leave channels in that are proven to have no influence on the output.
+    name : str, optional
+        What the network is called in C, see `thumbnet.compile.symbol_prefix`; two in one program need two names.
+        Without it a name is made of the model's.
     objective : {"cycles", "instructions"}, optional
         Boards with our own kernels: what the plan is to need little of, as predicted. Without it cycles, where the core
         has a model of them.
@@ -53,6 +57,7 @@ class CompileOptions:
     stream_input: bool = False
     keep_dead_channels: bool = False
     objective: Objective | None = None
+    name: str | None = None
 
 
 #: int8, for speed, with all channels that matter.
@@ -86,7 +91,7 @@ class CompileRequest:
     Parameters
     ----------
     name : str
-        The network's name; its C identifier is made from it.
+        The network's name; where the options have none in C, that is made from it.
     module : nn.Module
         In eval mode, float32 NCHW to logits.
     input_shape : (C, H, W)
@@ -132,8 +137,10 @@ def check_options(options: CompileOptions, board: Board) -> None:
     Raises
     ------
     CompileError
-        Naming the option to leave out.
+        Naming the option to leave out, or to change.
     """
+    if options.name is not None:
+        check_symbol_prefix(options.name)
     if board.artifact == "c":
         if options.quantize == "none":
             raise CompileError(

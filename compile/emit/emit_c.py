@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.emit.c_codegen import generate_body, lower
 from thumbnet.compile.kernels.portable import ARITHMETIC_HEADER
+from thumbnet.compile.kernels.rolling_stage import READ_ROW
 from thumbnet.compile.network.integer_network import IntegerNetwork
-from thumbnet.compile.network.integer_relax import identifier
 from thumbnet.compile.network.layers import Network
 from thumbnet.compile.plan.lowered_network import LoweredNetwork, Stage
 from thumbnet.compile.plan.place_tensors import scratch_name
 from thumbnet.compile.request import PixelRule
+from thumbnet.compile.symbol_prefix import identifier
 
 _FOLDER = Path(__file__).parent
 #: The header of kernels that share their work among threads.
@@ -89,6 +91,7 @@ def emit_c(
         "kernels_header": lowered.headers[0].name if lowered.headers else None,
         "definitions": list(dict.fromkeys(line for stage in lowered.stages for line in stage.kernel.definitions)),
     }
+    _own_kernels(context, lowered, name)
     files = []
     templates = {
         "model.h.j2": f"{name}.h",
@@ -119,6 +122,7 @@ def template_environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,  # C, not HTML
     )
+    environment.globals["in_arena"] = _in_arena
     environment.filters["c_values"] = _c_values
     environment.filters["product"] = math.prod
     environment.filters["c_float"] = _c_float
@@ -127,8 +131,10 @@ def template_environment() -> jinja2.Environment:
 
 
 def name_stages(name: str, lowered: LoweredNetwork) -> list[str]:
-    """Return a symbol for each stage; those that the interface or another stage has already get an underscore more."""
-    taken = {f"{name}_{own}" for own in ("arena", "input", "layer_t", "layers", "output", "run", "run_layer")}
+    """Return a symbol for each stage; what the interface, a kernel or another stage has gets an underscore more."""
+    functions = {"arena", "input", "layers", "output", "run", "run_layer", "set_threads", READ_ROW}
+    interface = functions | {"layer_t", "task_t", "parallel_for_t"}
+    taken = {f"{name}_{own}" for own in interface | _kernel_names(lowered)}
     symbols: list[str] = []
     for stage in lowered.stages:
         symbol = f"{name}_{identifier(stage.name)}"
@@ -137,6 +143,26 @@ def name_stages(name: str, lowered: LoweredNetwork) -> list[str]:
         taken.add(symbol)
         symbols.append(symbol)
     return symbols
+
+
+def _own_kernels(context: dict[str, Any], lowered: LoweredNetwork, name: str) -> None:
+    """Put the network's name in front of its kernels': to link-time optimization assembly is one file for a program."""
+    kernels = "|".join(_kernel_names(lowered) | {READ_ROW})
+    of_definition, of_call = re.compile(rf"\b(?:{kernels})\b|(?<=\.L)(?=\w)"), re.compile(rf"\b(?:{kernels})(?=\()")
+    context["definitions"] = [of_definition.sub(rf"{name}_\g<0>", line) for line in context["definitions"]]
+    for stage in context["stages"]:
+        stage["body"] = of_call.sub(rf"{name}_\g<0>", stage["body"])
+
+
+def _kernel_names(lowered: LoweredNetwork) -> set[str]:
+    """Return what the definitions define: the first argument of their macros.
+
+    Of float32 none: it is linked into libraries as objects only, in which its assembly is local.
+    """
+    if lowered.network.dtype == "float32":
+        return set()
+    definitions = (line for stage in lowered.stages for line in stage.kernel.definitions)
+    return {found[1] for found in (re.match(r"TN_\w+\((\w+)", line) for line in definitions) if found}
 
 
 def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork, arrays: dict[int, str]) -> dict[str, Any]:
@@ -158,7 +184,7 @@ def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork, arrays: d
     parameters: list[str] = []
     arguments: list[str] = []
     # The output may lie over an input where a plan lets it; without that, the compiler may rely on their being apart.
-    restrict = "restrict " if _apart(stage, places) else ""
+    restrict = "TN_RESTRICT " if _apart(stage, places) else ""
     for parameter in function.params:
         ctype = _CTYPES[str(parameter.ty.element_type)]
         const = "const " if parameter.name in constants or parameter.name.startswith("input") else ""
@@ -166,7 +192,7 @@ def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork, arrays: d
         if parameter.name in constants:
             arguments.append(constants[parameter.name]["symbol"])
         else:
-            arguments.append(f"({const}{ctype} *)(arena + {places[parameter.name]})")
+            arguments.append(_in_arena(f"{const}{ctype}", places[parameter.name]))
     return {
         "stage": stage,
         "name": stage.name,
@@ -179,6 +205,12 @@ def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork, arrays: d
         "offsets": places,
         "output_bytes": stage.output_layout.size,
     }
+
+
+def _in_arena(ctype: str, offset: int) -> str:
+    """Return a place in the arena as a pointer; by way of void where a byte's address may not do for the type."""
+    void = "" if ctype.endswith("int8_t") else f"({'const ' * ctype.startswith('const ')}void *)"
+    return f"({ctype} *){void}(arena + {offset})"
 
 
 def _apart(stage: Stage, places: dict[str, int]) -> bool:

@@ -11,7 +11,9 @@ from thumbnet.compile.emit.emit_c import emit_c
 from thumbnet.compile.network.reference import run_reference_layers
 from thumbnet.compile.plan.lowered_network import lower_network
 
-STRICT = ("-std=c99", "-O1", "-Wall", "-Wextra", "-Werror")
+#: What careful projects ask for.
+WARNINGS = ("-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Wundef", "-Werror")
+STRICT = ("-std=c99", "-O1", *WARNINGS, "-Wcast-align=strict")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 #: Reads images from stdin and writes each layer's output to stdout.
 MAIN = """
