@@ -191,6 +191,14 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="Boards that take C sources: the program hands over the image row by row (a camera), which then takes no"
         " RAM.",
     ),
+    "arena": click.option(
+        "--arena",
+        type=click.Choice(["own", "caller"]),
+        default="own",
+        show_default=True,
+        help="Boards that take C sources: the network has its arena, or your program gives it one at each call, which"
+        " networks may share.",
+    ),
     "name": click.option(
         "--name",
         metavar="PREFIX",

@@ -27,6 +27,8 @@ from thumbnet.compile.symbol_prefix import identifier
 _FOLDER = Path(__file__).parent
 #: The header of kernels that share their work among threads.
 THREADS_HEADER = "thumbnet_threads.h"
+#: Bytes; the widest vectors are read and written where this puts them.
+ARENA_ALIGNMENT = 16
 _CTYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "float32": "float"}
 
 
@@ -39,6 +41,7 @@ def emit_c(
     generator: str,
     pixel_rule: PixelRule | None = None,
     for_tvm: bool = False,
+    caller_arena: bool = False,
     flags: Sequence[str] = (),
 ) -> list[Path]:
     """Write the sources of a network.
@@ -59,6 +62,8 @@ def emit_c(
         From an image to the input, for the header.
     for_tvm : bool
         Write ``<name>_tvm.c`` too, by which a TVM runtime calls the stages.
+    caller_arena : bool
+        The functions take the arena from the program instead of having one.
     flags : sequence of str
         What a compiler that makes programs for more than the board has to be told: CMakeLists.txt does.
 
@@ -81,6 +86,8 @@ def emit_c(
         "pixel_minus_128": pixel_rule is not None and _is_pixel_minus_128(pixel_rule, lowered.network),
         "ctype": _CTYPES[lowered.network.dtype],
         "arena_bytes": lowered.plan.arena_bytes,
+        "arena_alignment": ARENA_ALIGNMENT,
+        "caller_arena": caller_arena,
         "streamed": lowered.streamed,
         "input_offset": lowered.plan.offsets.get("input"),
         "stages": [

@@ -18,17 +18,27 @@
 #define TN_MODEL_OUTPUT_BYTES JOIN(TN_MODEL_UPPER, _OUTPUT_BYTES)
 #define TN_MODEL_ARENA_BYTES JOIN(TN_MODEL_UPPER, _ARENA_BYTES)
 #define TN_MODEL_LAYER_COUNT JOIN(TN_MODEL_UPPER, _LAYER_COUNT)
-#if JOIN(TN_MODEL_UPPER, _STREAMED_INPUT)
-/* An image beside the arena, from which the network reads row by row. */
-int8_t *model_input(void);
-#else
-#define model_input JOIN(TN_MODEL, _input)
-#endif
-#define model_output JOIN(TN_MODEL, _output)
+#define TN_MODEL_CALLER_ARENA JOIN(TN_MODEL_UPPER, _CALLER_ARENA)
 #define model_run JOIN(TN_MODEL, _run)
 #define model_run_layer JOIN(TN_MODEL, _run_layer)
-#define model_arena JOIN(TN_MODEL, _arena)
 #define model_layers JOIN(TN_MODEL, _layers)
+/* The arena, and where input and output lie in it; an image that the network reads row by row lies beside it. */
+#if TN_MODEL_CALLER_ARENA
+extern uint8_t firmware_arena[TN_MODEL_ARENA_BYTES];
+#define network_arena() firmware_arena
+#define network_input() JOIN(TN_MODEL, _input)(firmware_arena)
+#define network_output() JOIN(TN_MODEL, _output)(firmware_arena)
+#define network_run() model_run(firmware_arena)
+#else
+#define network_arena JOIN(TN_MODEL, _arena)
+#define network_input JOIN(TN_MODEL, _input)
+#define network_output JOIN(TN_MODEL, _output)
+#define network_run model_run
+#endif
+#if JOIN(TN_MODEL_UPPER, _STREAMED_INPUT)
+#undef network_input
+int8_t *network_input(void);
+#endif
 
 /* Generated beside the network from golden.npz. */
 extern const uint32_t golden_count;

@@ -11,7 +11,7 @@ from thumbnet.compile.network.reference import run_reference
 from thumbnet.compile.plan.lowered_network import lower_network
 from thumbnet.targets.board import CORTEX_M_FLAGS
 
-from ..c_harness import STRICT, emit_lowered
+from ..c_harness import SANITIZERS, STRICT, emit_lowered
 from ..networks import make_image
 from ..plan.test_stage_graph import small_mobilenet
 
@@ -42,10 +42,17 @@ __attribute__((used)) static void start(void) {
 __attribute__((section(".vectors"), used)) void (*const vectors[16])(void) = {(void (*)(void))0x20010000, start};
 """
 CHECK = """
-    memcpy({name}_input(), {name}_image, sizeof {name}_image);
-    {name}_run();
-    if (memcmp({name}_output(), {name}_expected, sizeof {name}_expected))
+    memcpy({name}_input({arena}), {name}_image, sizeof {name}_image);
+    {name}_run({arena});
+    if (memcmp({name}_output({arena}), {name}_expected, sizeof {name}_expected))
         return {status};
+"""
+#: One arena for both of them, as large as the larger one wants it.
+SHARED = """
+static union {{
+    {members}
+    uint8_t bytes[1];
+}} arena __attribute__((aligned({NAME}_ARENA_ALIGNMENT)));
 """
 
 
@@ -58,15 +65,20 @@ def _array(name, values):
     return f"static const int8_t {name}[] = {{{', '.join(map(str, values.reshape(-1).tolist()))}}};\n"
 
 
-def _write(folder, kernels=DspStage):
+def _write(folder, kernels=DspStage, *, shared=False):
     """Write two networks, each in a folder of its own, and a main that checks both one after the other, twice."""
     main, checks = "#include <stdint.h>\n#include <string.h>\n", ""
+    arena = "arena.bytes" if shared else ""
     for status, (name, network) in enumerate(_networks().items(), 1):
-        emit_lowered(lower_network(network, 1 << 20, kernels=kernels), folder / name, name)
+        lowered = lower_network(network, 1 << 20, kernels=kernels)
+        emit_lowered(lowered, folder / name, name, caller_arena=shared)
         image = make_image(network, status)
         main += f'#include "{name}/{name}.h"\n{_array(f"{name}_image", image)}'
         main += _array(f"{name}_expected", run_reference(network, image).astype(np.int8))
-        checks += CHECK.format(name=name, status=status)
+        checks += CHECK.format(name=name, status=status, arena=arena)
+    if shared:
+        members = " ".join(f"uint8_t {name}[{name.upper()}_ARENA_BYTES];" for name in NAMES)
+        main += SHARED.format(members=members, NAME=NAMES[0].upper())
     (folder / "main.c").write_text(f"{main}int main(void) {{{checks}{checks}    return 0;\n}}\n")
     (folder / "start.c").write_text(START)
     (folder / "program.ld").write_text(SCRIPT)
@@ -79,9 +91,10 @@ def _build(folder, *command):
 
 
 @pytest.mark.needs_tools("gcc")
-@pytest.mark.parametrize("flags", [(), LTO], ids=["objects", "optimized at link time"])
-def test_both_answer_on_the_host(flags, tmp_path):
-    sources = _write(tmp_path)
+@pytest.mark.parametrize("shared", [False, True], ids=["arenas of their own", "one arena"])
+@pytest.mark.parametrize("flags", [SANITIZERS, LTO], ids=["objects", "optimized at link time"])
+def test_both_answer_on_the_host(flags, shared, tmp_path):
+    sources = _write(tmp_path, shared=shared)
     _build(tmp_path, "gcc", *STRICT, *flags, *sources)
     assert subprocess.run([tmp_path / "program"], check=False).returncode == 0
 
@@ -99,9 +112,10 @@ def test_one_file_of_sources_may_hold_both_kernels(tmp_path):
 
 @pytest.mark.emulated
 @pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
+@pytest.mark.parametrize("shared", [False, True], ids=["arenas of their own", "one arena"])
 @pytest.mark.parametrize("flags", [("-O2",), LTO], ids=["objects", "optimized at link time"])
-def test_both_answer_on_a_microcontroller(flags, tmp_path):
-    sources = _write(tmp_path)
+def test_both_answer_on_a_microcontroller(flags, shared, tmp_path):
+    sources = _write(tmp_path, shared=shared)
     # Without the FPU, which nobody switches on here.
     _build(tmp_path, "arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", *flags, *BARE, *sources, "start.c")
     command = ["qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none", "-serial", "none"]
