@@ -27,7 +27,7 @@ LEVELS = {
         {"network"},
         {"artifact", "request", "replaced_folder"},
         {"manifest"},
-        {"aside", "file_access", "progress"},
+        {"aside", "file_access", "progress", "symbol_prefix"},
         {"errors"},
     ),
     "compile/kernels": (

@@ -197,6 +197,20 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="Boards that take C sources: the program hands over the image row by row (a camera), which then takes no"
         " RAM.",
     ),
+    "arena": click.option(
+        "--arena",
+        type=click.Choice(["own", "caller"]),
+        default="own",
+        show_default=True,
+        help="Boards that take C sources: the network has its arena, or your program gives it one at each call, which"
+        " networks may share.",
+    ),
+    "name": click.option(
+        "--name",
+        metavar="PREFIX",
+        help="What the network is called in C: prefix of its symbols and macros, stem of its files. Networks in one"
+        " program need different ones; without it, the model's name.",
+    ),
     "keep_dead_channels": click.option(
         "--keep-dead-channels",
         is_flag=True,

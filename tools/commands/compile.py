@@ -80,7 +80,8 @@ def compile(
         ("dead channels", _dead_channels(manifest.get("dead_channels"))),
         ("layers", len(manifest["layers"]) or None),
         (
-            "arena, without the input (bytes)" if options.stream_input else "arena, input included (bytes)",
+            ("the caller's arena" if options.arena == "caller" else "arena")
+            + (", without the input (bytes)" if options.stream_input else ", input included (bytes)"),
             manifest.get("arena_bytes"),
         ),
         ("cycles an inference (predicted)", manifest.get("predicted_cycles")),

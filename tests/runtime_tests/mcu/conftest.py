@@ -161,8 +161,8 @@ def host_program(tiny, tmp_path_factory):
     sources = [*firmware, Path(__file__).with_name("port_host.c"), folder / "golden.c", *tiny.folder.glob("*.c")]
     command = ["gcc", "-g", "-O1", "-Wall", "-Wextra", "-Werror"]
     command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    command += ["-DMODEL=tiny", "-DMODEL_UPPER=TINY", '-DMODEL_HEADER="tiny.h"', "-DMODEL_HASH=abc", "-DBOARD=host"]
-    command += ["-I", str(firmware_build.FIRMWARE), "-I", str(tiny.folder), *map(str, sources)]
+    command += ["-DTN_MODEL=tiny", "-DTN_MODEL_UPPER=TINY", "-DTN_MODEL_HEADER=<tiny.h>", "-DTN_MODEL_HASH=abc"]
+    command += ["-DBOARD=host", "-iquote", str(firmware_build.FIRMWARE), "-I", str(tiny.folder), *map(str, sources)]
     subprocess.run([*command, "-o", str(folder / "program")], check=True)
     return folder / "program"
 
