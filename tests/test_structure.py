@@ -20,6 +20,7 @@ MAY_IMPORT = {
 LEVELS = {
     "compile": (
         {"compile_model"},
+        {"plan_stages"},
         {"tuning"},
         {"emit"},
         {"passes", "plan"},
