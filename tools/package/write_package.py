@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 import shutil
 import zipfile
@@ -38,6 +37,7 @@ _UNKNOWN_STACK_BYTES = 8192
 #: Of every file in an archive, so that equal packages are equal bytes.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 VERSION = re.compile(r"(?:0|[1-9]\d{0,4})\.(?:0|[1-9]\d{0,4})\.(?:0|[1-9]\d{0,4})")
+URL = re.compile(r"https?://[A-Za-z0-9._~/:@%+-]{1,200}")
 AUTHOR = re.compile(r"[^\x00-\x1f\x7f=\"\\<>&${}#;]{1,80}")
 
 
@@ -51,10 +51,13 @@ class Publisher:
         A person or a company.
     version : str
         Of the package: three numbers.
+    url : str
+        Where it is from.
     """
 
     author: str
     version: str
+    url: str
 
     @property
     def vendor(self) -> str:
@@ -169,8 +172,8 @@ def _context(artifact: Artifact, form: Form, publisher: Publisher) -> dict[str, 
         "vendor": publisher.vendor,
         "author": publisher.author,
         "version": publisher.version,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "title": _plain(f"{manifest['model']} for {manifest['board']} ({manifest['core']}), int8"),
+        "url": publisher.url,
+        "title": _plain(f"{manifest['model'][:80]} for {manifest['board'][:40]} ({manifest['core']}), int8"),
         "board": re.sub(r"\W", "_", manifest["board"]),
         "core": manifest["core"],
         "dcore": manifest["core"].replace("cortex-m", "Cortex-M").replace("plus", "+"),
