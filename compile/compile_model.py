@@ -40,7 +40,7 @@ from thumbnet.compile.plan.lowered_network import LoweredNetwork, build_stages, 
 from thumbnet.compile.plan.stage_graph import can_stream
 from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.compile.request import CompileOptions, CompileRequest, Objective, check_options, refuse_plan_options
-from thumbnet.compile.tuning.recorded_plan import RecordedPlan, plan_by_records
+from thumbnet.compile.tuning.recorded_plan import RecordedPlan, plan_by_records, plan_by_shipped_records
 from thumbnet.compile.tuning.records import read_records
 from thumbnet.targets.board import Board
 
@@ -217,7 +217,10 @@ def _plan_stages(request: CompileRequest, network: IntegerNetwork) -> tuple[Lowe
         network, board, options.ram_limit, streamed=options.stream_input, objective=_objective_of(options, board)
     )
     if options.tuning is None:
-        return build_stages(network, plan, choices), None
+        shipped = None
+        if _objective_of(options, board) == "cycles" and not options.stream_input:
+            shipped = plan_by_shipped_records(network, board, plan)
+        return build_stages(network, shipped.plan if shipped else plan, choices), shipped
     tuned = plan_by_records(
         network,
         board,

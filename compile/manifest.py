@@ -113,6 +113,7 @@ class Tuning(Part):
     kind: Text
     measured_stages: Count
     measured_cost: Annotated[float, Field(ge=0)]
+    shipped: bool = False
 
 
 class ManifestLayer(Part):

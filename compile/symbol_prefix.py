@@ -36,7 +36,7 @@ _OURS = ("thumbnet", "tn_")
 
 def identifier(name: str) -> str:
     """Return a layer's name as a C identifier: ``features.3.conv.0.0`` is ``features_3_conv_0_0``."""
-    return "".join(character if character.isalnum() else "_" for character in name)
+    return re.sub(r"[^0-9A-Za-z]", "_", name)
 
 
 def c_name(name: str) -> str:

@@ -32,6 +32,7 @@ PACKAGES = {
     "qemu-arm": "qemu-user",
     "qemu-system-arm": "qemu-system-arm",
     "llvm-mca-19": "llvm-19",
+    "node": "nodejs",
 }
 
 

@@ -176,7 +176,8 @@ def _measured(manifest: dict[str, Any]) -> str | None:
     costs = f", which cost {number} {tuning['kind']}" if measured else ""
     others = [stage["name"] for stage in manifest["layers"] if "measured" not in stage]
     unmeasured = f"; not {', '.join(others)}" if measured and others else ""
-    return f"{measured} of {len(manifest['layers'])}{costs}{unmeasured}"
+    whose = " (records that came with thumbnet)" if tuning.get("shipped") else ""
+    return f"{measured} of {len(manifest['layers'])}{whose}{costs}{unmeasured}"
 
 
 def _text(value: object) -> str:

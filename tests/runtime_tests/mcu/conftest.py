@@ -96,9 +96,9 @@ def make_images(count):
     return np.random.default_rng(7).integers(-128, 128, (count, 4, 4, 3), dtype=np.int8)
 
 
-def write_artifact(folder, *, main=MAIN, layers=LAYERS, outputs=None, **manifest):
+def write_artifact(folder, *, header=HEADER, main=MAIN, layers=LAYERS, outputs=None, **manifest):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tiny.h").write_text(HEADER)
+    (folder / "tiny.h").write_text(header)
     (folder / "tiny.c").write_text(main)
     (folder / "tiny_layers.c").write_text(layers)
     values = ", ".join(map(str, WEIGHTS.tolist()))
