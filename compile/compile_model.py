@@ -138,13 +138,9 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
     )
     built, unknown_because = None, None
     try:
+        given = lowered.plan.arena_bytes if options.arena == "caller" else 0
         built = measure_footprint(
-            files,
-            name,
-            board,
-            streamed=lowered.streamed,
-            caller_arena_bytes=lowered.plan.arena_bytes if options.arena == "caller" else 0,
-            progress=request.progress,
+            files, name, board, streamed=lowered.streamed, caller_arena_bytes=given, progress=request.progress
         )
     except ToolchainError as error:
         unknown_because = str(error)
