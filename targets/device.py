@@ -64,6 +64,11 @@ class Device:
         """Whether no real board is behind it: instructions are counted, and nothing is said of time."""
         return self.kind == "emulated" or self.key.endswith(_EMULATED_KEY)
 
+    @property
+    def firmware_board(self) -> Board:
+        """What a firmware is built for: the board, an emulated one with the memories that its emulator has."""
+        return self.board.as_emulated() if self.kind == "emulated" else self.board
+
 
 def tracker_key(board: Board, *, emulated: bool) -> str:
     """Return the key under which boards of a type stand on a tracker."""

@@ -55,7 +55,7 @@ def flash(
     flashed = False
     with show_steps(f"{loaded.manifest['model']} on {target.name}") as shown:
         shown.step("building the firmware")
-        image = build_firmware(loaded, target.board)
+        image = build_firmware(loaded, target.firmware_board)
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
             files = [

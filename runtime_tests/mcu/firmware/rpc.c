@@ -20,7 +20,7 @@ static uint32_t last_sequence;
 
 static uint32_t input_written;         /* bytes of the input written in order since the last run */
 static uint32_t next_layer = RPC_NONE; /* the only layer whose inputs are valid */
-static uint32_t layer_ticks[MODEL_LAYER_COUNT];
+static uint32_t layer_ticks[TN_MODEL_LAYER_COUNT];
 
 static struct {
     uint32_t sequence; /* of the call that left it; 0: there is none */
@@ -28,13 +28,13 @@ static struct {
     uint32_t size;
 } output;
 
-#if JOIN(MODEL_UPPER, _STREAMED_INPUT)
-static int8_t image[MODEL_INPUT_BYTES];
+#if JOIN(TN_MODEL_UPPER, _STREAMED_INPUT)
+static int8_t image[TN_MODEL_INPUT_BYTES];
 
-int8_t *model_input(void) { return image; }
+int8_t *network_input(void) { return image; }
 
-void JOIN(MODEL, _read_row)(int32_t row, int8_t *pixels) {
-    memcpy(pixels, image + row * MODEL_INPUT_ROW_BYTES, MODEL_INPUT_ROW_BYTES);
+void JOIN(TN_MODEL, _read_row)(int32_t row, int8_t *pixels) {
+    memcpy(pixels, image + row * TN_MODEL_INPUT_ROW_BYTES, TN_MODEL_INPUT_ROW_BYTES);
 }
 #endif
 
@@ -82,17 +82,17 @@ static void clear_results(void) { reply_length = HEADER_BYTES + 1u; }
 
 static void reply_identity(void) {
     put_u32(RPC_CHUNK);
-    put_u32(MODEL_INPUT_BYTES);
-    put_u32(MODEL_OUTPUT_BYTES);
-    put_u32(MODEL_ARENA_BYTES);
-    put_u32(MODEL_LAYER_COUNT);
+    put_u32(TN_MODEL_INPUT_BYTES);
+    put_u32(TN_MODEL_OUTPUT_BYTES);
+    put_u32(TN_MODEL_ARENA_BYTES);
+    put_u32(TN_MODEL_LAYER_COUNT);
     put_u32(golden_count);
     put_u32(stack_size());
     put_u32(port_tick_hz());
     put_u8(port_tick_kind());
-    put_u32((uint32_t)(uintptr_t)model_input());
-    put_string(MODEL_NAME);
-    put_string(STRING(MODEL_HASH));
+    put_u32((uint32_t)(uintptr_t)network_input());
+    put_string(TN_MODEL_NAME);
+    put_string(STRING(TN_MODEL_HASH));
     put_string(STRING(BOARD));
     const char *missing = port_missing();
     uint32_t length = 0;
@@ -103,11 +103,26 @@ static void reply_identity(void) {
     put_bytes(missing, length);
 }
 
-static uint32_t timed(measured_t function, uint32_t argument) {
+static uint32_t timed(measured_t function, uintptr_t first, uintptr_t second) {
     uint32_t before = port_ticks();
-    measured_call(function, argument);
+    measured_call(function, first, second);
     return port_ticks() - before;
 }
+
+#if TN_MODEL_CALLER_ARENA
+uint8_t firmware_arena[TN_MODEL_ARENA_BYTES]
+    __attribute__((aligned(JOIN(TN_MODEL_UPPER, _ARENA_ALIGNMENT)))) JOIN(TN_MODEL_UPPER, _ARENA_ATTRIBUTE);
+
+static uint32_t timed_run(void) { return timed((measured_t)model_run, (uintptr_t)firmware_arena, 0); }
+
+static uint32_t timed_layer(uint32_t layer) {
+    return timed((measured_t)model_run_layer, (uintptr_t)firmware_arena, layer);
+}
+#else
+static uint32_t timed_run(void) { return timed(model_run, 0, 0); }
+
+static uint32_t timed_layer(uint32_t layer) { return timed((measured_t)model_run_layer, layer, 0); }
+#endif
 
 /* The input and the output of before are no more. */
 static void forget(void) {
@@ -131,7 +146,7 @@ static uint8_t write_input(const uint8_t *arguments, uint32_t length) {
     }
     uint32_t offset = get_u32(arguments);
     uint32_t count = length - 4;
-    if (offset > MODEL_INPUT_BYTES || count > MODEL_INPUT_BYTES - offset) {
+    if (offset > TN_MODEL_INPUT_BYTES || count > TN_MODEL_INPUT_BYTES - offset) {
         return RPC_BAD_RANGE;
     }
     if (offset == 0) {
@@ -139,9 +154,9 @@ static uint8_t write_input(const uint8_t *arguments, uint32_t length) {
     } else if (offset != input_written) {
         return RPC_BAD_RANGE; /* a piece is missing */
     }
-    memcpy(model_input() + offset, arguments + 4, count);
+    memcpy(network_input() + offset, arguments + 4, count);
     input_written = offset + count;
-    if (input_written == MODEL_INPUT_BYTES) {
+    if (input_written == TN_MODEL_INPUT_BYTES) {
         next_layer = 0;
     }
     return RPC_OK;
@@ -149,7 +164,7 @@ static uint8_t write_input(const uint8_t *arguments, uint32_t length) {
 
 static uint8_t input_placed(const uint8_t *arguments) {
     forget();
-    if (crc32((const uint8_t *)model_input(), MODEL_INPUT_BYTES) != get_u32(arguments)) {
+    if (crc32((const uint8_t *)network_input(), TN_MODEL_INPUT_BYTES) != get_u32(arguments)) {
         return RPC_BAD_CRC;
     }
     next_layer = 0;
@@ -176,18 +191,18 @@ static uint8_t run(void) {
     }
     forget();
     stack_paint();
-    put_u32(timed(model_run, 0));
+    put_u32(timed_run());
     put_u32(stack_used());
     uint8_t status = check_arena(RPC_NONE);
     if (status == RPC_OK) {
-        leave_output(model_output(), MODEL_OUTPUT_BYTES);
+        leave_output(network_output(), TN_MODEL_OUTPUT_BYTES);
     }
     return status;
 }
 
 static uint8_t run_layer(const uint8_t *arguments) {
     uint32_t layer = get_u32(arguments);
-    if (layer >= MODEL_LAYER_COUNT) {
+    if (layer >= TN_MODEL_LAYER_COUNT) {
         return RPC_BAD_RANGE;
     }
     if (layer != next_layer) {
@@ -195,11 +210,11 @@ static uint8_t run_layer(const uint8_t *arguments) {
     }
     forget();
     stack_paint();
-    put_u32(timed((measured_t)model_run_layer, layer));
+    put_u32(timed_layer(layer));
     put_u32(stack_used());
     uint8_t status = check_arena(layer);
     if (status == RPC_OK) {
-        leave_output(model_arena() + model_layers[layer].output_offset, model_layers[layer].output_bytes);
+        leave_output(network_arena() + model_layers[layer].output_offset, model_layers[layer].output_bytes);
         next_layer = layer + 1;
     }
     return status;
@@ -212,8 +227,8 @@ static uint8_t profile(void) {
     forget();
     stack_paint();
     uint32_t sum = 0;
-    for (uint32_t layer = 0; layer < MODEL_LAYER_COUNT; layer++) {
-        layer_ticks[layer] = timed((measured_t)model_run_layer, layer);
+    for (uint32_t layer = 0; layer < TN_MODEL_LAYER_COUNT; layer++) {
+        layer_ticks[layer] = timed_layer(layer);
         sum += layer_ticks[layer];
         uint8_t status = check_arena(layer);
         if (status != RPC_OK) {
@@ -245,10 +260,10 @@ static uint8_t self_test(void) {
     uint32_t byte = 0;
     forget();
     for (uint32_t i = 0; i < golden_count && vector == RPC_NONE; i++) {
-        memcpy(model_input(), golden_inputs + i * MODEL_INPUT_BYTES, MODEL_INPUT_BYTES);
-        model_run();
-        for (uint32_t j = 0; j < MODEL_OUTPUT_BYTES && vector == RPC_NONE; j++) {
-            if (model_output()[j] != golden_outputs[i * MODEL_OUTPUT_BYTES + j]) {
+        memcpy(network_input(), golden_inputs + i * TN_MODEL_INPUT_BYTES, TN_MODEL_INPUT_BYTES);
+        network_run();
+        for (uint32_t j = 0; j < TN_MODEL_OUTPUT_BYTES && vector == RPC_NONE; j++) {
+            if (network_output()[j] != golden_outputs[i * TN_MODEL_OUTPUT_BYTES + j]) {
                 vector = i;
                 byte = j;
             }
@@ -313,7 +328,7 @@ static uint8_t execute(uint8_t command, const uint8_t *arguments, uint32_t lengt
     case RPC_SELF_TEST:
         return self_test();
     case RPC_CALIBRATE:
-        put_u32(timed(measured_nothing, 0));
+        put_u32(timed(measured_nothing, 0, 0));
         return RPC_OK;
     default:
         return RPC_UNKNOWN;
