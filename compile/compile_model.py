@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from thumbnet.compile.plan.board_plan import plan_for_board, spent_on_ram
 from thumbnet.compile.plan.fit import MemoryNeed, check_fit, check_ram_limit
 from thumbnet.compile.plan.lowered_network import LoweredNetwork, build_stages, lower_network
 from thumbnet.compile.plan.stage_graph import can_stream
+from thumbnet.compile.post_training.prepare import prepare_network
 from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.compile.request import CompileOptions, CompileRequest, Objective, check_options, refuse_plan_options
 from thumbnet.compile.tuning.recorded_plan import RecordedPlan, plan_by_records
@@ -85,6 +86,7 @@ def quantize_network(request: CompileRequest) -> tvm.IRModule:
     """Return the integer Relax module of a request: quantized, imported, lowered."""
     example = torch.zeros(1, *request.input_shape)
     request.progress("reading the network")
+    request = _prepared(request)
     quantized = quantize_module(
         request.module,
         example,
@@ -100,6 +102,35 @@ def quantize_network(request: CompileRequest) -> tvm.IRModule:
     request.progress("making its arithmetic integer")
     return lower_to_integer(
         imported, remove_dead_channels=not request.options.keep_dead_channels, channel_multiple=multiple
+    )
+
+
+def _prepared(request: CompileRequest) -> CompileRequest:
+    """Return a request with what its options do to the float network done, and all ranges known.
+
+    Raises
+    ------
+    QuantizationError, UnsupportedOperatorError
+        See `prepare_network`.
+    """
+    options = request.options
+    if options.ranges is None and not options.equalize and not options.correct_biases:
+        return request
+    prepared = prepare_network(
+        request.module,
+        request.input_shape,
+        options,
+        calibration=request.calibration,
+        activation_quant=request.activation_quant or {},
+        weight_scales=request.weight_scales or {},
+        progress=request.progress,
+    )
+    return replace(
+        request,
+        module=prepared.module,
+        activation_quant={name: chosen.quant for name, chosen in prepared.ranges.items()},
+        weight_scales=prepared.weight_scales,
+        calibration=(),
     )
 
 

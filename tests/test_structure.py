@@ -22,7 +22,7 @@ LEVELS = {
         {"compile_model"},
         {"tuning"},
         {"emit"},
-        {"passes", "plan"},
+        {"passes", "plan", "post_training"},
         {"frontend", "kernels"},
         {"network"},
         {"artifact", "request", "replaced_folder"},
