@@ -6,17 +6,18 @@ nothing under- or overflows).
 
 Nagel et al. had one scale for all weights of a layer. Here each output channel's weights have their own, so that a
 channel's size is lost elsewhere: in the scale of the activation tensor it shares with other channels, and in the weights
-of the convolution that adds it to them. Both follow from what calibration images show, and neither depends on how the
-channels were scaled before: rescaled networks all come back to one form.
+of the convolution that adds it to them. What calibration images show says how large each channel is and how large a
+share of anything it makes; the share does not depend on how channels were scaled before, so that rescaled networks come
+back to one form.
 
 What a factor may pass, besides the convolutions it ends in:
 
 - sums and pools, which give their inputs and their output one factor a channel;
 - no clamp, ReLU, and any clamp at zero or infinity: these keep to positive factors;
-- a clamp elsewhere (ReLU6), which is one number for all channels of a layer and not scaled with them: only in channels
-  that stayed below 1 / `HEADROOM` of it in calibration, and only so far that they still do. That is the one assumption:
-  no image takes a channel to more than `HEADROOM` times of what calibration showed. Channels that came nearer to the
-  clamp keep their size.
+- a clamp elsewhere (ReLU6), which is one number for all channels of a layer and not scaled with them: only channels that
+  calibration shows far from it are made larger, and only so far that they stay below. That is the one assumption: no
+  image takes such a channel to more than `HEADROOM` times what calibration showed, or beyond what it showed on the other
+  side of zero. Channels nearer to the clamp keep their size.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from thumbnet.compile.post_training.layer_values import ChannelExtents
 
 Values = NDArray[np.float64]
 
-#: What a channel may reach on an image, over what it reached in calibration.
+#: What a channel below a clamp may reach on an image, over what it reached in calibration.
 HEADROOM = 2.0
 #: A channel that an activation cuts off nearly always counts as this part of what it is before: on other images it shows.
 HIDDEN_PART = 1 / 8
@@ -71,24 +72,25 @@ def equalize(network: FloatNetwork, extents: Mapping[str, ChannelExtents]) -> Eq
     extents : mapping
         What each layer's channels reach in calibration, see `observe_channels`.
     """
+    sizes = {layer.name: _sizes(layer, extents[layer.name]) for layer in network.layers}
+    shares = _shares(network, sizes, extents)
     factors: dict[str, Values] = {}
     scaled = held = 0
-    for group in _tied_tensors(network):
+    for group in tied_tensors(network):
         makers = [layer for layer in network.layers if layer.name in group]
         if NETWORK_INPUT in group or network.output.name in group or not all(map(_spans_zero, makers)):
             continue
-        readers = [layer for layer in network.layers if layer.name not in group and group & {*layer.sources}]
-        sizes = np.max([_sizes(layer, extents[layer.name]) for layer in makers], axis=0)
         limits = np.min([_limits(layer, extents[layer.name]) for layer in makers], axis=0)
-        factor = _powers_of_two(_wanted_sizes(sizes, readers), sizes, limits)
+        size, share = (np.max([of[layer.name] for layer in makers], axis=0) for of in (sizes, shares))
+        factor = _factors(size, share, limits)
         factors.update(dict.fromkeys(group, factor))
         scaled += int((factor != 1).sum())
-        held += int((limits == 0).sum())
-    layers = tuple(_scaled(layer, factors) for layer in network.layers)
+        held += int((limits < 1).sum())
+    layers = tuple(scale_channels(layer, factors) for layer in network.layers)
     return EqualizedNetwork(replace(network, layers=layers), scaled, held)
 
 
-def _tied_tensors(network: FloatNetwork) -> list[set[str]]:
+def tied_tensors(network: FloatNetwork) -> list[set[str]]:
     """Return the tensors that sums and pools give one factor a channel, together."""
     groups = {name: {name} for name in (NETWORK_INPUT, *(layer.name for layer in network.layers))}
     for layer in network.layers:
@@ -113,47 +115,69 @@ def _sizes(layer: FloatLayer, extent: ChannelExtents) -> Values:
 
 
 def _limits(layer: FloatLayer, extent: ChannelExtents) -> Values:
-    """Return the factor ``[C]`` each channel may get at most before a clamp cuts it off: 0 if one does already."""
-    sizes = _sizes(layer, extent)
-    limits = np.full(sizes.shape, np.inf)
+    """Return the largest factor ``[C]`` that surely keeps a channel from the layer's clamp; below 1 there is none."""
+    limits = np.full(extent.highest.shape, np.inf)
+    both_sides = np.maximum(extent.highest, -extent.lowest)
     for bound, reached in ((layer.maximum, extent.highest), (-layer.minimum, -extent.lowest)):
         if 0 < bound < np.inf:
-            room = np.full(sizes.shape, np.inf)
-            np.divide(bound, HEADROOM * np.maximum(reached, sizes), out=room, where=sizes > 0)
-            limits = np.minimum(limits, np.where(room < 1, 0, room))
+            reach = np.maximum(HEADROOM * reached, both_sides)
+            limits = np.minimum(limits, np.divide(bound, reach, out=np.ones(reach.shape), where=reach > 0))
     return limits
 
 
-def _wanted_sizes(sizes: Values, readers: list[FloatLayer]) -> Values:
-    """Return the sizes ``[C]`` that lose least in the activations and, where those share a scale, in the weights.
+def _shares(
+    network: FloatNetwork, sizes: Mapping[str, Values], extents: Mapping[str, ChannelExtents]
+) -> dict[str, Values]:
+    """Return for each layer's channels ``[C]`` the largest share they have in what any channel behind them is made of.
 
-    A depthwise convolution has a scale for each channel's weights: all channels may have the same size. In a row of a
-    convolution's weights what one gains the other loses: the geometric mean of both is the middle.
+    Through a depthwise convolution, a sum or a pool it is the share of the channel that comes out.
     """
-    shares = np.zeros(sizes.shape)
-    for layer in readers:
-        if isinstance(layer, FloatConvolution):
-            terms = np.abs(layer.weight.astype(np.float64)).sum(axis=(1, 2)) * sizes
-            rows = terms.sum(axis=1, keepdims=True)
-            part = np.divide(terms, rows, out=np.zeros(terms.shape), where=rows > 0)
-            shares = np.maximum(shares, part.max(axis=0))
-    if not shares.any():
-        shares[:] = 1
-    return sizes.max() * np.sqrt(shares / shares.max())
+    shares = {network.output.name: np.ones(network.output.output_shape[2])}
+    for layer in reversed(network.layers):
+        for source in layer.sources:
+            if source == NETWORK_INPUT:
+                continue
+            match layer:
+                case FloatConvolution():
+                    terms = np.abs(layer.weight.astype(np.float64)).sum(axis=(1, 2)) * sizes[source]
+                    share = _divide(terms, terms.sum(axis=1, keepdims=True)).max(axis=0)
+                case FloatDepthwiseConvolution():
+                    terms = np.abs(layer.weight.astype(np.float64)).sum(axis=(0, 1))
+                    terms *= np.repeat(sizes[source], layer.multiplier)
+                    extent = extents[layer.name]
+                    part = np.minimum(1, _divide(terms, np.maximum(extent.highest, -extent.lowest)))
+                    share = (part * shares[layer.name]).reshape(-1, layer.multiplier).max(axis=1)
+                case _:
+                    share = shares[layer.name]
+            shares[source] = np.maximum(shares.get(source, 0.0), share)
+    return shares
 
 
-def _powers_of_two(wanted: Values, sizes: Values, limits: Values) -> Values:
-    """Return the factors ``[C]`` that bring sizes nearest to the wanted ones within their limits."""
+def _divide(values: Values, by: Values) -> Values:
+    """Return a quotient, zero where it is divided by zero."""
+    return np.divide(values, by, out=np.zeros(values.shape), where=by > 0)
+
+
+def _factors(sizes: Values, shares: Values, limits: Values) -> Values:
+    """Return the powers of two ``[C]`` that lose least to int8, within their limits.
+
+    Sizes in the proportion of shares lose as much in each channel's activations; equal sizes lose least in weights that
+    have one scale with those of other channels: the geometric mean is the middle. Before a clamp channels are only
+    enlarged, and no further than their share asks for: what hardly ever shows in calibration may be large elsewhere.
+    """
+    clamped = bool(np.isfinite(limits).any())
+    wanted = sizes.max() * _divide(shares, shares.max(keepdims=True)) ** (1.0 if clamped else 0.5)
     exact = np.ones(sizes.shape)
     np.divide(wanted, sizes, out=exact, where=(sizes > 0) & (wanted > 0))
-    exact = 2.0 ** np.rint(np.log2(exact))
-    free = limits > 0
-    most = 2.0 ** np.floor(np.log2(np.where(free, limits, 1)))
-    return np.where(free, np.minimum(exact, most), 1)
+    factors = 2.0 ** np.rint(np.log2(exact))
+    if not clamped:
+        return factors
+    most = 2.0 ** np.floor(np.log2(np.clip(limits, 1, 2.0**126)))
+    return np.clip(factors, 1, most)
 
 
-def _scaled(layer: FloatLayer, factors: Mapping[str, Values]) -> FloatLayer:
-    """Return a layer with the factors of its output multiplied into it, those of its input divided out."""
+def scale_channels(layer: FloatLayer, factors: Mapping[str, Values]) -> FloatLayer:
+    """Return a layer with the factors ``[C]`` of its output multiplied into it, those of its input divided out."""
     if not isinstance(layer, FloatConvolution | FloatDepthwiseConvolution):
         return layer
     own = factors.get(layer.name, np.ones(layer.output_shape[2]))

@@ -32,6 +32,4 @@ def quantized_weight(weight: torch.Tensor, known_scales: np.ndarray | None = Non
     )
     observer(weight)
     scales, zero_points = observer.calculate_qparams()
-    return torch.fake_quantize_per_channel_affine(
-        weight, scales.float(), zero_points.int(), 0, -WEIGHT_MAX, WEIGHT_MAX
-    )
+    return torch.fake_quantize_per_channel_affine(weight, scales.float(), zero_points.int(), 0, -WEIGHT_MAX, WEIGHT_MAX)

@@ -86,9 +86,7 @@ def observe_channels(network: FloatNetwork, images: Sequence[torch.Tensor]) -> d
     with torch.no_grad():
         for image in images:
             for layer, _, _, values in run_layers(network, module, image):
-                lowest, highest = (
-                    end(values, dim=(0, 2, 3)).double().numpy() for end in (torch.amin, torch.amax)
-                )
+                lowest, highest = (end(values, dim=(0, 2, 3)).double().numpy() for end in (torch.amin, torch.amax))
                 before = found.get(layer.name, ChannelExtents(lowest, highest))
                 found[layer.name] = ChannelExtents(
                     np.minimum(before.lowest, lowest), np.maximum(before.highest, highest)
