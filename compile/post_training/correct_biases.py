@@ -13,7 +13,7 @@ from thumbnet.compile.frontend.float_module import ConvolutionModule, FloatModul
 from thumbnet.compile.network.float_network import FloatConvolution, FloatDepthwiseConvolution, FloatNetwork
 from thumbnet.compile.network.layers import NETWORK_INPUT
 from thumbnet.compile.post_training.fake_quantization import quantized_activation, quantized_weight
-from thumbnet.compile.post_training.layer_values import LiveValues, as_batch, run_layers
+from thumbnet.compile.post_training.layer_values import LiveValues, run_layers, spread
 from thumbnet.compile.post_training.ranges import ChosenRange
 
 #: Images at most: the means of channels need no more, and a batch has to fit into memory.
@@ -42,7 +42,7 @@ def correct_biases(
     weight_scales : mapping
         Known scales ``[out]`` by layer.
     """
-    batch = as_batch(images[:: max(1, len(images) // MOST_IMAGES)][:MOST_IMAGES])
+    batch = torch.cat(spread(images, MOST_IMAGES))
     module = FloatModule(network)
     rounded = LiveValues(network, quantized_activation(batch, ranges[NETWORK_INPUT].quant))
     layers = []

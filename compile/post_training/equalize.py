@@ -1,23 +1,24 @@
-"""Cross-layer equalization (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction").
+"""Cross-layer equalization of channels before quantization.
 
-A channel may be multiplied by a positive factor where a layer makes it and divided by it where layers read it: the
-network computes the same. The factors here are powers of two, so that it computes the very same float32 bits (where
-nothing under- or overflows).
+After Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction": a channel may be
+multiplied by a positive factor where a layer makes it and divided by it where layers read it, and the network computes
+the same. The factors here are powers of two, so that it computes the very same float32 bits (where nothing under- or
+overflows).
 
 Nagel et al. had one scale for all weights of a layer. Here each output channel's weights have their own, so that a
-channel's size is lost elsewhere: in the scale of the activation tensor it shares with other channels, and in the weights
-of the convolution that adds it to them. What calibration images show says how large each channel is and how large a
-share of anything it makes; the share does not depend on how channels were scaled before, so that rescaled networks come
-back to one form.
+channel's size is lost elsewhere: in the scale of the activations it shares with other channels, and in the weights of
+the convolution that adds it to them. What calibration images show says how large each channel is and how large a share
+of anything it makes; the share does not depend on how channels were scaled before, so that rescaled networks come back
+to one form.
 
 What a factor may pass, besides the convolutions it ends in:
 
 - sums and pools, which give their inputs and their output one factor a channel;
 - no clamp, ReLU, and any clamp at zero or infinity: these keep to positive factors;
-- a clamp elsewhere (ReLU6), which is one number for all channels of a layer and not scaled with them: only channels that
-  calibration shows far from it are made larger, and only so far that they stay below. That is the one assumption: no
-  image takes such a channel to more than `HEADROOM` times what calibration showed, or beyond what it showed on the other
-  side of zero. Channels nearer to the clamp keep their size.
+- a clamp elsewhere (ReLU6), which is one number for all channels of a layer and not scaled with them: only channels
+  that calibration shows far from it are made larger, and only so far that they stay below. That is the one
+  assumption: no image takes such a channel to more than `HEADROOM` times what calibration showed, or beyond what it
+  showed on the other side of zero. Channels nearer to the clamp keep their size.
 """
 
 from __future__ import annotations
@@ -41,8 +42,12 @@ Values = NDArray[np.float64]
 
 #: What a channel below a clamp may reach on an image, over what it reached in calibration.
 HEADROOM = 2.0
-#: A channel that an activation cuts off nearly always counts as this part of what it is before: on other images it shows.
+#: A channel that an activation cuts off nearly always counts as this part of what it is before: elsewhere it may show.
 HIDDEN_PART = 1 / 8
+#: Of the largest share in a tensor: less is beyond int8.
+SMALLEST_SHARE = 2.0**-16
+#: Of a channel before a clamp.
+LARGEST_FACTOR = 2.0**32
 
 
 @dataclass(frozen=True)
@@ -72,17 +77,21 @@ def equalize(network: FloatNetwork, extents: Mapping[str, ChannelExtents]) -> Eq
     extents : mapping
         What each layer's channels reach in calibration, see `observe_channels`.
     """
-    sizes = {layer.name: _sizes(layer, extents[layer.name]) for layer in network.layers}
+    groups = tied_tensors(network)
+    sizes: dict[str, Values] = {}
+    for group in groups:
+        of_group = [_sizes(layer, extents[layer.name]) for layer in network.layers if layer.name in group]
+        sizes.update(dict.fromkeys(group, np.max(of_group, axis=0)) if of_group else {})
     shares = _shares(network, sizes, extents)
     factors: dict[str, Values] = {}
     scaled = held = 0
-    for group in tied_tensors(network):
+    for group in groups:
         makers = [layer for layer in network.layers if layer.name in group]
         if NETWORK_INPUT in group or network.output.name in group or not all(map(_spans_zero, makers)):
             continue
         limits = np.min([_limits(layer, extents[layer.name]) for layer in makers], axis=0)
-        size, share = (np.max([of[layer.name] for layer in makers], axis=0) for of in (sizes, shares))
-        factor = _factors(size, share, limits)
+        share = np.max([shares[layer.name] for layer in makers], axis=0)
+        factor = _factors(sizes[makers[0].name], share, limits)
         factors.update(dict.fromkeys(group, factor))
         scaled += int((factor != 1).sum())
         held += int((limits < 1).sum())
@@ -165,14 +174,16 @@ def _factors(sizes: Values, shares: Values, limits: Values) -> Values:
     have one scale with those of other channels: the geometric mean is the middle. Before a clamp channels are only
     enlarged, and no further than their share asks for: what hardly ever shows in calibration may be large elsewhere.
     """
+    if not sizes.any():
+        return np.ones(sizes.shape)
     clamped = bool(np.isfinite(limits).any())
-    wanted = sizes.max() * _divide(shares, shares.max(keepdims=True)) ** (1.0 if clamped else 0.5)
-    exact = np.ones(sizes.shape)
-    np.divide(wanted, sizes, out=exact, where=(sizes > 0) & (wanted > 0))
-    factors = 2.0 ** np.rint(np.log2(exact))
+    relative = np.maximum(_divide(shares, shares.max(keepdims=True)), SMALLEST_SHARE)
+    wanted = sizes.max() * relative ** (1.0 if clamped else 0.5)
+    # What never shows at all still has weights in the rows of others.
+    factors = 2.0 ** np.rint(np.log2(wanted / np.where(sizes > 0, sizes, sizes[sizes > 0].min())))
     if not clamped:
         return factors
-    most = 2.0 ** np.floor(np.log2(np.clip(limits, 1, 2.0**126)))
+    most = 2.0 ** np.floor(np.log2(np.clip(limits, 1, LARGEST_FACTOR)))
     return np.clip(factors, 1, most)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +94,7 @@ def observe_channels(network: FloatNetwork, images: Sequence[torch.Tensor]) -> d
     return found
 
 
-def as_batch(images: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Return images ``[1, C, H, W]`` as one tensor ``[N, C, H, W]``."""
-    return torch.cat(list(images))
+def spread(images: Sequence[torch.Tensor], most: int) -> list[torch.Tensor]:
+    """Return at most so many of the images, evenly spread."""
+    number = min(most, len(images))
+    return [images[place * len(images) // number] for place in range(number)]

@@ -1,7 +1,8 @@
-"""The ranges of activations, by several methods, and the method that costs a tensor's readers least."""
+"""The ranges of activations, by several methods, and for each tensor the one that costs the answers least."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from thumbnet.compile.network.float_network import FloatMaxPool, FloatNetwork
 from thumbnet.compile.network.layers import NETWORK_INPUT
 from thumbnet.compile.network.quantization import TensorQuant
 from thumbnet.compile.post_training.fake_quantization import quantized_activation
-from thumbnet.compile.post_training.layer_values import run_layers
+from thumbnet.compile.post_training.layer_values import run_layers, spread
 from thumbnet.compile.request import RangeMethod
 
 from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver  # isort: skip
@@ -81,7 +82,7 @@ def choose_ranges(
     images : sequence of torch.Tensor
         Calibration ``[1, C, H, W]``.
     method : {"minmax", "percentile", "mse", "auto"}
-        "auto" takes for each tensor the one whose rounding and clamping changes the layers that read it least.
+        "auto" takes for each tensor the one whose rounding and clamping alone changes the network's output least.
     known : mapping
         Ranges that are not to be chosen.
     """
@@ -137,26 +138,29 @@ def _measure_errors(
     images: Sequence[torch.Tensor],
     candidates: Mapping[str, Mapping[RangeMethod, TensorQuant]],
 ) -> dict[tuple[str, RangeMethod], float]:
-    """Return what each candidate alone does to the layers that read the tensor: squared error over squared output."""
+    """Return what each candidate alone does to the network's output: the sum of squared errors."""
     module = FloatModule(network)
-    errors: dict[tuple[str, RangeMethod], float] = {}
-    some = images[:: max(1, len(images) // COMPARED_ON)][:COMPARED_ON]
-
-    def add(name: str, method: RangeMethod, exact: torch.Tensor, changed: torch.Tensor) -> None:
-        power = float(exact.double().square().sum())
-        error = float((changed - exact).double().square().sum())
-        errors[name, method] = errors.get((name, method), 0.0) + (error / power if power else 0.0)
-
+    errors: Counter[tuple[str, RangeMethod]] = Counter()
     with torch.no_grad():
-        for image in some:
-            for layer, computes, sources, unclamped in run_layers(network, module, image):
-                exact = computes.clamp(unclamped)
-                for place, name in enumerate(layer.sources):
-                    for method, quant in candidates.get(name, {}).items():
-                        changed = [*sources]
-                        changed[place] = quantized_activation(sources[place], quant)
-                        add(name, method, exact, computes(*changed))
-                if layer is network.output:
-                    for method, quant in candidates[layer.name].items():
-                        add(layer.name, method, exact, quantized_activation(exact, quant))
+        for image in spread(images, COMPARED_ON):
+            exact = {NETWORK_INPUT: image}
+            for layer in network.layers:
+                exact[layer.name] = module.layer(layer.name)(*(exact[source] for source in layer.sources))
+            for name, of_tensor in candidates.items():
+                for method, quant in of_tensor.items():
+                    output = _output_changed(network, module, exact, name, quantized_activation(exact[name], quant))
+                    errors[name, method] += float((output - exact[network.output.name]).double().square().sum())
     return errors
+
+
+def _output_changed(
+    network: FloatNetwork, module: FloatModule, exact: Mapping[str, torch.Tensor], name: str, values: torch.Tensor
+) -> torch.Tensor:
+    """Return the network's output where one tensor has other values."""
+    changed = {name: values}
+    for layer in network.layers:
+        if changed.keys() & {*layer.sources}:
+            changed[layer.name] = module.layer(layer.name)(
+                *(changed.get(source, exact[source]) for source in layer.sources)
+            )
+    return changed[network.output.name]
