@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 import tvm
-from numpy.typing import NDArray
 from tvm.s_tir import meta_schedule as ms
 
 from thumbnet.compile.artifact import Artifact, write_manifest
@@ -23,7 +22,6 @@ from thumbnet.compile.emit.footprint import measure_footprint
 from thumbnet.compile.emit.library_example import write_example
 from thumbnet.compile.emit.stage_library import build_stage_library
 from thumbnet.compile.errors import CompileError, ToolchainError, UnsupportedOperatorError
-from thumbnet.compile.frontend.torch_to_relax import import_float, import_quantized, quantize_module
 from thumbnet.compile.kernels.cycle_prices import prices_of
 from thumbnet.compile.kernels.instruction_sets import float_kernels_of
 from thumbnet.compile.kernels.rolling_stage import RollingStage
@@ -33,21 +31,17 @@ from thumbnet.compile.network.integer_network import IntegerNetwork
 from thumbnet.compile.network.integer_relax import identifier, read_relax
 from thumbnet.compile.network.network_file import REFERENCE_FILE, save_network
 from thumbnet.compile.passes.match_float_layers import match_float_layers
-from thumbnet.compile.passes.pipeline import lower_to_integer
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
 from thumbnet.compile.plan.board_plan import plan_for_board, spent_on_ram
 from thumbnet.compile.plan.fit import MemoryNeed, check_fit, check_ram_limit
 from thumbnet.compile.plan.lowered_network import LoweredNetwork, build_stages, lower_network
 from thumbnet.compile.plan.stage_graph import can_stream
-from thumbnet.compile.post_training.prepare import prepare_network
+from thumbnet.compile.quantize_request import import_network, plans_stages, quantize_input, quantize_network
 from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.compile.request import CompileOptions, CompileRequest, Objective, check_options, refuse_plan_options
 from thumbnet.compile.tuning.recorded_plan import RecordedPlan, plan_by_records
 from thumbnet.compile.tuning.records import read_records
 from thumbnet.targets.board import Board
-
-#: int16 of a 128-bit vector, which products of int8 are widened to.
-VECTOR_CHANNELS = 8
 
 
 def compile_model(request: CompileRequest, folder: Path) -> Artifact:
@@ -63,7 +57,7 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
     if board.family != "cortex-m":
         find_compiler(board.cross_compiler)  # before the work, not after it
     _objective_of(options, board)
-    database = None if options.tuning is None or _plans_stages(request) else read_records(options.tuning)
+    database = None if options.tuning is None or plans_stages(request) else read_records(options.tuning)
     with replaced_folder(folder) as aside:
         host = aside / "host"
         host.mkdir()
@@ -72,7 +66,7 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
             own = _compile_float(request, database, aside)
         elif board.artifact == "c":
             own = _compile_sources(request, quantize_network(request), aside)
-        elif _plans_stages(request):
+        elif plans_stages(request):
             own = _compile_stages(request, quantize_network(request), aside)
         else:
             own = _compile_library(request, quantize_network(request), database, aside)
@@ -80,71 +74,6 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
         artifact = Artifact.load(aside)
     # Not read again: another run may have put its own there since.
     return Artifact(folder.resolve(), artifact.manifest)
-
-
-def quantize_network(request: CompileRequest) -> tvm.IRModule:
-    """Return the integer Relax module of a request: quantized, imported, lowered."""
-    example = torch.zeros(1, *request.input_shape)
-    request.progress("reading the network")
-    request = _prepared(request)
-    quantized = quantize_module(
-        request.module,
-        example,
-        calibration=request.calibration,
-        activation_quant=request.activation_quant,
-        weight_scales=request.weight_scales,
-        progress=request.progress,
-    )
-    request.progress("bringing it into TVM")
-    imported = import_quantized(quantized, example)
-    # Our own kernels are made for any number of channels; what TVM lays out fills vectors.
-    multiple = 1 if _plans_stages(request) else VECTOR_CHANNELS
-    request.progress("making its arithmetic integer")
-    return lower_to_integer(
-        imported, remove_dead_channels=not request.options.keep_dead_channels, channel_multiple=multiple
-    )
-
-
-def _prepared(request: CompileRequest) -> CompileRequest:
-    """Return a request with what its options do to the float network done, and all ranges known.
-
-    Raises
-    ------
-    QuantizationError, UnsupportedOperatorError
-        See `prepare_network`.
-    """
-    options = request.options
-    if options.ranges is None and not options.equalize and not options.correct_biases:
-        return request
-    prepared = prepare_network(
-        request.module,
-        request.input_shape,
-        options,
-        calibration=request.calibration,
-        activation_quant=request.activation_quant or {},
-        weight_scales=request.weight_scales or {},
-        progress=request.progress,
-    )
-    return replace(
-        request,
-        module=prepared.module,
-        activation_quant={name: chosen.quant for name, chosen in prepared.ranges.items()},
-        weight_scales=prepared.weight_scales,
-        calibration=(),
-    )
-
-
-def import_network(request: CompileRequest) -> tvm.IRModule:
-    """Return the Relax module of a request: integer, or float32 where it says so."""
-    if request.options.quantize == "none":
-        request.progress("bringing it into TVM")
-        return import_float(request.module, torch.zeros(1, *request.input_shape))
-    return quantize_network(request)
-
-
-def quantize_input(network: IntegerNetwork, image: torch.Tensor) -> NDArray[np.int8]:
-    """Bring a float32 input ``[1, C, H, W]`` to the network's int8 ``[H, W, C]``."""
-    return network.input_quant.quantize(image[0].permute(1, 2, 0).numpy())
 
 
 def c_name(name: str) -> str:
@@ -230,11 +159,6 @@ def _objective_of(options: CompileOptions, board: Board) -> Objective:
 
 def _rounded(value: float | None) -> int | None:
     return None if value is None else round(value)
-
-
-def _plans_stages(request: CompileRequest) -> bool:
-    """Tell whether layers become stages of a plan; all others are laid out by TVM."""
-    return request.board.instruction_set is not None and request.options.quantize == "int8"
 
 
 def _plan_stages(request: CompileRequest, network: IntegerNetwork) -> tuple[LoweredNetwork, RecordedPlan | None]:

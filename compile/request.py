@@ -65,6 +65,11 @@ class CompileOptions:
     keep_dead_channels: bool = False
     objective: Objective | None = None
 
+    @property
+    def prepares(self) -> bool:
+        """Whether something is done to the float network, or its ranges are not left to the quantizer."""
+        return self.ranges is not None or self.equalize or self.correct_biases
+
 
 #: int8, for speed, with all channels that matter.
 DEFAULT_OPTIONS = CompileOptions()
@@ -145,6 +150,10 @@ def check_options(options: CompileOptions, board: Board) -> None:
     CompileError
         Naming the option to leave out.
     """
+    if options.quantize == "none" and options.prepares:
+        raise CompileError(
+            "--ranges, --equalize and --correct-biases are about int8; leave them out, or --quantize none"
+        )
     if board.artifact == "c":
         if options.quantize == "none":
             raise CompileError(

@@ -20,7 +20,7 @@ MAY_IMPORT = {
 LEVELS = {
     "compile": (
         {"compile_model"},
-        {"tuning"},
+        {"quantize_request", "tuning"},
         {"emit"},
         {"passes", "plan", "post_training"},
         {"frontend", "kernels"},

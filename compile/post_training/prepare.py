@@ -13,6 +13,7 @@ from torch import nn
 from thumbnet.compile.errors import QuantizationError
 from thumbnet.compile.frontend.float_module import FloatModule
 from thumbnet.compile.frontend.read_torch_network import read_torch_network
+from thumbnet.compile.network.float_network import FloatNetwork
 from thumbnet.compile.network.layers import NETWORK_INPUT
 from thumbnet.compile.post_training.correct_biases import correct_biases
 from thumbnet.compile.post_training.equalize import equalize
@@ -30,6 +31,8 @@ class PreparedNetwork:
     ----------
     module : nn.Module
         Equalized and corrected, as asked for; input NCHW float32.
+    exact : FloatNetwork
+        The same network without corrections: it computes what the one that was given does.
     ranges : mapping
         Of its input and its layers.
     weight_scales : mapping
@@ -37,6 +40,7 @@ class PreparedNetwork:
     """
 
     module: nn.Module
+    exact: FloatNetwork
     ranges: Mapping[str, ChosenRange]
     weight_scales: Mapping[str, NDArray[np.float32]]
 
@@ -90,7 +94,8 @@ def prepare_network(
         known = {name: quant for name, quant in known.items() if name == NETWORK_INPUT}
     progress("choosing ranges")
     ranges = choose_ranges(network, calibration, options.ranges or "mse", known)
+    exact = network
     if options.correct_biases:
         progress("correcting biases")
         network = correct_biases(network, calibration, ranges, scales)
-    return PreparedNetwork(FloatModule(network), ranges, scales)
+    return PreparedNetwork(FloatModule(network), exact, ranges, scales)

@@ -23,7 +23,7 @@ from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver  # isort
 #: Percent of a tensor's values that the range of this method leaves out at each end.
 PERCENT_OUTSIDE = 0.01
 #: Images of the calibration on which methods are compared.
-COMPARED_ON = 8
+COMPARED_ON = 32
 
 
 class PercentileObserver(HistogramObserver):  # type: ignore[misc]
