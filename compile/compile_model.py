@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 import tvm
-from numpy.typing import NDArray
 from tvm.s_tir import meta_schedule as ms
 
 from thumbnet.compile.artifact import Artifact, write_manifest
@@ -21,7 +20,6 @@ from thumbnet.compile.emit.footprint import measure_footprint
 from thumbnet.compile.emit.library_example import write_example
 from thumbnet.compile.emit.stage_library import build_stage_library
 from thumbnet.compile.errors import CompileError, ToolchainError, UnsupportedOperatorError
-from thumbnet.compile.frontend.torch_to_relax import import_float, import_quantized, quantize_module
 from thumbnet.compile.kernels.instruction_sets import float_kernels_of
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.float_network import FloatNetwork
@@ -30,19 +28,16 @@ from thumbnet.compile.network.integer_network import IntegerNetwork
 from thumbnet.compile.network.integer_relax import read_relax
 from thumbnet.compile.network.network_file import REFERENCE_FILE, save_network
 from thumbnet.compile.passes.match_float_layers import match_float_layers
-from thumbnet.compile.passes.pipeline import lower_to_integer
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
 from thumbnet.compile.plan.board_plan import spent_on_ram
 from thumbnet.compile.plan.fit import MemoryNeed, check_fit, check_ram_limit
 from thumbnet.compile.plan.lowered_network import lower_network
 from thumbnet.compile.plan.stage_graph import can_stream
 from thumbnet.compile.plan_stages import objective_of, plan_stages, stages_manifest
+from thumbnet.compile.quantize_request import import_network, plans_stages, quantize_input, quantize_network
 from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.compile.request import CompileRequest, check_options, refuse_plan_options
 from thumbnet.compile.tuning.records import read_records
-
-#: int16 of a 128-bit vector, which products of int8 are widened to.
-VECTOR_CHANNELS = 8
 
 
 def compile_model(request: CompileRequest, folder: Path) -> Artifact:
@@ -58,7 +53,7 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
     if board.family != "cortex-m":
         find_compiler(board.cross_compiler)  # before the work, not after it
     objective_of(options, board)
-    database = None if options.tuning is None or _plans_stages(request) else read_records(options.tuning)
+    database = None if options.tuning is None or plans_stages(request) else read_records(options.tuning)
     with replaced_folder(folder) as aside:
         host = aside / "host"
         host.mkdir()
@@ -67,7 +62,7 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
             own = _compile_float(request, database, aside)
         elif board.artifact == "c":
             own = _compile_sources(request, quantize_network(request), aside)
-        elif _plans_stages(request):
+        elif plans_stages(request):
             own = _compile_stages(request, quantize_network(request), aside)
         else:
             own = _compile_library(request, quantize_network(request), database, aside)
@@ -75,41 +70,6 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
         artifact = Artifact.load(aside)
     # Not read again: another run may have put its own there since.
     return Artifact(folder.resolve(), artifact.manifest)
-
-
-def quantize_network(request: CompileRequest) -> tvm.IRModule:
-    """Return the integer Relax module of a request: quantized, imported, lowered."""
-    example = torch.zeros(1, *request.input_shape)
-    request.progress("reading the network")
-    quantized = quantize_module(
-        request.module,
-        example,
-        calibration=request.calibration,
-        activation_quant=request.activation_quant,
-        weight_scales=request.weight_scales,
-        progress=request.progress,
-    )
-    request.progress("bringing it into TVM")
-    imported = import_quantized(quantized, example)
-    # Our own kernels are made for any number of channels; what TVM lays out fills vectors.
-    multiple = 1 if _plans_stages(request) else VECTOR_CHANNELS
-    request.progress("making its arithmetic integer")
-    return lower_to_integer(
-        imported, remove_dead_channels=not request.options.keep_dead_channels, channel_multiple=multiple
-    )
-
-
-def import_network(request: CompileRequest) -> tvm.IRModule:
-    """Return the Relax module of a request: integer, or float32 where it says so."""
-    if request.options.quantize == "none":
-        request.progress("bringing it into TVM")
-        return import_float(request.module, torch.zeros(1, *request.input_shape))
-    return quantize_network(request)
-
-
-def quantize_input(network: IntegerNetwork, image: torch.Tensor) -> NDArray[np.int8]:
-    """Bring a float32 input ``[1, C, H, W]`` to the network's int8 ``[H, W, C]``."""
-    return network.input_quant.quantize(image[0].permute(1, 2, 0).numpy())
 
 
 def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
@@ -173,11 +133,6 @@ def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path)
         **stages_manifest(lowered, tuned),
         **_integer_manifest(request, module, network, folder),
     }
-
-
-def _plans_stages(request: CompileRequest) -> bool:
-    """Tell whether layers become stages of a plan; all others are laid out by TVM."""
-    return request.board.instruction_set is not None and request.options.quantize == "int8"
 
 
 def _compile_library(

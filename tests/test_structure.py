@@ -21,9 +21,9 @@ LEVELS = {
     "compile": (
         {"compile_model"},
         {"plan_stages"},
-        {"tuning"},
+        {"quantize_request", "tuning"},
         {"emit"},
-        {"passes", "plan"},
+        {"passes", "plan", "post_training"},
         {"frontend", "kernels"},
         {"network"},
         {"artifact", "request", "replaced_folder"},
