@@ -69,7 +69,7 @@ class _Form:
 
 
 _BARE = _Form(("-nostartfiles",), "start")
-_PROGRAM = _Form(("-static",), "rpc_loop")
+_PROGRAM = _Form(("-static",), "serve_loop")
 
 
 @dataclass(frozen=True)

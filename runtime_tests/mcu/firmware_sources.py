@@ -17,7 +17,7 @@ from thumbnet.targets.placement import Placement, arena_memories, place
 
 FIRMWARE = Path(__file__).parent / "firmware"
 #: Sources that every board's firmware has.
-_COMMON = ("rpc.c", "frame.c", "measure.c", "canary.c")
+_COMMON = ("rpc.c", "network_calls.c", "streamed_input.c", "frame.c", "measure.c", "canary.c")
 #: And those of a port, by the series of the chip where they differ.
 _PORTS: dict[tuple[str, str | None], tuple[str, ...]] = {
     ("linux", None): ("port_linux.c",),

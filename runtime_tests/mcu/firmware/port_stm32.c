@@ -39,7 +39,16 @@
 #define PULL_UP 1u
 #define ALTERNATE 2u
 
-static uint32_t core_hz;
+/* The second timer, which has 32 bits on all of them. */
+#define TIMER 0x40000000u
+#define TIMER_CONTROL REGISTER(TIMER + 0x00u)
+#define TIMER_EVENT REGISTER(TIMER + 0x14u)
+#define TIMER_COUNT REGISTER(TIMER + 0x24u)
+#define TIMER_PRESCALER REGISTER(TIMER + 0x28u)
+#define TIMER_LAST REGISTER(TIMER + 0x2Cu)
+#define TIMER_CLOCK (1u << 0)
+
+static uint32_t tick_hz;
 static uint8_t has_cycle_counter;
 
 static void set_field(uintptr_t address, uint32_t bits, uint32_t place, uint32_t value) {
@@ -64,11 +73,22 @@ static void start_uart_clock(void) {
     (void)REGISTER(clocks);
 }
 
+/* Microseconds, where the timer's clock is whole megahertz. */
+static void start_timer(uint32_t timer_hz) {
+    REGISTER(APB1_CLOCKS) |= TIMER_CLOCK;
+    (void)REGISTER(APB1_CLOCKS);
+    uint32_t divider = timer_hz / 1000000u;
+    TIMER_PRESCALER = divider - 1u;
+    TIMER_LAST = 0xFFFFFFFFu;
+    TIMER_EVENT = 1u; /* takes over the prescaler */
+    TIMER_CONTROL = 1u;
+    tick_hz = timer_hz / divider;
+}
+
 void port_start_memories(void) { stm32_start_memories(); }
 
 void port_init(void) {
     stm32_clocks_t clocks = stm32_start_clocks();
-    core_hz = clocks.core_hz;
     connect_pin(TX_PIN);
     connect_pin(RX_PIN);
     start_uart_clock();
@@ -76,16 +96,25 @@ void port_init(void) {
     UART_DIVIDER = (uint32_t)((hz + BAUD / 2u) / BAUD);
     UART_CONTROL = UART_ON | SENDS | RECEIVES | RECEIVE_INTERRUPT;
     has_cycle_counter = cortex_start_cycle_counter();
+    tick_hz = clocks.core_hz;
+    if (!has_cycle_counter) {
+        start_timer(clocks.timer_hz);
+    }
     cortex_wake_by(UART_IRQ);
 }
 
+int port_has_byte(void) {
+    uint32_t status = UART_STATUS;
+    if (!(status & RECEIVED) && status & OVERRUN) {
+        CLEAR_OVERRUN();
+    }
+    return (status & RECEIVED) != 0;
+}
+
 uint8_t port_read_byte(void) {
-    while (!(UART_STATUS & RECEIVED)) {
-        if (UART_STATUS & OVERRUN) {
-            CLEAR_OVERRUN();
-        }
+    while (!port_has_byte()) {
         cortex_clear_pending(UART_IRQ);
-        if (UART_STATUS & RECEIVED) {
+        if (port_has_byte()) {
             break;
         }
         cortex_sleep();
@@ -101,8 +130,8 @@ void port_write(const uint8_t *bytes, size_t length) {
     }
 }
 
-uint32_t port_ticks(void) { return has_cycle_counter ? cortex_cycles() : 0; }
+uint32_t port_ticks(void) { return has_cycle_counter ? cortex_cycles() : TIMER_COUNT; }
 
-uint32_t port_tick_hz(void) { return core_hz; }
+uint32_t port_tick_hz(void) { return tick_hz; }
 
-uint8_t port_tick_kind(void) { return TICKS_CYCLES; }
+uint8_t port_tick_kind(void) { return has_cycle_counter ? TICKS_CYCLES : TICKS_TIMER; }

@@ -231,7 +231,9 @@ def test_only_a_reply_with_the_whole_header_is_the_calls(field):
 @pytest.mark.parametrize("payload", [bytes([VERSION, 4, 1]), bytes([9, 1, 0]), bytes([2]) + bytes(40)])
 def test_another_version_of_the_protocol_is_told(payload):
     line = Answers(lambda request, count: [(0, encode_frame(payload))])
-    with pytest.raises(ProtocolError, match=r"speaks (another version|version 2) of the protocol, thumbnet 4; flash"):
+    with pytest.raises(
+        ProtocolError, match=rf"speaks (another version|version 2) of the protocol, thumbnet {VERSION}; flash"
+    ):
         line.client().open()
 
 

@@ -136,11 +136,11 @@ def test_a_stack_that_the_firmware_lacks_is_told_before_flashing(tmp_path, stand
     image = build_firmware(artifact, get_board("mps2_an386"))
     needs = image.firmware_stack.bytes
     assert needs > image.run_stack.bytes
-    assert image.firmware_stack.path[:2] == ("start", "rpc_loop")
+    assert image.firmware_stack.path[:2] == ("start", "serve_loop")
     monkeypatch.setattr(firmware_build, "STACK_BYTES", needs)
     build_firmware(artifact, get_board("mps2_an386"))
     monkeypatch.setattr(firmware_build, "STACK_BYTES", needs - 8)
-    with pytest.raises(DoesNotFitError, match=rf"need {needs} bytes of stack \(start -> rpc_loop.* has {needs - 8}"):
+    with pytest.raises(DoesNotFitError, match=rf"need {needs} bytes of stack \(start -> serve_loop.* has {needs - 8}"):
         build_firmware(artifact, get_board("mps2_an386"))
 
 
