@@ -249,6 +249,7 @@ CALLS = {
     "profile": lambda client: client.profile(),
     "self_test": lambda client: client.self_test(),
     "calibrate": lambda client: client.calibrate(),
+    "clock": lambda client: client.clock(),
 }
 WORDS = st.lists(st.sampled_from([0, 1, 2, 3, 8, 48, NONE]) | st.integers(0, NONE), max_size=8)
 RESULTS = st.binary(max_size=1100) | WORDS.map(lambda words: struct.pack(f"<{len(words)}I", *words))

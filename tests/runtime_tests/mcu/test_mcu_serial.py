@@ -2,25 +2,33 @@
 
 import contextlib
 import os
+import re
 import select
 import threading
 import time
 import tty
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from thumbnet.runtime_tests.cost_checks import check_cost
 from thumbnet.runtime_tests.errors import DeviceUnreachableError
+from thumbnet.runtime_tests.mcu.clock_check import UNCERTAINTY
 from thumbnet.runtime_tests.mcu.emulator import MachineEmulator
 from thumbnet.runtime_tests.mcu.firmware_build import build_firmware
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
 from thumbnet.runtime_tests.mcu.protocol import ProtocolClient
 from thumbnet.runtime_tests.mcu.transport import TransportTimeoutError
+from thumbnet.runtime_tests.report import Report, Status
+from thumbnet.runtime_tests.session import TIMED_RUNS, WARM_UPS
 from thumbnet.targets.device import Device
 from thumbnet.targets.devices import get_device
 from thumbnet.targets.registry import get_board
 
 pytestmark = [pytest.mark.emulated, pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")]
+
+BOARD = get_board("mps2_an386")
 
 
 @pytest.fixture
@@ -31,8 +39,8 @@ def serial_board(tiny):
     tty.setraw(slave)
     emulators, stop = [], threading.Event()
 
-    def flash(artifact):
-        emulator = MachineEmulator("mps2-an386", build_firmware(artifact, get_board("mps2_an386")).elf)
+    def flash(artifact, board=BOARD):
+        emulator = MachineEmulator("mps2-an386", build_firmware(artifact, board).elf)
         emulators.append(emulator)
         emulator.transport.open()
 
@@ -52,7 +60,7 @@ def serial_board(tiny):
             thread.start()
 
     threads = []
-    device = Device("desk", get_board("mps2_an386"), "serial", address=os.ttyname(slave))
+    device = Device("desk", BOARD, "serial", address=os.ttyname(slave))
     yield device, flash
     stop.set()
     for thread in threads:
@@ -63,23 +71,78 @@ def serial_board(tiny):
     os.close(slave)
 
 
-def test_a_board_at_a_serial_port(serial_board, tmp_path, stand_in):
-    device, flash = serial_board
-    # Layers that take long beside the jitter of a clock that is this computer's.
+@pytest.fixture
+def slow(tmp_path, stand_in):
+    """Layers that take long beside the jitter of a clock that is this computer's."""
     spin = "    for (volatile int n = 0; n < 20000; n++) {\n    }\n"
     layers = stand_in.LAYERS.replace("    for (int i = 0; i < 48", spin + "    for (int i = 0; i < 48")
-    tiny = stand_in.write_artifact(
+    return stand_in.write_artifact(
         tmp_path / "a", layers=layers.replace("    for (int c = 0", spin + "    for (int c = 0")
     )
-    flash(tiny)
+
+
+def test_a_board_at_a_serial_port(serial_board, slow, stand_in):
+    device, flash = serial_board
+    flash(slow)
     image = stand_in.make_images(1)[0]
     with MicrocontrollerSession(device) as session:
-        session.load(tiny)
+        session.load(slow)
         assert session.run(image).tolist() == stand_in.compute_pool(image).tolist()
         np.testing.assert_array_equal(session.run_layers(image)["scale"], stand_in.compute_scale(image))
         measurement = session.measure(image, 2)
         assert measurement.kind == "seconds on the board" and measurement.error > 0
         assert [layer.kind for layer in session.profile(image)] == ["seconds on the board"] * 2
+        assert (measurement.clock.hz, measurement.warm_ups) == (25_000_000, WARM_UPS)
+        assert abs(measurement.clock.error) <= 0.02 and measurement.clock.uncertainty <= UNCERTAINTY
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (
+            {"FPGAIO_HZ": 27_500_000},
+            r"\d\.\d+ s at its 27,500,000 Hz in .* s of this computer's: -(8|9)\.\d%, 2% is allowed",
+        ),
+        ({"FPGAIO_BASE": 0x2030_0000}, r"0\.0000 s at its 25,000,000 Hz .*: it stands still"),
+    ],
+    ids=["10 % off", "dead timer"],
+)
+def test_a_board_with_a_wrong_clock_is_told_no_time_of(wrong, says, serial_board, slow, stand_in):
+    device, flash = serial_board
+    board = replace(BOARD, peripherals={**BOARD.peripherals, **wrong})
+    flash(slow, board)
+    image = stand_in.make_images(1)[0]
+    with MicrocontrollerSession(replace(device, board=board)) as session:
+        session.load(slow)
+        report = Report()
+        check_cost(report, session, image)
+        assert session.run(image).tolist() == stand_in.compute_pool(image).tolist()
+    cost = next(check for check in report.checks if check.name == "cost of one inference")
+    assert (cost.status, report.passed) == (Status.FAILED, False)
+    assert re.match(rf"desk: the board's clock counted {says}", cost.detail)
+    assert report.values["measurement"] is report.values["seconds_per_inference"] is None
+
+
+def test_a_report_has_the_time_its_spread_and_the_clock(serial_board, slow, stand_in):
+    device, flash = serial_board
+    flash(slow)
+    report = Report()
+    with MicrocontrollerSession(device) as session:
+        session.load(slow)
+        check_cost(report, session, stand_in.make_images(1)[0])
+    measured = report.values["measurement"]
+    samples = sorted(1000 * sample for sample in measured["samples"])
+    assert (len(samples), measured["warm_up_runs"], measured["kind"]) == (TIMED_RUNS, WARM_UPS, "seconds on the board")
+    time, cycles = measured["milliseconds"], measured["cycles"]
+    assert [time[key] for key in ("minimum", "median", "percentile_90")] == pytest.approx(
+        [samples[0], samples[10], samples[18]]
+    )
+    assert cycles["median"] == pytest.approx(25_000 * time["median"])
+    assert (time["kind"], cycles["kind"]) == ("measured by the board's timer", "from the time, at 25,000,000 Hz")
+    assert measured["clock"]["hz"] == 25_000_000
+    detail = report.checks[0].detail
+    assert f"{time['median']:.3f} ms measured by the board's timer (minimum {time['minimum']:.3f}, 90th per" in detail
+    assert "median of 21 after 3 to warm up" in detail and "clock of 25,000,000 Hz checked: " in detail
 
 
 def test_a_silent_serial_port_says_how_to_flash(serial_board, tiny, monkeypatch):

@@ -4,6 +4,7 @@ The peripherals are written from the chips' datasheets, as much of them as the f
 a crystal is ready only where all that it needs was switched on before.
 """
 
+import random
 import struct
 import time
 from collections import deque
@@ -175,15 +176,15 @@ CHIPS = {
 
 
 class CycleCounter(Registers):
-    """The core's cycle counter, where it has one: it counts once it is traced, unlocked and on."""
+    """The core's cycle counter, where it has one: it counts once it is traced, unlocked and on, but in no sleep."""
 
     CTRL, COUNT, LOCK, TRACE = 0xE000_1000, 0xE000_1004, 0xE000_1FB0, 0xE000_EDFC
 
     def __init__(self, board, there):
         super().__init__(board)
         self.there, self.locked = there, board.board.core == "cortex-m7"
-        # In secure state it stands still until it is told otherwise (Armv8.1-M).
-        self.values = {self.CTRL: 1 << 23 if there else 1 << 25}
+        # With TrustZone it stands still in secure state until it is told otherwise (Armv8.1-M).
+        self.values = {self.CTRL: 1 << 25 if not there else (board.board.core == "cortex-m33") << 23}
 
     def on_read(self, address):
         return self._count() if address == self.COUNT else self.get(address)
@@ -195,9 +196,11 @@ class CycleCounter(Registers):
             super().on_write(address, value)
 
     def _count(self):
+        if not self.there:
+            return random.getrandbits(32)  # unknown, in Arm's words
         traced = self.board.core.mem_read(self.TRACE + 3, 1)[0] & 1
-        on = self.there and traced and self.get(self.CTRL) & (1 << 23 | 1) == 1
-        return self.board.ticks(self.board.board.clock_hz) if on else 0
+        on = traced and self.get(self.CTRL) & (1 << 23 | 1) == 1
+        return self.board.ticks(self.board.board.clock_hz, self.board.slept) if on else 0
 
 
 class UnicornBoard(Transport):
@@ -208,6 +211,7 @@ class UnicornBoard(Transport):
 
     def __init__(self, board, elf, *, pace=1.0, cycle_counter=True):
         self.pace, self.started, self.looks = pace, time.monotonic(), 0
+        self.slept, self.asleep_since = 0.0, None
         self.board, self.inbox, self.outbox = board, deque(), bytearray()
         self.core = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
         self.core.ctl_set_cpu_model(CORES[board.core])
@@ -230,9 +234,9 @@ class UnicornBoard(Transport):
         stack, self.at = struct.unpack("<II", self.core.mem_read(vectors, 8))
         self.core.reg_write(UC_ARM_REG_SP, stack)
 
-    def ticks(self, hz):
-        """Return what a counter of a rate stands at."""
-        return int((time.monotonic() - self.started) * self.pace * hz - hz / 2) & 0xFFFF_FFFF
+    def ticks(self, hz, stood_s=0.0):
+        """Return what a counter of a rate stands at that stood still for some seconds."""
+        return int((time.monotonic() - self.started - stood_s) * self.pace * hz - hz / 2) & 0xFFFF_FFFF
 
     def byte_waits(self):
         """Return whether a byte has arrived; a core that looks for one again and again is stopped."""
@@ -259,13 +263,18 @@ class UnicornBoard(Transport):
         for _ in range(LONGEST_SILENCE):
             if self.outbox:
                 break
+            if self.asleep_since is not None:
+                self.slept += time.monotonic() - self.asleep_since
+                self.asleep_since = None
             try:
                 self.core.emu_start(self.at | 1, 0xFFFF_FFFE, count=SLICE)
             except UcError as error:
                 raise DeviceUnreachableError(f"the core stopped: {error}") from error
             self.at = self.core.reg_read(UC_ARM_REG_PC)
-            waits = self.core.mem_read(self.at - 2, 2) == WFI or self.looks >= LOOKS
-            if waits and not self.inbox and not self.outbox:
+            sleeps = self.core.mem_read(self.at - 2, 2) == WFI
+            if sleeps:
+                self.asleep_since = time.monotonic()
+            if (sleeps or self.looks >= LOOKS) and not self.inbox and not self.outbox:
                 raise TransportTimeoutError("it waits for a byte")
         else:
             raise DeviceUnreachableError(f"nothing was said in {LONGEST_SILENCE * SLICE:,} instructions")
