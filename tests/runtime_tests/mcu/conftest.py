@@ -21,7 +21,9 @@ HEADER = """
 #define TINY_H
 #include <stdint.h>
 #define TINY_INPUT_BYTES 48
+#define TINY_INPUT_CHANNELS 3
 #define TINY_OUTPUT_BYTES 3
+#define TINY_OUTPUT_SCALE 0.05f
 #define TINY_ARENA_BYTES 51
 #define TINY_LAYER_COUNT 2
 int8_t *tiny_input(void);
