@@ -26,6 +26,13 @@ static uint32_t timed(measured_t function, uint32_t argument) {
     return port_ticks() - before;
 }
 
+static uint32_t timed_run(measured_t function, uint32_t argument) {
+    port_mark(1);
+    uint32_t ticks = timed(function, argument);
+    port_mark(0);
+    return ticks;
+}
+
 void network_forget(void) {
     input_written = 0;
     next_layer = RPC_NONE;
@@ -92,7 +99,7 @@ static uint8_t run(uint32_t sequence) {
     }
     network_forget();
     stack_paint();
-    reply_u32(timed(model_run, 0));
+    reply_u32(timed_run(model_run, 0));
     reply_u32(stack_used());
     uint8_t status = check_arena(RPC_NONE);
     if (status == RPC_OK) {
@@ -111,7 +118,7 @@ static uint8_t run_layer(const uint8_t *arguments, uint32_t sequence) {
     }
     network_forget();
     stack_paint();
-    reply_u32(timed((measured_t)model_run_layer, layer));
+    reply_u32(timed_run((measured_t)model_run_layer, layer));
     reply_u32(stack_used());
     uint8_t status = check_arena(layer);
     if (status == RPC_OK) {
@@ -129,7 +136,7 @@ static uint8_t profile(uint32_t sequence) {
     stack_paint();
     uint32_t sum = 0;
     for (uint32_t layer = 0; layer < MODEL_LAYER_COUNT; layer++) {
-        layer_ticks[layer] = timed((measured_t)model_run_layer, layer);
+        layer_ticks[layer] = timed_run((measured_t)model_run_layer, layer);
         sum += layer_ticks[layer];
         uint8_t status = check_arena(layer);
         if (status != RPC_OK) {

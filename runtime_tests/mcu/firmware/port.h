@@ -31,6 +31,10 @@ int port_has_byte(void);
 /* Send all bytes; return when the last one is handed to the line. */
 void port_write(const uint8_t *bytes, size_t length);
 
+/* Whether the network runs: the pin that the board file names as its marker, if any, is high meanwhile, so that whoever
+ * measures the board's current knows which is a run's. */
+void port_mark(int running);
+
 /* A free-running counter that uses all its 32 bits, its rate in hertz, and what it counts: the core's cycles where the
  * core counts them, else a timer. It needs no interrupt, because an interrupt inside a measurement would be counted
  * with it; and there is none, they stay masked for good. */

@@ -56,6 +56,8 @@ void port_write(const uint8_t *bytes, size_t length) {
     }
 }
 
+void port_mark(int running) { (void)running; }
+
 uint32_t port_ticks(void) { return has_cycle_counter ? cortex_cycles() : FPGA_COUNTER; }
 
 uint32_t port_tick_hz(void) { return has_cycle_counter ? CLOCK_HZ : FPGAIO_HZ; }

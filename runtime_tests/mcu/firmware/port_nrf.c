@@ -1,5 +1,5 @@
 /* Nordic's nRF52 and nRF53 (application core, secure): UARTE, which moves bytes by DMA. UART_BASE, UART_IRQ, TX_PIN,
- * RX_PIN (32 pins a port) and CLOCK_HZ come from the Board. */
+ * RX_PIN, MARKER_PIN if any (32 pins a port), and CLOCK_HZ come from the Board. */
 #include "cortex.h"
 #include "port.h"
 #include "setup.h"
@@ -76,6 +76,21 @@ static void connect_pins(void) {
     PIN_RXD = RX_PIN;
 }
 
+#ifdef MARKER_PIN
+void port_mark(int running) {
+    REGISTER(PORT_OF(MARKER_PIN) + (running ? 0x08u : 0x0Cu)) = 1u << (MARKER_PIN % 32u); /* OUTSET, OUTCLR */
+}
+
+static void start_marker(void) {
+    port_mark(0);
+    REGISTER(PORT_OF(MARKER_PIN) + 0x18u) = 1u << (MARKER_PIN % 32u); /* DIRSET */
+}
+#else
+void port_mark(int running) { (void)running; }
+
+static void start_marker(void) {}
+#endif
+
 void port_start_memories(void) {}
 
 void port_init(void) {
@@ -86,6 +101,7 @@ void port_init(void) {
     setup_wait(CRYSTAL_STARTED, 1, 1, "crystal");
     REGISTER(INSTRUCTION_CACHE) = 1;
     connect_pins();
+    start_marker();
     BAUD_RATE = BAUD_115200;
     ENABLE = UARTE_ON;
     INTERRUPTS = RECEIVED_INTERRUPT;

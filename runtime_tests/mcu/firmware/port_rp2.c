@@ -1,5 +1,6 @@
 /* Raspberry Pi's RP2040 and RP2350: the PL011 UART, and the microsecond timer where no cycle counter counts, as on the
- * former. UART_BASE, UART_IRQ, TX_PIN, RX_PIN, CRYSTAL_HZ and CLOCK_HZ come from the Board. */
+ * former. UART_BASE, UART_IRQ, TX_PIN, RX_PIN, MARKER_PIN if any, CRYSTAL_HZ and CLOCK_HZ come from the
+ * Board. */
 #include "cortex.h"
 #include "port.h"
 #include "setup.h"
@@ -14,6 +15,9 @@
 #define PADS 0x4001C000u
 #define WATCHDOG_TICK 0x4005802Cu
 #define MICROSECONDS 0x40054028u
+#define OUT_SET 0xD0000014u
+#define OUT_CLEAR 0xD0000018u
+#define OUT_ENABLE 0xD0000024u
 #else
 #define RESETS 0x40020000u
 #define NEEDED (1u << 6 | 1u << 9 | 1u << 14 | 1u << 23 | 3u << 26) /* IO, pads, PLL, timer, UARTs */
@@ -25,6 +29,10 @@
 #define TIMER_TICK_CONTROL 0x40108018u
 #define TIMER_TICK_CYCLES 0x4010801Cu
 #define MICROSECONDS 0x400B0028u
+/* Of pins 0 to 31; those of the others stand behind. */
+#define OUT_SET 0xD0000018u
+#define OUT_CLEAR 0xD0000020u
+#define OUT_ENABLE 0xD0000038u
 /* What the boot ROM looks for in the first 4 KiB: a program for this chip's Arm cores in secure state. */
 __attribute__((section(".image_definition"), used)) static const uint32_t image_definition[] = {
     0xFFFFDED3u, /* begin */
@@ -85,6 +93,7 @@ _Static_assert(PLL_MULTIPLIER >= 16 && PLL_MULTIPLIER * CRYSTAL_HZ == VCO_HZ, "c
 #define ON_SEND_RECEIVE (1u | 3u << 8)
 #define RECEIVE_INTERRUPTS (1u << 4 | 1u << 6) /* a part of the queue is filled, or something in it is old */
 #define PIN_UART 2u
+#define PIN_SOFTWARE 5u
 #define PAD_INPUT (1u << 6)
 #define PAD_PULL_UP (1u << 3)
 
@@ -117,10 +126,32 @@ static int start_clocks(void) {
     return 1;
 }
 
-static void connect_pin(uint32_t pin) {
+static void connect_pin(uint32_t pin, uint32_t function) {
     REGISTER(PADS + 4u + 4u * pin) = PAD_INPUT | PAD_PULL_UP;
-    REGISTER(IO + 4u + 8u * pin) = PIN_UART;
+    REGISTER(IO + 4u + 8u * pin) = function;
 }
+
+#ifdef MARKER_PIN
+#define MARKER(registers) REGISTER((registers) + 4u * (MARKER_PIN / 32u))
+
+void port_mark(int running) {
+    if (running) {
+        MARKER(OUT_SET) = 1u << (MARKER_PIN % 32u);
+    } else {
+        MARKER(OUT_CLEAR) = 1u << (MARKER_PIN % 32u);
+    }
+}
+
+static void start_marker(void) {
+    port_mark(0);
+    MARKER(OUT_ENABLE) = 1u << (MARKER_PIN % 32u);
+    connect_pin(MARKER_PIN, PIN_SOFTWARE);
+}
+#else
+void port_mark(int running) { (void)running; }
+
+static void start_marker(void) {}
+#endif
 
 static uint8_t has_cycle_counter;
 
@@ -161,8 +192,9 @@ void port_init(void) {
         start_clocks();
     }
     REGISTER(PERI_CTRL) = PERI_ENABLE; /* from the system's clock */
-    connect_pin(TX_PIN);
-    connect_pin(RX_PIN);
+    connect_pin(TX_PIN, PIN_UART);
+    connect_pin(RX_PIN, PIN_UART);
+    start_marker();
     uint32_t divider = (core_hz * 4u + BAUD / 2u) / BAUD; /* of 16 times the baud, in 64ths */
     UART_DIVIDER = divider >> 6;
     UART_FRACTION = divider & 63u;

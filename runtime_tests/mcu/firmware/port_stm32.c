@@ -1,5 +1,5 @@
 /* ST's STM32, both generations of their USART. UART_BASE, UART_IRQ, TX_PIN, RX_PIN (16 pins a port), PIN_FUNCTION,
- * SUPPLY_SMPS and CLOCK_HZ come from the Board; stm32_*.c have the clocks. */
+ * MARKER_PIN if any, SUPPLY_SMPS and CLOCK_HZ come from the Board; stm32_*.c have the clocks. */
 #include "cortex.h"
 #include "port.h"
 #include "stm32.h"
@@ -37,6 +37,7 @@
 #define PORT_OF(pin) (GPIO + 0x400u * ((pin) / 16u))
 #define PIN_BIT(pin) ((pin) % 16u)
 #define PULL_UP 1u
+#define OUTPUT 1u
 #define ALTERNATE 2u
 
 /* The second timer, which has 32 bits on all of them. */
@@ -56,9 +57,29 @@ static void set_field(uintptr_t address, uint32_t bits, uint32_t place, uint32_t
     REGISTER(address) = (REGISTER(address) & ~mask) | value << (bits * place);
 }
 
-static void connect_pin(uint32_t pin) {
+static void start_pin_clock(uint32_t pin) {
     REGISTER(GPIO_CLOCKS) |= 1u << (pin / 16u);
     (void)REGISTER(GPIO_CLOCKS); /* the clock takes two cycles to arrive */
+}
+
+#ifdef MARKER_PIN
+void port_mark(int running) {
+    REGISTER(PORT_OF(MARKER_PIN) + 0x18u) = 1u << (PIN_BIT(MARKER_PIN) + (running ? 0u : 16u)); /* BSRR */
+}
+
+static void start_marker(void) {
+    start_pin_clock(MARKER_PIN);
+    port_mark(0);
+    set_field(PORT_OF(MARKER_PIN) + 0x00u, 2, PIN_BIT(MARKER_PIN), OUTPUT); /* MODER */
+}
+#else
+void port_mark(int running) { (void)running; }
+
+static void start_marker(void) {}
+#endif
+
+static void connect_pin(uint32_t pin) {
+    start_pin_clock(pin);
     uint32_t bit = PIN_BIT(pin);
     set_field(PORT_OF(pin) + 0x20u + 4u * (bit / 8u), 4, bit % 8u, PIN_FUNCTION); /* AFRL, AFRH */
     set_field(PORT_OF(pin) + 0x0Cu, 2, bit, PULL_UP);                             /* PUPDR */
@@ -91,6 +112,7 @@ void port_init(void) {
     stm32_clocks_t clocks = stm32_start_clocks();
     connect_pin(TX_PIN);
     connect_pin(RX_PIN);
+    start_marker();
     start_uart_clock();
     uint64_t hz = UART_BASE == LPUART ? (uint64_t)clocks.uart_hz * LPUART_FRACTION : clocks.uart_hz;
     UART_DIVIDER = (uint32_t)((hz + BAUD / 2u) / BAUD);

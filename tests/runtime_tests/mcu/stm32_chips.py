@@ -61,8 +61,13 @@ class Stm32(Registers):
         if address == self.uart + (4 if self.OLD_USART else 0x28):
             if self.on:
                 self.board.say(bytes([value & 0xFF]))
-        else:
-            self.values[address] = value
+            return
+        self.values[address] = value
+        port, number = divmod(address - self.GPIO, 0x400)
+        if number == 0x18 and 0 <= port < 11 and self.bit(self.RCC + self.GPIO_CLOCKS, port):
+            for pin in range(16):
+                if value >> pin & 0x1_0001 and self.field(address - 0x18, 2 * pin, 2) == 1:
+                    self.board.mark(16 * port + pin, value >> pin & 1)
 
     @property
     def on(self):

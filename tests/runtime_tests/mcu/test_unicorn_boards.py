@@ -75,6 +75,29 @@ def test_nothing_is_told_of_time_by_a_wrong_clock(name, pace, says, open_session
     assert session.run(image).tolist() == stand_in.compute_pool(image).tolist()
 
 
+#: Pins that are free on each family's boards.
+MARKERS = {"rpi_pico": 15, "rpi_pico2": 15, "nrf52840dk": 35, "nrf5340dk": 5}
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_the_marker_is_high_while_the_network_runs(name, open_session, stand_in, monkeypatch):
+    pin = MARKERS.get(name, 16 * 2 + 3)
+    board = get_board(name)
+    session = open_session(replace(board, peripherals={**board.peripherals, "MARKER_PIN": pin}))
+    line, output, edges = session._transport, session.image.symbols["__arena_start"] + 48, []
+    line.on_mark = lambda marked, level: edges.append((marked, level, bytes(line.core.mem_read(output, 3))))
+    session.run(stand_in.make_images(2)[1])
+    other, image = stand_in.make_images(2)
+    edges.clear()
+    assert session._ask(lambda client: client.calibrate()) is not None and not edges
+    session.run(other)
+    before, after = (stand_in.compute_pool(one).tobytes() for one in (image, other))
+    assert edges == [(pin, 1, before), (pin, 0, after)]
+    edges.clear()
+    session.run_layers(image)
+    assert [level for _, level, _ in edges] == [1, 0, 1, 0]
+
+
 def test_a_crystal_that_doesnt_start_is_told(open_session):
     board = replace(
         get_board("rpi_pico2"), peripherals={**get_board("rpi_pico2").peripherals, "CRYSTAL_HZ": 15_000_000}

@@ -41,7 +41,7 @@ WFI = b"\x30\xbf"
 class Nrf52(Registers):
     """The crystal, a UARTE that moves bytes by itself, and a timer that is read by capturing it."""
 
-    CLOCK, UART, TIMER = 0x4000_0000, 0x4000_2000, 0x4000_8000
+    CLOCK, UART, TIMER, GPIO = 0x4000_0000, 0x4000_2000, 0x4000_8000, 0x5000_0500
     RECEIVED, SENT = UART + 0x110, UART + 0x120
     PINS = (6, 8)
     listening = False
@@ -73,14 +73,23 @@ class Nrf52(Registers):
             bits = {0: 16, 1: 8, 2: 24, 3: 32}[self.get(self.TIMER + 0x508)]
             ticks = self.board.ticks(16_000_000 >> self.get(self.TIMER + 0x510))
             self.values[self.TIMER + 0x540] = ticks & ((1 << bits) - 1)
+        elif address % 0x300 == (self.GPIO + 0x18) % 0x300 and self.GPIO < address < self.GPIO + 0x600:
+            self.values[address] = self.get(address) | value  # DIRSET
         else:
             self.values[address] = value
+            for port in range(2):
+                outputs = self.get(self.GPIO + 0x300 * port + 0x18)
+                for level, register in ((1, 0x08), (0, 0x0C)):
+                    if address == self.GPIO + 0x300 * port + register:
+                        self.board.mark_all(32 * port, value & outputs, level)
 
 
 class Rp2(Registers):
     """Resets, crystal, PLL and clocks in the order in which they depend on each other, and a PL011."""
 
     RESETS, CLOCKS, XOSC, PLL, IO, PADS, UART = 0, 0, 0, 0, 0, 0, 0
+    SOFTWARE = 0xD000_0000
+    OUT_SET, OUT_CLEAR, OUT_ENABLE = 0, 0, 0
     RESET_BITS = 0
 
     def __init__(self, board):
@@ -104,6 +113,9 @@ class Rp2(Registers):
         return values.get(address, get(address))
 
     def on_write(self, address, value):
+        if address >= self.SOFTWARE:
+            self.on_pins(address - self.SOFTWARE, value)
+            return
         alias, address = address & 0x3000, address & ~0x3000
         old = self.get(address)
         new = {0: value, 0x1000: old ^ value, 0x2000: old | value, 0x3000: old & ~value}[alias]
@@ -112,6 +124,15 @@ class Rp2(Registers):
                 self.board.say(bytes([value & 0xFF]))
         else:
             self.values[address] = new
+
+    def on_pins(self, register, value):
+        """Set pins that the software drives, which their pads let out."""
+        if register == self.OUT_ENABLE:
+            self.values[self.SOFTWARE] = self.get(self.SOFTWARE) | value
+        for level, wanted in ((1, self.OUT_SET), (0, self.OUT_CLEAR)):
+            if register == wanted:
+                driven = sum(1 << pin for pin in range(30) if self.get(self.IO + 4 + 8 * pin) == 5)
+                self.board.mark_all(0, value & driven & self.get(self.SOFTWARE), level)
 
     @property
     def on(self):
@@ -135,6 +156,7 @@ class Rp2040(Rp2):
     RESETS, CLOCKS, XOSC, PLL = 0x4000_C000, 0x4000_8000, 0x4002_4000, 0x4002_8000
     IO, PADS, UART = 0x4001_4000, 0x4001_C000, 0x4003_4000
     RESET_BITS = 1 << 5 | 1 << 8 | 1 << 12 | 1 << 21 | 1 << 22
+    OUT_SET, OUT_CLEAR, OUT_ENABLE = 0x14, 0x18, 0x24
 
     def on_read(self, address):
         if address == 0x4005_4028:
@@ -146,6 +168,7 @@ class Rp2350(Rp2):
     RESETS, CLOCKS, XOSC, PLL = 0x4002_0000, 0x4001_0000, 0x4004_8000, 0x4005_0000
     IO, PADS, UART = 0x4002_8000, 0x4003_8000, 0x4007_0000
     RESET_BITS = 1 << 6 | 1 << 9 | 1 << 14 | 1 << 26
+    OUT_SET, OUT_CLEAR, OUT_ENABLE = 0x18, 0x20, 0x38
 
     def on_read(self, address):
         if address == 0x400B_0028:
@@ -155,7 +178,7 @@ class Rp2350(Rp2):
 
 
 class Nrf53(Nrf52):
-    CLOCK, UART, TIMER = 0x5000_5000, 0x5000_8000, 0x5000_F000
+    CLOCK, UART, TIMER, GPIO = 0x5000_5000, 0x5000_8000, 0x5000_F000, 0x5084_2500
     RECEIVED, SENT = UART + 0x110, UART + 0x120
     PINS = (20, 22)
 
@@ -169,8 +192,8 @@ class Nrf53(Nrf52):
 CHIPS = {
     "nrf52840dk": (Nrf52, (0x4000_0000, 0x5000_0000)),
     "nrf5340dk": (Nrf53, (0x5000_0000, 0x5080_0000)),
-    "rpi_pico": (Rp2040, (0x4000_0000,)),
-    "rpi_pico2": (Rp2350, (0x4000_0000, 0x4010_0000)),
+    "rpi_pico": (Rp2040, (0x4000_0000, 0xD000_0000)),
+    "rpi_pico2": (Rp2350, (0x4000_0000, 0x4010_0000, 0xD000_0000)),
     **{name: (None, ()) for name in UART_CLOCKS},
 }
 
@@ -212,6 +235,7 @@ class UnicornBoard(Transport):
     def __init__(self, board, elf, *, pace=1.0, cycle_counter=True):
         self.pace, self.started, self.looks = pace, time.monotonic(), 0
         self.slept, self.asleep_since = 0.0, None
+        self.on_mark = lambda pin, level: None
         self.board, self.inbox, self.outbox = board, deque(), bytearray()
         self.core = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
         self.core.ctl_set_cpu_model(CORES[board.core])
@@ -244,6 +268,16 @@ class UnicornBoard(Transport):
         if self.looks >= LOOKS:
             self.core.emu_stop()
         return bool(self.inbox)
+
+    def mark(self, pin, level):
+        """Tell whoever looks that a pin was driven to a level."""
+        self.on_mark(pin, level)
+
+    def mark_all(self, first, pins, level):
+        """Do so for each of some pins, a bit each."""
+        for pin in range(32):
+            if pins >> pin & 1:
+                self.mark(first + pin, level)
 
     def say(self, data):
         """Send bytes over the line."""
