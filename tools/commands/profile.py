@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Inferences for the whole's cost on emulated devices: counts are exact, but where several threads wait for each other.
 COUNTED_RUNS, COUNTED_RUNS_OF_THREADS = 1, 5
+#: Inferences for the stages' costs on real devices.
+TIMED_PROFILES = 5
 
 
 @click.command()
@@ -71,9 +73,10 @@ def profile(
             session.load(loaded)
             shown.step("measuring")
             cycles, unpredicted_because = session.predict_cycles_or_say_why(image)
-            stages = profile_stages(loaded, session, image, cycles)
             counted_runs = COUNTED_RUNS if threads == 1 else COUNTED_RUNS_OF_THREADS
+            # The whole first: the stages of a real board are warm then.
             whole = session.measure(image, counted_runs if target.emulated else TIMED_RUNS)
+            stages = profile_stages(loaded, session, image, cycles, 1 if target.emulated else TIMED_PROFILES)
     model = loaded.manifest["model"]
     what = f"{whole.kind} of one inference ({whole.certainty})"
     print_stages(f"{model} on {target.name} ({target.board.core}): {what}, {source}", stages, whole, cycles)
