@@ -233,8 +233,8 @@ class UnicornBoard(Transport):
     """
 
     def __init__(self, board, elf, *, pace=1.0, cycle_counter=True):
-        self.pace, self.started, self.looks = pace, time.monotonic(), 0
-        self.slept, self.asleep_since = 0.0, None
+        self.pace, self.looks, self.asleep_since = pace, 0, None
+        self.let_counters_start_again_in(0.5)
         self.on_mark = lambda pin, level: None
         self.board, self.inbox, self.outbox = board, deque(), bytearray()
         self.core = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
@@ -260,7 +260,11 @@ class UnicornBoard(Transport):
 
     def ticks(self, hz, stood_s=0.0):
         """Return what a counter of a rate stands at that stood still for some seconds."""
-        return int((time.monotonic() - self.started - stood_s) * self.pace * hz - hz / 2) & 0xFFFF_FFFF
+        return int((time.monotonic() - self.wraps_at - stood_s) * self.pace * hz) & 0xFFFF_FFFF
+
+    def let_counters_start_again_in(self, seconds):
+        """Set all counters to so many seconds before their wrap."""
+        self.wraps_at, self.slept = time.monotonic() + seconds, 0.0
 
     def byte_waits(self):
         """Return whether a byte has arrived; a core that looks for one again and again is stopped."""
