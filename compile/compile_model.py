@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +29,7 @@ from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.float_network import FloatNetwork
 from thumbnet.compile.network.golden import make_golden
 from thumbnet.compile.network.integer_network import IntegerNetwork
-from thumbnet.compile.network.integer_relax import identifier, read_relax
+from thumbnet.compile.network.integer_relax import read_relax
 from thumbnet.compile.network.network_file import REFERENCE_FILE, save_network
 from thumbnet.compile.passes.match_float_layers import match_float_layers
 from thumbnet.compile.passes.pipeline import lower_to_integer
@@ -41,7 +40,7 @@ from thumbnet.compile.plan.lowered_network import LoweredNetwork, build_stages, 
 from thumbnet.compile.plan.stage_graph import can_stream
 from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.compile.request import CompileOptions, CompileRequest, Objective, check_options, refuse_plan_options
-from thumbnet.compile.tuning.recorded_plan import RecordedPlan, plan_by_records
+from thumbnet.compile.tuning.recorded_plan import RecordedPlan, plan_by_records, plan_by_shipped_records
 from thumbnet.compile.tuning.records import read_records
 from thumbnet.targets.board import Board
 
@@ -116,11 +115,6 @@ def quantize_input(network: IntegerNetwork, image: torch.Tensor) -> NDArray[np.i
     return network.input_quant.quantize(image[0].permute(1, 2, 0).numpy())
 
 
-def c_name(name: str) -> str:
-    """Return a network's name as a C identifier: ``mobilenet_v1_0.25_128`` is ``mobilenet_v1_0_25_128``."""
-    return re.sub(r"^(?=\d)", "_", identifier(name)).lower()
-
-
 def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
     network = read_relax(module)
     board, options = request.board, request.options
@@ -130,7 +124,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
             f"{request.name} starts with {first.name} ({first.kind}): --stream-input needs a convolution over the image"
         )
     lowered, tuned = _plan_stages(request, network)
-    name = c_name(request.name)
+    name = request.c_name
     check_fit(request.name, MemoryNeed.least(lowered), board)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
     request.progress("writing the C sources")
@@ -141,12 +135,20 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         title=_title(request),
         generator=_generator(),
         pixel_rule=request.pixel_rule,
+        caller_arena=options.arena == "caller",
         # A microcontroller's program says itself what it is built for.
         flags=board.core_flags if board.runs_linux else (),
     )
     built, unknown_because = None, None
     try:
-        built = measure_footprint(files, name, board, streamed=lowered.streamed, progress=request.progress)
+        built = measure_footprint(
+            files,
+            name,
+            board,
+            streamed=lowered.streamed,
+            caller_arena_bytes=lowered.plan.arena_bytes if options.arena == "caller" else 0,
+            progress=request.progress,
+        )
     except ToolchainError as error:
         unknown_because = str(error)
     return {
@@ -154,6 +156,7 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         **check_fit(request.name, MemoryNeed.estimate(lowered) if built is None else built.need, board),
         "objective": _objective_of(options, board),
         "streamed_input": lowered.streamed,
+        "caller_arena": options.arena == "caller",
         "footprint": {"unknown_because": unknown_because} if built is None else built.as_json(),
         "tuned": tuned is not None,
         **_stages_manifest(lowered, tuned),
@@ -165,7 +168,7 @@ def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path)
     network = read_relax(module)
     board, options = request.board, request.options
     lowered, tuned = _plan_stages(request, network)
-    name = c_name(request.name)
+    name = request.c_name
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
     texts = {"title": _title(request), "generator": _generator()}
     build_stage_library(lowered, name, board, folder, **texts, pixel_rule=request.pixel_rule, progress=request.progress)
@@ -214,7 +217,10 @@ def _plan_stages(request: CompileRequest, network: IntegerNetwork) -> tuple[Lowe
         network, board, options.ram_limit, streamed=options.stream_input, objective=_objective_of(options, board)
     )
     if options.tuning is None:
-        return build_stages(network, plan, choices), None
+        shipped = None
+        if _objective_of(options, board) == "cycles" and not options.stream_input:
+            shipped = plan_by_shipped_records(network, board, plan)
+        return build_stages(network, shipped.plan if shipped else plan, choices), shipped
     tuned = plan_by_records(
         network,
         board,
@@ -260,7 +266,7 @@ def _compile_library(
 ) -> dict[str, Any]:
     refuse_plan_options(request.options, request.board)
     network = read_relax(module)
-    name = c_name(request.name)
+    name = request.c_name
     # The one that is deployed, and beside it one that gives every layer's output, for tests.
     libraries = {"main": f"{name}.so", "layers": f"{name}_layers.so"}
     for entry, file in libraries.items():
@@ -324,7 +330,7 @@ def _compile_float(request: CompileRequest, database: ms.database.Database | Non
     refuse_plan_options(request.options, request.board)
     request.progress("compiling the layers with TVM")
     executable = build_executable(module, request.board, database)
-    export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
+    export_library(executable, request.board, folder / f"{request.c_name}.so")
     with torch.no_grad():
         classes = int(request.module(torch.zeros(1, *request.input_shape)).shape[-1])
     tuned = request.options.tuning is not None
@@ -348,7 +354,7 @@ def _compile_float_stages(
     texts = {"title": _title(request), "generator": _generator()}
     build_stage_library(
         lowered,
-        c_name(request.name),
+        request.c_name,
         request.board,
         folder,
         **texts,
@@ -375,7 +381,7 @@ def _float_manifest(request: CompileRequest, classes: int) -> dict[str, Any]:
 
 def _common_manifest(request: CompileRequest) -> dict[str, Any]:
     return {
-        "name": c_name(request.name),
+        "name": request.c_name,
         "model": request.name,
         "board": request.board.name,
         "core": request.board.core,

@@ -111,6 +111,7 @@ class Tuning(Part):
     kind: Text
     measured_stages: Count
     measured_cost: Annotated[float, Field(ge=0)]
+    shipped: bool = False
 
 
 class ManifestLayer(Part):
@@ -236,6 +237,7 @@ class Manifest(Part):
     predicted_cycles: Count | None = None
     objective: Literal["cycles", "instructions"] = "instructions"
     streamed_input: bool = False
+    caller_arena: bool = False
     ram_choices: list[RamChoice] = []
     footprint: Footprint = ABSENT
     memories: Memories = ABSENT

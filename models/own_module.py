@@ -52,11 +52,6 @@ class OwnNetwork:
         return self.input_shape[0]
 
 
-def is_own(name: str) -> bool:
-    """Tell whether a model's name is that of a person's own module."""
-    return SEPARATOR in name
-
-
 def check_input_shape(shape: tuple[int, int, int]) -> None:
     """Refuse an image that is none.
 

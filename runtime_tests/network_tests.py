@@ -49,6 +49,7 @@ def run_tests(
     *,
     advance: Callable[[], None] = lambda: None,
     progress: Progress = say_nothing,
+    report: Report | None = None,
 ) -> Report:
     """Load an artifact on a device and run all checks.
 
@@ -66,13 +67,15 @@ def run_tests(
         Called after each image.
     progress : callable
         Told before each step what is done next.
+    report : Report or None
+        An empty one to fill, so that the checks made so far are there wherever this ends.
 
     Raises
     ------
     SessionError
-        The device failed; that is not the network's fault and makes no report.
+        The device failed; that is not the network's fault, and no check.
     """
-    report = Report()
+    report = Report() if report is None else report
     report.values.update(
         model=artifact.manifest["model"],
         device=session.device.name,

@@ -185,7 +185,7 @@ class DeviceSession(ABC):
     @property
     def place(self) -> str | None:
         """What tells the board from others of its type, as far as that is known."""
-        return " ".join(filter(None, (self.device.address, self.device.key))) or None
+        return " ".join(filter(None, (self.device.place, self.device.key))) or None
 
     @property
     def compiler(self) -> str:

@@ -11,6 +11,7 @@ import reprlib
 import stat
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -84,6 +85,16 @@ class Bank(Part):
         if self.origin + self.size > 1 << 32:
             raise ValueError(f"{self.name} ends at {self.origin + self.size:#x}, behind the last address")
         return Memory(self.name, self.origin, self.size)
+
+
+class RamBank(Bank):
+    """A memory for data; `emulated` is false where `qemu` hasn't it."""
+
+    emulated: bool = True
+
+    def memory(self) -> Memory:
+        """See `Bank.memory`."""
+        return replace(super().memory(), emulated=self.emulated)
 
 
 class UartPort(Part):
@@ -194,7 +205,7 @@ class BoardPart(Part):
     qemu: Word | None = None
     stands_for: BoardName | None = None
     flash: Annotated[list[Bank], Field(max_length=16)] = []
-    ram: Annotated[list[Bank], Field(max_length=16)] = []
+    ram: Annotated[list[RamBank], Field(max_length=16)] = []
     vectors: Bank | None = None
     flash_timing: FlashTimingPart | None = None
     caches: CachesPart | None = None
@@ -331,7 +342,7 @@ def _explain(error: ValidationError) -> str:
 def _known_keys(place: tuple[int | str, ...]) -> list[str]:
     """Return the keys a table at that place may have."""
     tables: dict[str, type[BaseModel]] = {
-        **dict.fromkeys(("flash", "ram", "vectors"), Bank),
+        **{"flash": Bank, "ram": RamBank, "vectors": Bank},
         **{"flash_timing": FlashTimingPart, "caches": CachesPart, **_PORTS},
     }
     model = next((tables[part] for part in reversed(place) if isinstance(part, str) and part in tables), BoardPart)

@@ -23,12 +23,15 @@ PACKAGES = {
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
     "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
+    "arm-none-eabi-g++": "gcc-arm-none-eabi",
     "arm-none-eabi-gcc": "gcc-arm-none-eabi",
+    "clang": "clang",
     "gdb-multiarch": "gdb-multiarch",
     "qemu-aarch64": "qemu-user",
     "qemu-arm": "qemu-user",
     "qemu-system-arm": "qemu-system-arm",
     "llvm-mca-19": "llvm-19",
+    "node": "nodejs",
 }
 
 

@@ -120,7 +120,7 @@ class NetworkBuilder:
         depthwise = groups > 1
         if depthwise and (weight.shape[1] != 1 or groups != inputs[2]):
             raise UnsupportedOperatorError(
-                f"{name}: a convolution in {groups} groups of {weight.shape[1]} channels has no form here; take 1"
+                f"{name}: PyTorch's conv2d in {groups} groups of {weight.shape[1]} channels has no form here; take 1"
                 f" group, or one for each of the {inputs[2]} channels"
             )
         padding = sum_padding(padding, source.padding)
@@ -183,8 +183,8 @@ class NetworkBuilder:
         shapes = self.shape(a), self.shape(b)
         if shapes[0] != shapes[1]:
             raise UnsupportedOperatorError(
-                f"{name}: a sum of {_spell(shapes[0])} and {_spell(shapes[1])} has no form here; both must have"
-                " one shape"
+                f"{name}: PyTorch's add of {_spell(shapes[0])} and {_spell(shapes[1])} has no form here; both must"
+                " have one shape"
             )
         return replace(self._add(FloatAdd(name, a.layer, b.layer, shapes[0])), flat=a.flat)
 

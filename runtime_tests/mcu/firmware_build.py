@@ -200,10 +200,10 @@ def _plan_build(artifact: Artifact, board: Board, compiler: str, protocol: Proto
     if not re.fullmatch(r"[a-z_][a-z0-9_]*", name):
         raise ArtifactError(f"{artifact.folder}: {name!r} is no C identifier in lower case")
     definitions = {
-        "MODEL": name,
-        "MODEL_UPPER": name.upper(),
-        "MODEL_HEADER": f'"{name}.h"',
-        "MODEL_HASH": hash_network(artifact),
+        "TN_MODEL": name,
+        "TN_MODEL_UPPER": name.upper(),
+        "TN_MODEL_HEADER": f"<{name}.h>",
+        "TN_MODEL_HASH": hash_network(artifact),
         "BOARD": board.name,
         f"{name.upper()}_ARENA_ATTRIBUTE": f'__attribute__((section("{ARENA_SECTION}")))',
         **({"MLPERF_MODEL": benchmark_name(artifact)} if protocol == "mlperf-tiny" else {}),
@@ -272,7 +272,8 @@ def _build_aside(plan: _Plan, folder: Path, board: Board, artifact: Artifact) ->
         (aside / "data.c").write_text(plan.data)
         (aside / "firmware.ld").write_text(plan.linker_script)
         blocks = write_boot_block(board, plan.compiler, plan.flags, aside)
-        include = ("-I", str(FIRMWARE), "-I", "network")
+        # A network may have the name of a header of the firmware's.
+        include = ("-iquote", str(FIRMWARE), "-I", "network")
 
         def compile_one(lifeline: int, stem: str, source: Path) -> None:
             maps = (f"-ffile-prefix-map={source.parent}=.", f"-ffile-prefix-map={aside}=.")

@@ -21,8 +21,8 @@ FIRMWARE = Path(__file__).parent / "firmware"
 Protocol = Literal["thumbnet", "mlperf-tiny"]
 #: The sources of each, which every board's firmware has.
 _SERVERS: dict[Protocol, tuple[str, ...]] = {
-    "thumbnet": ("rpc.c", "network_calls.c", "streamed_input.c", "frame.c", "measure.c", "canary.c"),
-    "mlperf-tiny": ("mlperf_tiny.c", "streamed_input.c"),
+    "thumbnet": ("rpc.c", "network_calls.c", "network_memory.c", "frame.c", "measure.c", "canary.c"),
+    "mlperf-tiny": ("mlperf_tiny.c", "network_memory.c"),
 }
 #: And those of a port, by the series of the chip where they differ.
 _PORTS: dict[tuple[str, str | None], tuple[str, ...]] = {

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.errors import ToolchainError
+from thumbnet.compile.errors import DoesNotFitError, ToolchainError
 from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.errors import (
     ArenaOverrunError,
@@ -113,7 +113,7 @@ class MicrocontrollerSession(DeviceSession):
         self.close()
         if self.device.kind == "emulated":
             find_qemu(self.device.board)  # before a long build
-        self.image = build_firmware(artifact, self.device.board)
+        self.image = self._build(artifact)
         self._artifact = artifact
         self._stack_bytes = None
         try:
@@ -131,6 +131,16 @@ class MicrocontrollerSession(DeviceSession):
         except BaseException:
             self.close()
             raise
+
+    def _build(self, artifact: Artifact) -> FirmwareImage:
+        built_for = self.device.firmware_board
+        try:
+            return build_firmware(artifact, built_for)
+        except DoesNotFitError as error:
+            lacking = [bank.name for bank in self.device.board.ram_banks if bank not in built_for.ram_banks]
+            if not lacking:
+                raise
+            raise DoesNotFitError(f"{error}; emulated, it has no {', '.join(lacking)}") from error
 
     def _open(self, transport: Transport, image: FirmwareImage) -> None:
         try:

@@ -76,7 +76,7 @@ def flash(
     flashed = False
     with show_steps(f"{loaded.manifest['model']} on {target.name}") as shown:
         shown.step("building the firmware")
-        image = build_firmware(loaded, target.board, protocol=protocol)
+        image = build_firmware(loaded, target.firmware_board, protocol=protocol)
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
             files = [

@@ -12,13 +12,13 @@ enum { LONGEST_COMMAND = 127, DEFAULT_WARM_UPS = 10 };
 extern const int8_t input_of_pixel[][256];
 
 /* A run overwrites the network's input; an image that it asks for row by row stays. */
-#if JOIN(MODEL_UPPER, _STREAMED_INPUT)
-static int8_t *kept_input(void) { return model_input(); }
+#if JOIN(TN_MODEL_UPPER, _STREAMED_INPUT)
+static int8_t *kept_input(void) { return network_input(); }
 static void refill(void) {}
 #else
-static int8_t image[MODEL_INPUT_BYTES];
+static int8_t image[TN_MODEL_INPUT_BYTES];
 static int8_t *kept_input(void) { return image; }
-static void refill(void) { memcpy(model_input(), image, MODEL_INPUT_BYTES); }
+static void refill(void) { memcpy(network_input(), image, TN_MODEL_INPUT_BYTES); }
 #endif
 
 static uint32_t loaded;
@@ -77,18 +77,18 @@ static float power(float base, uint32_t exponent) {
 
 /* The classes' probabilities: the network ends in logits. */
 static void say_results(void) {
-    static const float step = __builtin_expf(-MODEL_OUTPUT_SCALE);
-    const int8_t *logits = model_output();
+    static const float step = __builtin_expf(-TN_MODEL_OUTPUT_SCALE);
+    const int8_t *logits = network_output();
     int largest = logits[0];
-    for (uint32_t i = 1; i < MODEL_OUTPUT_BYTES; i++) {
+    for (uint32_t i = 1; i < TN_MODEL_OUTPUT_BYTES; i++) {
         largest = logits[i] > largest ? logits[i] : largest;
     }
     float sum = 0.0f;
-    for (uint32_t i = 0; i < MODEL_OUTPUT_BYTES; i++) {
+    for (uint32_t i = 0; i < TN_MODEL_OUTPUT_BYTES; i++) {
         sum += power(step, (uint32_t)(largest - logits[i]));
     }
     say("m-results-[");
-    for (uint32_t i = 0; i < MODEL_OUTPUT_BYTES; i++) {
+    for (uint32_t i = 0; i < TN_MODEL_OUTPUT_BYTES; i++) {
         uint32_t millionths = (uint32_t)(power(step, (uint32_t)(largest - logits[i])) / sum * 1e6f + 0.5f);
         say(i ? "," : "");
         say_number(millionths / 1000000u, 1);
@@ -133,8 +133,8 @@ static int digit_of(char character) {
 
 static void begin_load(const char *text) {
     uint32_t bytes = 0;
-    if (!take_number(&text, &bytes) || *text || bytes != MODEL_INPUT_BYTES) {
-        say_line("e-[The network takes ", MODEL_INPUT_BYTES, " bytes]");
+    if (!take_number(&text, &bytes) || *text || bytes != TN_MODEL_INPUT_BYTES) {
+        say_line("e-[The network takes ", TN_MODEL_INPUT_BYTES, " bytes]");
         return;
     }
     loaded = 0;
@@ -148,14 +148,14 @@ static void load(const char *digits) {
             refuse("Not a byte in hexadecimal");
             return;
         }
-        if (loaded == MODEL_INPUT_BYTES) {
+        if (loaded == TN_MODEL_INPUT_BYTES) {
             refuse("More bytes than were announced");
             return;
         }
-        kept_input()[loaded] = input_of_pixel[loaded % JOIN(MODEL_UPPER, _INPUT_CHANNELS)][16 * high + low];
+        kept_input()[loaded] = input_of_pixel[loaded % JOIN(TN_MODEL_UPPER, _INPUT_CHANNELS)][16 * high + low];
         loaded++;
     }
-    if (loaded == MODEL_INPUT_BYTES) {
+    if (loaded == TN_MODEL_INPUT_BYTES) {
         say("m-load-done\r\n");
     }
 }
@@ -163,7 +163,7 @@ static void load(const char *digits) {
 static void run(uint32_t times) {
     for (; times > 0; times--) {
         refill();
-        model_run();
+        network_run();
         (void)now();
     }
 }
@@ -171,7 +171,7 @@ static void run(uint32_t times) {
 static void infer(const char *text) {
     uint32_t times = 0, warm_ups = DEFAULT_WARM_UPS;
     int right = take_number(&text, &times) && times > 0 && (!*text || take_number(&text, &warm_ups)) && !*text;
-    if (!right || loaded != MODEL_INPUT_BYTES) {
+    if (!right || loaded != TN_MODEL_INPUT_BYTES) {
         refuse(right ? "No input is loaded" : "infer takes how many, and how many before");
         return;
     }

@@ -12,7 +12,7 @@
 
 static uint32_t input_written;         /* bytes of the input written in order since the last run */
 static uint32_t next_layer = RPC_NONE; /* the only layer whose inputs are valid */
-static uint32_t layer_ticks[MODEL_LAYER_COUNT];
+static uint32_t layer_ticks[TN_MODEL_LAYER_COUNT];
 
 static struct {
     uint32_t sequence; /* of the call that left it; 0: there is none */
@@ -20,18 +20,30 @@ static struct {
     uint32_t size;
 } output;
 
-static uint32_t timed(measured_t function, uint32_t argument) {
+static uint32_t timed(measured_t function, uintptr_t first, uintptr_t second) {
     uint32_t before = port_ticks();
-    measured_call(function, argument);
+    measured_call(function, first, second);
     return port_ticks() - before;
 }
 
-static uint32_t timed_run(measured_t function, uint32_t argument) {
+static uint32_t marked(measured_t function, uintptr_t first, uintptr_t second) {
     port_mark(1);
-    uint32_t ticks = timed(function, argument);
+    uint32_t ticks = timed(function, first, second);
     port_mark(0);
     return ticks;
 }
+
+#if TN_MODEL_CALLER_ARENA
+static uint32_t timed_run(void) { return marked((measured_t)model_run, (uintptr_t)firmware_arena, 0); }
+
+static uint32_t timed_layer(uint32_t layer) {
+    return marked((measured_t)model_run_layer, (uintptr_t)firmware_arena, layer);
+}
+#else
+static uint32_t timed_run(void) { return marked(model_run, 0, 0); }
+
+static uint32_t timed_layer(uint32_t layer) { return marked((measured_t)model_run_layer, layer, 0); }
+#endif
 
 void network_forget(void) {
     input_written = 0;
@@ -54,7 +66,7 @@ static uint8_t write_input(const uint8_t *arguments, uint32_t length) {
     }
     uint32_t offset = get_u32(arguments);
     uint32_t count = length - 4;
-    if (offset > MODEL_INPUT_BYTES || count > MODEL_INPUT_BYTES - offset) {
+    if (offset > TN_MODEL_INPUT_BYTES || count > TN_MODEL_INPUT_BYTES - offset) {
         return RPC_BAD_RANGE;
     }
     if (offset == 0) {
@@ -62,9 +74,9 @@ static uint8_t write_input(const uint8_t *arguments, uint32_t length) {
     } else if (offset != input_written) {
         return RPC_BAD_RANGE; /* a piece is missing */
     }
-    memcpy(model_input() + offset, arguments + 4, count);
+    memcpy(network_input() + offset, arguments + 4, count);
     input_written = offset + count;
-    if (input_written == MODEL_INPUT_BYTES) {
+    if (input_written == TN_MODEL_INPUT_BYTES) {
         next_layer = 0;
     }
     return RPC_OK;
@@ -72,7 +84,7 @@ static uint8_t write_input(const uint8_t *arguments, uint32_t length) {
 
 static uint8_t input_placed(const uint8_t *arguments) {
     network_forget();
-    if (crc32((const uint8_t *)model_input(), MODEL_INPUT_BYTES) != get_u32(arguments)) {
+    if (crc32((const uint8_t *)network_input(), TN_MODEL_INPUT_BYTES) != get_u32(arguments)) {
         return RPC_BAD_CRC;
     }
     next_layer = 0;
@@ -99,18 +111,18 @@ static uint8_t run(uint32_t sequence) {
     }
     network_forget();
     stack_paint();
-    reply_u32(timed_run(model_run, 0));
+    reply_u32(timed_run());
     reply_u32(stack_used());
     uint8_t status = check_arena(RPC_NONE);
     if (status == RPC_OK) {
-        leave_output(sequence, model_output(), MODEL_OUTPUT_BYTES);
+        leave_output(sequence, network_output(), TN_MODEL_OUTPUT_BYTES);
     }
     return status;
 }
 
 static uint8_t run_layer(const uint8_t *arguments, uint32_t sequence) {
     uint32_t layer = get_u32(arguments);
-    if (layer >= MODEL_LAYER_COUNT) {
+    if (layer >= TN_MODEL_LAYER_COUNT) {
         return RPC_BAD_RANGE;
     }
     if (layer != next_layer) {
@@ -118,11 +130,11 @@ static uint8_t run_layer(const uint8_t *arguments, uint32_t sequence) {
     }
     network_forget();
     stack_paint();
-    reply_u32(timed_run((measured_t)model_run_layer, layer));
+    reply_u32(timed_layer(layer));
     reply_u32(stack_used());
     uint8_t status = check_arena(layer);
     if (status == RPC_OK) {
-        leave_output(sequence, model_arena() + model_layers[layer].output_offset, model_layers[layer].output_bytes);
+        leave_output(sequence, network_arena() + model_layers[layer].output_offset, model_layers[layer].output_bytes);
         next_layer = layer + 1;
     }
     return status;
@@ -135,8 +147,8 @@ static uint8_t profile(uint32_t sequence) {
     network_forget();
     stack_paint();
     uint32_t sum = 0;
-    for (uint32_t layer = 0; layer < MODEL_LAYER_COUNT; layer++) {
-        layer_ticks[layer] = timed_run((measured_t)model_run_layer, layer);
+    for (uint32_t layer = 0; layer < TN_MODEL_LAYER_COUNT; layer++) {
+        layer_ticks[layer] = timed_layer(layer);
         sum += layer_ticks[layer];
         uint8_t status = check_arena(layer);
         if (status != RPC_OK) {
@@ -168,10 +180,10 @@ static uint8_t self_test(void) {
     uint32_t byte = 0;
     network_forget();
     for (uint32_t i = 0; i < golden_count && vector == RPC_NONE; i++) {
-        memcpy(model_input(), golden_inputs + i * MODEL_INPUT_BYTES, MODEL_INPUT_BYTES);
-        model_run();
-        for (uint32_t j = 0; j < MODEL_OUTPUT_BYTES && vector == RPC_NONE; j++) {
-            if (model_output()[j] != golden_outputs[i * MODEL_OUTPUT_BYTES + j]) {
+        memcpy(network_input(), golden_inputs + i * TN_MODEL_INPUT_BYTES, TN_MODEL_INPUT_BYTES);
+        network_run();
+        for (uint32_t j = 0; j < TN_MODEL_OUTPUT_BYTES && vector == RPC_NONE; j++) {
+            if (network_output()[j] != golden_outputs[i * TN_MODEL_OUTPUT_BYTES + j]) {
                 vector = i;
                 byte = j;
             }
@@ -204,7 +216,7 @@ uint8_t network_call(uint8_t command, const uint8_t *arguments, uint32_t length,
     case RPC_SELF_TEST:
         return self_test();
     case RPC_CALIBRATE:
-        reply_u32(timed(measured_nothing, 0));
+        reply_u32(timed(measured_nothing, 0, 0));
         return RPC_OK;
     default:
         return RPC_UNKNOWN;

@@ -61,17 +61,17 @@ void reply_clear(void) { reply_length = HEADER_BYTES + 1u; }
 
 static void reply_identity(void) {
     reply_u32(RPC_CHUNK);
-    reply_u32(MODEL_INPUT_BYTES);
-    reply_u32(MODEL_OUTPUT_BYTES);
-    reply_u32(MODEL_ARENA_BYTES);
-    reply_u32(MODEL_LAYER_COUNT);
+    reply_u32(TN_MODEL_INPUT_BYTES);
+    reply_u32(TN_MODEL_OUTPUT_BYTES);
+    reply_u32(TN_MODEL_ARENA_BYTES);
+    reply_u32(TN_MODEL_LAYER_COUNT);
     reply_u32(golden_count);
     reply_u32(stack_size());
     reply_u32(port_tick_hz());
     put_u8(port_tick_kind());
-    reply_u32((uint32_t)(uintptr_t)model_input());
-    put_string(MODEL_NAME);
-    put_string(STRING(MODEL_HASH));
+    reply_u32((uint32_t)(uintptr_t)network_input());
+    put_string(TN_MODEL_NAME);
+    put_string(STRING(TN_MODEL_HASH));
     put_string(STRING(BOARD));
     const char *missing = port_missing();
     uint32_t length = 0;

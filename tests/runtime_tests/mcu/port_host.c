@@ -54,7 +54,9 @@ uint32_t port_ticks(void) {
 uint32_t port_tick_hz(void) { return 1000; }
 uint8_t port_tick_kind(void) { return TICKS_TIMER; }
 const char *port_missing(void) { return "crystal, and more than there is room for"; }
-void measured_call(measured_t function, uint32_t argument) { ((void (*)(uint32_t))function)(argument); }
+void measured_call(measured_t function, uintptr_t first, uintptr_t second) {
+    ((void (*)(uintptr_t, uintptr_t))function)(first, second);
+}
 void measured_nothing(void) {}
 void stack_paint(void) {}
 uint32_t stack_used(void) { return 64; }
