@@ -60,6 +60,8 @@ LEVELS = {
     "runtime_tests": (
         {"device_runs", "serve_session", "stage_measurer"},
         {"measure_stages", "network_tests", "open_session"},
+        {"cost_checks"},
+        {"latency"},
         {"repeated_readings", "served"},
         {"linux", "mcu"},
         {"report", "session"},
