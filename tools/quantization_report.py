@@ -136,7 +136,7 @@ def print_trials(split: SplitImages, tried: Sequence[Trial]) -> None:
     labelled = any(trial.accuracy is not None and trial.accuracy.float_top1 is not None for trial in tried)
     what = "top-1" if labelled else "agreement with float's top-1, for the images have no labels"
     print_table(
-        f"{what} on {len(split.test.images)} images, {len(split.calibration.images)} others calibrated on",
+        f"{what} on {len(split.test.images)} images, {len(split.calibration.images)} others to calibrate on",
         ["method", "float", "int8", "drop (points)", "agree with float"],
         [_trial_row(trial) for trial in tried],
     )

@@ -43,14 +43,15 @@ class FloatModule(nn.Module):
         """Return the logits."""
         values = {NETWORK_INPUT: images}
         for name, sources in self._order:
-            values[name] = self.layer(name)(*(values[source] for source in sources))
+            values[name] = layer_of(self, name)(*(values[source] for source in sources))
         return values[self._order[-1][0]].flatten(1)
 
-    def layer(self, name: str) -> LayerModule:
-        """Return what computes a layer."""
-        layer = self.get_submodule(name)
-        assert isinstance(layer, LayerModule)
-        return layer
+
+def layer_of(module: FloatModule, name: str) -> LayerModule:
+    """Return what computes a layer: no method, as submodules may have any name."""
+    layer = module.get_submodule(name)
+    assert isinstance(layer, LayerModule)
+    return layer
 
 
 def _place(module: nn.Module, path: list[str], layer: nn.Module) -> None:

@@ -179,8 +179,10 @@ def _factors(sizes: Values, shares: Values, limits: Values) -> Values:
     clamped = bool(np.isfinite(limits).any())
     relative = np.maximum(_divide(shares, shares.max(keepdims=True)), SMALLEST_SHARE)
     wanted = sizes.max() * relative ** (1.0 if clamped else 0.5)
-    # What never shows at all still has weights in the rows of others.
-    factors = 2.0 ** np.rint(np.log2(wanted / np.where(sizes > 0, sizes, sizes[sizes > 0].min())))
+    # What never shows still has weights in the rows of others: they are made small.
+    exact = np.full(sizes.shape, 1 / SMALLEST_SHARE)
+    np.divide(wanted, sizes, out=exact, where=sizes > 0)
+    factors = 2.0 ** np.rint(np.log2(exact))
     if not clamped:
         return factors
     most = 2.0 ** np.floor(np.log2(np.clip(limits, 1, LARGEST_FACTOR)))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from thumbnet.compile.frontend.float_module import FloatModule, LayerModule
+from thumbnet.compile.frontend.float_module import FloatModule, LayerModule, layer_of
 from thumbnet.compile.network.float_network import FloatLayer, FloatNetwork
 from thumbnet.compile.network.layers import NETWORK_INPUT
 
@@ -59,7 +59,7 @@ def run_layers(
     """
     live = LiveValues(network, images)
     for layer in network.layers:
-        computes, sources = module.layer(layer.name), live.take(layer)
+        computes, sources = layer_of(module, layer.name), live.take(layer)
         unclamped = computes.unclamped(*sources)
         yield layer, computes, sources, unclamped
         live.put(layer.name, computes.clamp(unclamped))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from thumbnet.compile.frontend import quiet_torchao  # noqa: F401 - before torchao, see there
-from thumbnet.compile.frontend.float_module import FloatModule
+from thumbnet.compile.frontend.float_module import FloatModule, layer_of
 from thumbnet.compile.network.float_network import FloatMaxPool, FloatNetwork
 from thumbnet.compile.network.layers import NETWORK_INPUT
 from thumbnet.compile.network.quantization import TensorQuant
@@ -145,7 +145,7 @@ def _measure_errors(
         for image in spread(images, COMPARED_ON):
             exact = {NETWORK_INPUT: image}
             for layer in network.layers:
-                exact[layer.name] = module.layer(layer.name)(*(exact[source] for source in layer.sources))
+                exact[layer.name] = layer_of(module, layer.name)(*(exact[source] for source in layer.sources))
             for name, of_tensor in candidates.items():
                 for method, quant in of_tensor.items():
                     output = _output_changed(network, module, exact, name, quantized_activation(exact[name], quant))
@@ -160,7 +160,7 @@ def _output_changed(
     changed = {name: values}
     for layer in network.layers:
         if changed.keys() & {*layer.sources}:
-            changed[layer.name] = module.layer(layer.name)(
+            changed[layer.name] = layer_of(module, layer.name)(
                 *(changed.get(source, exact[source]) for source in layer.sources)
             )
     return changed[network.output.name]
