@@ -51,7 +51,7 @@ static struct {
 } Serial;
 """
 #: As much as the port of the server takes of Zephyr's headers.
-ZEPHYR = Path(__file__).with_name("zephyr_declarations")
+ZEPHYR = Path(__file__).resolve().parents[1] / "runtime_tests" / "mcu" / "zephyr"
 
 
 def _write_artifact(folder, *, name="reader", core="cortex-m4", streamed=False, caller_arena=False, **changes):
