@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -140,7 +140,7 @@ def _measure_errors(
 ) -> dict[tuple[str, RangeMethod], float]:
     """Return what each candidate alone does to the network's output: the sum of squared errors."""
     module = FloatModule(network)
-    errors: Counter[tuple[str, RangeMethod]] = Counter()
+    errors: defaultdict[tuple[str, RangeMethod], float] = defaultdict(float)
     with torch.no_grad():
         for image in spread(images, COMPARED_ON):
             exact = {NETWORK_INPUT: image}
