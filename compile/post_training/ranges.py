@@ -24,6 +24,8 @@ from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver  # isort
 PERCENT_OUTSIDE = 0.01
 #: Images of the calibration on which methods are compared.
 COMPARED_ON = 32
+#: Of them at once: all their layers' values are held in memory.
+BATCH = 8
 
 
 class PercentileObserver(HistogramObserver):  # type: ignore[misc]
@@ -142,8 +144,8 @@ def _measure_errors(
     module = FloatModule(network)
     errors: defaultdict[tuple[str, RangeMethod], float] = defaultdict(float)
     with torch.no_grad():
-        for image in spread(images, COMPARED_ON):
-            exact = {NETWORK_INPUT: image}
+        for batch in torch.cat(spread(images, COMPARED_ON)).split(BATCH):
+            exact = {NETWORK_INPUT: batch}
             for layer in network.layers:
                 exact[layer.name] = layer_of(module, layer.name)(*(exact[source] for source in layer.sources))
             for name, of_tensor in candidates.items():

@@ -57,6 +57,7 @@ def folder_of(tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_rescaled_channels_collapse_plainly_and_come_back(rescaled):
     files = NetworkFiles(MODEL, rescaled, calibration=BUNDLED_CALIBRATION)
     split = split_images(files, BUNDLED_IMAGES, 100, 10)
@@ -67,6 +68,7 @@ def test_rescaled_channels_collapse_plainly_and_come_back(rescaled):
     assert corrected.accuracy.drop <= 1
 
 
+@pytest.mark.slow
 def test_the_first_method_that_keeps_it_is_compiled(thumbnet, rescaled, tmp_path):
     out, report = tmp_path / "out", tmp_path / "report.json"
     code, printed, err = thumbnet(
@@ -91,6 +93,7 @@ def test_the_first_method_that_keeps_it_is_compiled(thumbnet, rescaled, tmp_path
     assert min(layer["sqnr_alone_db"] for layer in said["layers"]) > 5
 
 
+@pytest.mark.slow
 def test_what_is_compiled_is_what_was_tested(rescaled, tmp_path):
     """The request of a trial is prepared already: compiling it, or asking for the same again, gives one network."""
     files = NetworkFiles(MODEL, rescaled, calibration=BUNDLED_CALIBRATION)
@@ -105,6 +108,7 @@ def test_what_is_compiled_is_what_was_tested(rescaled, tmp_path):
     assert one.manifest["quantization"] == other.manifest["quantization"]
 
 
+@pytest.mark.slow
 def test_none_keeps_it_in_one_line(refused, tmp_path):
     out, report, black = tmp_path / "out", tmp_path / "report.json", tmp_path / "black"
     black.mkdir()
