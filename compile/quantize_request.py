@@ -53,7 +53,7 @@ def prepare_request(request: CompileRequest) -> PreparedRequest:
     options = request.options
     if not options.prepares:
         known = request.activation_quant or {}
-        exact = read_torch_network(request.module, request.input_shape)
+        exact, _ = read_torch_network(request.module, request.input_shape)
         return PreparedRequest(request, exact, dict.fromkeys(known, "known"))
     prepared = prepare_network(
         request.module,

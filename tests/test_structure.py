@@ -20,6 +20,7 @@ MAY_IMPORT = {
 LEVELS = {
     "compile": (
         {"compile_model"},
+        {"plan_stages"},
         {"quantize_request", "tuning"},
         {"emit"},
         {"passes", "plan", "post_training"},
@@ -27,7 +28,7 @@ LEVELS = {
         {"network"},
         {"artifact", "request", "replaced_folder"},
         {"manifest"},
-        {"aside", "file_access", "progress"},
+        {"aside", "file_access", "progress", "symbol_prefix"},
         {"errors"},
     ),
     "compile/kernels": (
@@ -57,8 +58,10 @@ LEVELS = {
         {"block_profile"},
     ),
     "runtime_tests": (
-        {"serve_session", "stage_measurer"},
+        {"device_runs", "serve_session", "stage_measurer"},
         {"measure_stages", "network_tests", "open_session"},
+        {"cost_checks"},
+        {"latency"},
         {"repeated_readings", "served"},
         {"linux", "mcu"},
         {"report", "session"},
@@ -190,7 +193,7 @@ def test_package_data_is_there_and_whole():
             installed |= found
     for folder in MAY_IMPORT:
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and path.suffix not in {".py", ".pyc"} and "README" not in path.name:
+            if path.is_file() and path.suffix not in {".py", ".pyc", ".md"}:
                 assert path in installed, f"{path} is not installed"
 
 

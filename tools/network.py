@@ -11,13 +11,14 @@ import torch
 
 from thumbnet.compile.artifact import Artifact
 from thumbnet.compile.compile_model import compile_model
-from thumbnet.compile.errors import ArtifactError, DoesNotFitError
+from thumbnet.compile.errors import AGAIN, ArtifactError, DoesNotFitError
+from thumbnet.compile.network.float_network_file import FLOAT_FILE
 from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.compile.request import DEFAULT_OPTIONS, CompileOptions, CompileRequest, PixelRule
 from thumbnet.models.conventions import Conventions
 from thumbnet.models.errors import ModelError
 from thumbnet.models.image_folder import ImageSet, LabelledImage, hash_image, load_images
-from thumbnet.models.own_module import OwnNetwork, hash_weights, is_own
+from thumbnet.models.own_module import OwnNetwork, hash_weights
 from thumbnet.models.preprocessing import input_quant
 from thumbnet.models.state_dict import write_checkpoint
 from thumbnet.models.stored import list_units
@@ -62,7 +63,7 @@ def compile_request(files: NetworkFiles, request: CompileRequest, output: Path) 
     try:
         return compile_model(request, output)
     except DoesNotFitError as error:
-        if is_own(files.model):
+        if files.is_own:
             raise
         request.progress("looking for what would fit")
         classes = list_units(request.module)[-1].module.weight.shape[0]
@@ -142,7 +143,7 @@ def load_network(files: NetworkFiles) -> TrainedModel:
     ModelError
         Of the specific type for what is wrong.
     """
-    trained = load_own(files) if is_own(files.model) else _load_named(files)
+    trained = load_own(files) if files.is_own else _load_named(files)
     preprocessing = trained.preprocessing.changed(files.preprocessing)
     assumptions = (*trained.assumptions, *_assume_preprocessing(files, replace(trained, preprocessing=preprocessing)))
     return replace(trained, preprocessing=preprocessing, assumptions=assumptions)
@@ -177,7 +178,7 @@ def _assume_preprocessing(files: NetworkFiles, trained: TrainedModel) -> list[st
 
 def calibration_folder(files: NetworkFiles) -> Path | None:
     """Return where a network's calibration images are: given, or bundled."""
-    if files.calibration is None and files.weights is None and not is_own(files.model):
+    if files.calibration is None and files.weights is None and not files.is_own:
         return BUNDLED_CALIBRATION
     return files.calibration
 
@@ -218,11 +219,13 @@ def load_trained(artifact: Artifact) -> TrainedModel:
     ArtifactError
         The artifact was made without it.
     """
-    if is_own(artifact.manifest["model"]):
+    if FLOAT_FILE in artifact.manifest["files"]:
         return load_own_from(artifact)
     checkpoint = artifact.folder / CHECKPOINT_FILE
     if CHECKPOINT_FILE not in artifact.manifest["files"]:
-        raise ArtifactError(f"{artifact.folder}: {CHECKPOINT_FILE} is missing; compile the network again")
+        raise ArtifactError(
+            f"{artifact.folder}: {CHECKPOINT_FILE}, or of a module of your own {FLOAT_FILE}, is missing; {AGAIN}"
+        )
     return load_model(artifact.manifest["model"], checkpoint)
 
 

@@ -22,6 +22,8 @@ from thumbnet.models.given_preprocessing import (
 from thumbnet.tools.skipped_images import strict_option
 
 if TYPE_CHECKING:  # torch takes seconds
+    from torch import nn
+
     from thumbnet.models.layers import Activation, Padding
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -34,7 +36,10 @@ class NetworkFiles:
     Parameters
     ----------
     model : str
-        A name of `thumbnet models`, or of any other width and resolution; ``package.module:factory`` is a person's own.
+        A name of `thumbnet models`, or of any other width and resolution; ``package.module:factory`` is a person's own;
+        with `module` any name.
+    module : nn.Module, optional
+        A person's own network that is in memory; it is left as it is.
     input_shape : (C, H, W), optional
         Of an own network's image.
     weights : Path, optional
@@ -67,11 +72,12 @@ class NetworkFiles:
     bn_epsilon: float | None = None
     activation: Activation | None = None
     input_shape: tuple[int, int, int] | None = None
+    module: nn.Module | None = None
 
     @property
     def is_own(self) -> bool:
         """Whether the model is a person's own module."""
-        return ":" in self.model
+        return self.module is not None or ":" in self.model
 
 
 def _split_shape(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int, int] | None:
@@ -207,6 +213,20 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         is_flag=True,
         help="Boards that take C sources: the program hands over the image row by row (a camera), which then takes no"
         " RAM.",
+    ),
+    "arena": click.option(
+        "--arena",
+        type=click.Choice(["own", "caller"]),
+        default="own",
+        show_default=True,
+        help="Boards that take C sources: the network has its arena, or your program gives it one at each call, which"
+        " networks may share.",
+    ),
+    "name": click.option(
+        "--name",
+        metavar="PREFIX",
+        help="What the network is called in C: prefix of its symbols and macros, stem of its files. Networks in one"
+        " program need different ones; without it, the model's name.",
     ),
     "keep_dead_channels": click.option(
         "--keep-dead-channels",

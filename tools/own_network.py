@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +35,20 @@ def load_own(files: NetworkFiles) -> TrainedModel:
     for name in _SAYS_ITSELF:
         if getattr(files, name) is not None:
             raise ModelError(f"{files.model}: its own code says its {name}; leave --{name.replace('_', '-')} out")
-    module = build_own(files.model)
+    module = build_own(files.model) if files.module is None else copy.deepcopy(files.module).cpu().float().eval()
     assumptions: tuple[str, ...] = ()
     if files.weights is not None:
         assumptions = fill_own(module, files.weights, files.weights_key)
     elif files.weights_key is not None:
         raise ModelError(f"{files.model}: --weights-key {files.weights_key} is of a file; give --weights FILE too")
-    network = read_torch_network(module, files.input_shape)
+    network, left_out = read_torch_network(module, files.input_shape)
     classes = network.output.output_shape[2]
     if files.classes not in (None, classes):
         raise ClassCountError(f"{files.model}: has {classes} classes, {files.classes} were asked for")
     channels, height, width = files.input_shape
-    preprocessing = replace(unit_preprocessing(height, channels), width=None if height == width else width)
+    preprocessing = unit_preprocessing(height, channels).of_size((height, width))
     spec = OwnNetwork(files.model, files.input_shape, classes)
-    return TrainedModel(spec, FloatModule(network), preprocessing, assumptions=assumptions)
+    return TrainedModel(spec, FloatModule(network), preprocessing, assumptions=(*assumptions, *left_out))
 
 
 def write_own(trained: TrainedModel, host: Path) -> None:
@@ -63,11 +63,9 @@ def load_own_from(artifact: Artifact) -> TrainedModel:
     Raises
     ------
     ArtifactError
-        It keeps none, or another than its manifest says.
+        What it keeps is damaged, or another than its manifest says.
     """
     manifest = artifact.manifest
-    if FLOAT_FILE not in manifest["files"]:
-        raise ArtifactError(f"{artifact.folder}: {FLOAT_FILE} is missing; {AGAIN}")
     network = load_float_network(artifact.folder / FLOAT_FILE)
     (height, width, channels), classes = network.input_shape, network.output.output_shape[2]
     if list(manifest["input"]["shape"]) != [height, width, channels] or list(manifest["output"]["shape"]) != [classes]:

@@ -90,11 +90,13 @@ class NetworkBuilder:
     def free_name(self, path: str, operator: str) -> str:
         """Return a name for a layer: its module's path, with the operator's name where that is taken."""
         wanted = path if path and path != NETWORK_INPUT else ".".join(part for part in (path, operator) if part)
-        if wanted not in self._layers:
+        # Where names have no dots, a.b and a_b are one.
+        taken = {name.replace(".", "_") for name in self._layers}
+        if wanted.replace(".", "_") not in taken:
             return wanted
         wanted = wanted if wanted.endswith(operator) else f"{wanted}.{operator}"
         numbers = (wanted if number == 1 else f"{wanted}_{number}" for number in range(1, len(self._layers) + 2))
-        return next(name for name in numbers if name not in self._layers)
+        return next(name for name in numbers if name.replace(".", "_") not in taken)
 
     # ---- layers --------------------------------------------------------------------------------------------------
 
@@ -120,7 +122,7 @@ class NetworkBuilder:
         depthwise = groups > 1
         if depthwise and (weight.shape[1] != 1 or groups != inputs[2]):
             raise UnsupportedOperatorError(
-                f"{name}: a convolution in {groups} groups of {weight.shape[1]} channels has no form here; take 1"
+                f"{name}: PyTorch's conv2d in {groups} groups of {weight.shape[1]} channels has no form here; take 1"
                 f" group, or one for each of the {inputs[2]} channels"
             )
         padding = sum_padding(padding, source.padding)
@@ -183,8 +185,8 @@ class NetworkBuilder:
         shapes = self.shape(a), self.shape(b)
         if shapes[0] != shapes[1]:
             raise UnsupportedOperatorError(
-                f"{name}: a sum of {_spell(shapes[0])} and {_spell(shapes[1])} has no form here; both must have"
-                " one shape"
+                f"{name}: PyTorch's add of {_spell(shapes[0])} and {_spell(shapes[1])} has no form here; both must"
+                " have one shape"
             )
         return replace(self._add(FloatAdd(name, a.layer, b.layer, shapes[0])), flat=a.flat)
 

@@ -25,11 +25,6 @@ def path_of(node: Node) -> str:
     return str(list(stack.values())[-1][0]) if stack else ""
 
 
-def is_only_read_by_output(node: Node) -> bool:
-    """Tell whether a node makes the network's output and nothing else."""
-    return all(user.op == "output" or is_only_read_by_output(user) for user in node.users)
-
-
 def same(_: Node, values: list[Value]) -> Value:
     """Return the first argument: of operators that change nothing."""
     return values[0]

@@ -84,7 +84,7 @@ def prepare_network(
         raise QuantizationError(
             "ranges, equalization and bias correction follow from calibration images: give some (--calibration DIR)"
         )
-    network = read_torch_network(module, input_shape)
+    network, _ = read_torch_network(module, input_shape)
     known, scales = activation_quant, weight_scales
     if options.equalize:
         progress("equalizing channels")

@@ -126,7 +126,8 @@ def compile(
         ("dead channels", _dead_channels(manifest.get("dead_channels"))),
         ("layers", len(manifest["layers"]) or None),
         (
-            "arena, without the input (bytes)" if options.stream_input else "arena, input included (bytes)",
+            ("the caller's arena" if options.arena == "caller" else "arena")
+            + (", without the input (bytes)" if options.stream_input else ", input included (bytes)"),
             manifest.get("arena_bytes"),
         ),
         ("cycles an inference (predicted)", manifest.get("predicted_cycles")),
@@ -234,7 +235,8 @@ def _measured(manifest: dict[str, Any]) -> str | None:
     costs = f", which cost {number} {tuning['kind']}" if measured else ""
     others = [stage["name"] for stage in manifest["layers"] if "measured" not in stage]
     unmeasured = f"; not {', '.join(others)}" if measured and others else ""
-    return f"{measured} of {len(manifest['layers'])}{costs}{unmeasured}"
+    whose = " (records that came with thumbnet)" if tuning.get("shipped") else ""
+    return f"{measured} of {len(manifest['layers'])}{whose}{costs}{unmeasured}"
 
 
 def _text(value: object) -> str:

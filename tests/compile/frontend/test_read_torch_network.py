@@ -58,6 +58,32 @@ class _Normalizes(nn.Module):
         return self.body((x - self.mean) / torch.tensor([0.2, 0.25, 0.3]).view(1, 3, 1, 1))
 
 
+class _Shared(nn.Module):
+    """Uses one convolution and its batch norm twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.again, self.norm = conv_unit(3, 4), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.head = Head(4)
+
+    def forward(self, x):
+        x = functional.relu(self.norm(self.again(self.first(x))))
+        return self.head(functional.relu6(self.norm(self.again(x))))
+
+
+class _Buffers(nn.Module):
+    """Its weights are buffers, one of which no state dict has."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("kernel", torch.rand(4, 3, 3, 3) - 0.5)
+        self.register_buffer("offset", torch.tensor(0.3), persistent=False)
+        self.head = Head(4)
+
+    def forward(self, x):
+        return self.head(functional.conv2d(x, self.kernel) + self.offset)
+
+
 MODULES = {
     "batch norms alone": lambda: nn.Sequential(
         nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.BatchNorm2d(4), Head(4)
@@ -98,20 +124,77 @@ MODULES = {
     "views": lambda: nn.Sequential(
         conv_unit(3, 4), nn.AdaptiveAvgPool2d(1), _Lambda(lambda x: x.view(x.size(0), -1)), nn.Linear(4, 5)
     ),
-    "softmax": lambda: nn.Sequential(conv_unit(3, 4), Head(4), nn.Softmax(1)),
+    "clipped": lambda: _then(lambda x: torch.clip(x, -0.5, torch.tensor(0.75).item())),
+    "clamped by tensors": lambda: _then(lambda x: torch.clamp(x, torch.tensor(-0.5), torch.tensor(0.75))),
+    "larger than a number": lambda: _then(lambda x: torch.maximum(torch.tensor(0.25), -x)),
+    "smaller than a number": lambda: _then(lambda x: torch.minimum(x, torch.tensor(0.25))),
+    "changed in place": lambda: _then(lambda x: x.add_(0.25).relu_()),
+    "changed in place, told by nobody": lambda: _then(lambda x: (x.relu_(), x)[1]),
+    "changed in place in another shape": lambda: nn.Sequential(
+        conv_unit(3, 4, activation=None), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.ReLU(True), nn.Linear(4, 5)
+    ),
+    "dropped out in place": lambda: nn.Sequential(
+        conv_unit(3, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5, inplace=True), nn.Linear(4, 5)
+    ),
+    "mean after mean": lambda: nn.Sequential(conv_unit(3, 4), _Lambda(lambda x: x.mean(3).mean(2)), nn.Linear(4, 5)),
+    "rows' mean, then the largest": lambda: nn.Sequential(
+        conv_unit(3, 4), _Lambda(lambda x: x.mean(2, keepdim=True).amax(3)[..., 0]), nn.Linear(4, 5)
+    ),
+    "mean over flattened pixels": lambda: nn.Sequential(
+        conv_unit(3, 4), _Lambda(lambda x: x.flatten(2).mean(-1)), nn.Linear(4, 5)
+    ),
+    "a pixel by index": lambda: nn.Sequential(
+        conv_unit(3, 4), nn.AdaptiveAvgPool2d(1), _Lambda(lambda x: x[..., 0, 0]), nn.Linear(4, 5)
+    ),
+    "squeezed": lambda: nn.Sequential(
+        conv_unit(3, 4), nn.AdaptiveAvgPool2d(1), _Lambda(lambda x: x.squeeze(-1).squeeze(-1)), nn.Linear(4, 5)
+    ),
+    "a row as an image": lambda: nn.Sequential(
+        conv_unit(3, 4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        _Lambda(lambda x: x[:, :, None, None]),
+        nn.Conv2d(4, 6, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(6, 5),
+    ),
+    "constants by index": lambda: _then(lambda x: x * (torch.arange(8.0)[None, 1::2, None, None] + 1)),
+    "constants by ellipsis": lambda: _then(lambda x: x + torch.arange(4.0)[..., None, None]),
+    "shared by two": _Shared,
+    "buffers": _Buffers,
+    "norm before a convolution": lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, padding=1), Head(4)),
+    "norm after a pool": lambda: nn.Sequential(conv_unit(3, 4), nn.MaxPool2d(2), nn.BatchNorm2d(4), Head(4)),
+    "padded on two sides": lambda: nn.Sequential(
+        conv_unit(3, 4), nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(4, 4, 3, 2), Head(4)
+    ),
+    "windows that end at the border": lambda: _then(
+        lambda x: functional.max_pool2d(functional.avg_pool2d(x, (2, 3), ceil_mode=True), (3, 1), ceil_mode=True)
+    ),
+    "dilated depthwise": lambda: nn.Sequential(conv_unit(3, 4), nn.Conv2d(4, 4, 3, dilation=2, groups=4), Head(4)),
+    "no convolution": lambda: nn.Sequential(nn.Flatten(), nn.Linear(324, 8), nn.ReLU(), nn.Linear(8, 5)),
+    "without biases": lambda: nn.Sequential(
+        conv_unit(3, 4), nn.AvgPool2d((12, 9)), nn.Flatten(), nn.Linear(4, 6, False), nn.ReLU(), nn.Linear(6, 5, False)
+    ),
+    "nothing reads it": lambda: _then(lambda x: (functional.hardswish(x), x)[1]),
+    "shapes decide": lambda: _then(lambda x: functional.max_pool2d(x, 2) if x.shape[2] > 4 else x),
+    "one by name": lambda: nn.Sequential(conv_unit(3, 4), Head(4), _Lambda(lambda x: {"logits": x})),
+    "normed weights": lambda: nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), nn.ReLU(), Head(4)
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", MODULES)
 def test_modules_equal_torch(kind, tmp_path):
     module, images = calibrated(MODULES[kind](), SHAPE)
-    network = read_torch_network(module, SHAPE)
+    network, left_out = read_torch_network(module, SHAPE)
+    assert not left_out
     save_float_network(network, tmp_path / "network.npz")
     again = FloatModule(load_float_network(tmp_path / "network.npz"))
-    if isinstance(module[-1] if isinstance(module, nn.Sequential) else None, nn.Softmax):
-        module = module[:-1]
     with torch.no_grad():
-        expected = torch.cat([module(image) for image in images]).numpy()
+        answers = [module(image) for image in images]
+        expected = torch.cat([answer["logits"] if isinstance(answer, dict) else answer for answer in answers]).numpy()
         found = torch.cat([again(image) for image in images]).numpy()
     assert len(np.unique(expected, axis=0)) == len(images), "a network with one answer proves nothing"
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
@@ -120,10 +203,39 @@ def test_modules_equal_torch(kind, tmp_path):
     np.testing.assert_allclose(reference, expected[0], rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        (nn.Softmax(1), "2: its softmax is left out"),
+        (nn.LogSoftmax(-1), "2: its log_softmax is left out"),
+        (_Lambda(lambda x: functional.softmax(x[..., None], 1).flatten(1)), "2: its softmax is left out"),
+    ],
+)
+def test_a_softmax_at_the_end_is_left_out_and_said_to_be(end, says):
+    module, images = calibrated(nn.Sequential(conv_unit(3, 4), Head(4), end), SHAPE)
+    network, left_out = read_torch_network(module, SHAPE)
+    assert len(left_out) == 1
+    assert says in left_out[0]
+    with torch.no_grad():
+        found = FloatModule(network)(images[0])
+        torch.testing.assert_close(found, module[:-1](images[0]))
+        assert found.argmax() == module(images[0]).argmax()
+
+
 def test_layers_bear_their_modules_names():
-    network = read_torch_network(_Branches().eval(), SHAPE)
+    network, _ = read_torch_network(_Branches().eval(), SHAPE)
     assert [layer.name for layer in network.layers][:3] == ["conv", "relu", "other"]
     assert len({layer.name for layer in network.layers}) == len(network.layers)
+
+
+def test_names_are_others_without_their_dots_too():
+    module = nn.Module()
+    module.a_b, module.a, module.input = nn.Conv2d(3, 3, 1), nn.Module(), nn.Conv2d(3, 3, 1)
+    module.a.b, module.head = nn.Conv2d(3, 3, 1), Head(3)
+    module.forward = lambda x: module.head(module.input(module.a.b(module.a_b(x))))
+    network, _ = read_torch_network(module, SHAPE)
+    names = [layer.name for layer in network.layers]
+    assert names == ["a_b", "a.b.conv2d", "input.conv2d", "head", "head.classifier"]
 
 
 class _Twice(nn.Module):
@@ -139,6 +251,28 @@ class _TwoImages(nn.Module):
 class _Decides(nn.Module):
     def forward(self, x):
         return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
+
+
+class _Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 5)
+        self.stem = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        pixels = self.stem(x).flatten(2).transpose(1, 2)
+        return self.head(self.attention(pixels, pixels, pixels)[0].mean(1))
+
+
+class _Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("images", torch.zeros(()))
+        self.head = Head(3)
+
+    def forward(self, x):
+        self.images += 1
+        return self.head(x + self.images)
 
 
 @pytest.mark.parametrize(
@@ -167,14 +301,54 @@ class _Decides(nn.Module):
         (nn.Sequential(nn.Conv2d(3, 4, 1), nn.InstanceNorm2d(4), Head(4)), "instance_norm has no form here; replace"),
         (nn.Sequential(conv_unit(3, 4)), "one row of classes"),
         (_Twice(), "returns 2 values"),
-        (_Decides(), "_Decides: PyTorch can't export it for an image of 3 x 12 x 9"),
+        (_Decides(), "_Decides: its code at test_read_torch_network.py:"),
+        (_then(lambda x: torch.softmax(x, 1)), "1: PyTorch's softmax has no form here; at the end it is left out"),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), Head(4), nn.Softmax(0)), "2: PyTorch's softmax has no form here"),
+        (_then(lambda x: 2 * torch.softmax(x.mean((2, 3)), 1))[:2], "1: PyTorch's softmax has no form here"),
+        (
+            _then(lambda x: x + torch.linalg.cholesky(-torch.eye(4))[0, 0]),
+            "linalg_cholesky has no form here; computing",
+        ),
+        (_then(lambda x: x + torch.rand(1)), "1: PyTorch's rand has no form here; its values are others"),
+        (_then(lambda x: functional.dropout(x, 0.5, training=True)), "1: PyTorch's dropout has no form here; it drops"),
+        (_then(lambda x: x.int().float()), "1: PyTorch's to has no form here; to torch.int32"),
+        (_then(lambda x: (x.view(1, -1).relu_(), x)[1]), "1: PyTorch's relu has no form here; it changes in place"),
+        (_then(lambda x: (x[:], x.relu_())[0]), "1: PyTorch's relu has no form here; it changes in place"),
+        (_then(lambda x: x[:, :, 1:]), "1: PyTorch's slice has no form here; to [1, 4, 11, 9]"),
+        (_then(lambda x: x[:, [1, 0, 2, 3]]), "1: PyTorch's index has no form here; values are picked"),
+        (_then(lambda x: x.chunk(2, 1)[1])[:2], "1: PyTorch's chunk has no form here; a part of the channels"),
+        (_then(lambda x: x + x.mean((2, 3), keepdim=True)), "PyTorch's add of 12 x 9 pixels of 4 channels and 1 x 1"),
+        (
+            _then(lambda x: x.mean((2, 3))[:, :, None] + x.mean((2, 3)))[:2],
+            "one of its operands is spread to [1, 4, 4]",
+        ),
+        (_then(lambda x: x.mean((1, 2, 3)))[:2], "1: PyTorch's mean has no form here; only over rows"),
+        (_then(lambda x: functional.max_pool2d(x.flatten(2), 2))[:2], "takes an image [1, C, H, W], no other shape"),
+        (_then(lambda x: functional.max_pool2d(x, 2, ceil_mode=True)), "1: PyTorch's max_pool2d has no form here"),
+        (_then(lambda x: functional.max_pool2d(x, 2, dilation=2)), "1: PyTorch's max_pool2d has no form here; dilated"),
+        (_then(lambda x: functional.avg_pool2d(x, 2, divisor_override=3)), "divisor_override"),
+        (_then(lambda x: x + torch.ones(4, 12, 9)), "a constant of shape [4, 12, 9] is no number for each"),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(), Head(4)), "1: PyTorch's prelu has no form here; train it with"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 1), nn.LeakyReLU(0.1), Head(4)),
+            "1: PyTorch's leaky_relu has no form here; train",
+        ),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.LayerNorm([4, 12, 9]), Head(4)), "1: PyTorch's layer_norm has no form"),
+        (_Attention(), "PyTorch's transpose has no form here"),
+        (_Counts(), "add has no form here; it changes a buffer from image to image"),
+        (torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 1), Head(4))), "can't export it for an image of 3 x 12 x 9"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 1), Head(4)).to("meta"),
+            "can't export it for an image of 3 x 12 x 9",
+        ),
         (nn.Sequential(nn.Conv2d(1, 4, 3), Head(4)), "can't export it for an image of 3 x 12 x 9"),
         (nn.Sequential(nn.Conv2d(3, 4, 13), Head(4)), "can't export it"),
     ],
 )
-def test_what_has_no_form_is_named_in_one_line(module, says):
+def test_what_has_no_form_is_named_in_one_line(module, says, capfd):
     with pytest.raises(UnsupportedOperatorError) as refused:
         read_torch_network(module.eval(), SHAPE)
+    assert capfd.readouterr() == ("", ""), "PyTorch prints what it fails on"
     line = str(refused.value)
     assert says in line
     assert "\n" not in line
