@@ -144,8 +144,9 @@ def _measure_errors(
     module = FloatModule(network)
     errors: defaultdict[tuple[str, RangeMethod], float] = defaultdict(float)
     with torch.no_grad():
-        for batch in torch.cat(spread(images, COMPARED_ON)).split(BATCH):
-            exact = {NETWORK_INPUT: batch}
+        some = spread(images, COMPARED_ON)
+        for first in range(0, len(some), BATCH):
+            exact = {NETWORK_INPUT: torch.cat(some[first : first + BATCH])}
             for layer in network.layers:
                 exact[layer.name] = layer_of(module, layer.name)(*(exact[source] for source in layer.sources))
             for name, of_tensor in candidates.items():
