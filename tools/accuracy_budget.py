@@ -218,10 +218,11 @@ class AccuracyTest:
         def percent(right: NDArray[np.bool_]) -> float:
             return 100 * float(right.mean())
 
-        top1 = (None, None)
-        if self._labels is not None:
-            top1 = percent(self._float_classes == self._labels), percent(classes == self._labels)
-        return Accuracy(len(classes), *top1, percent(classes == self._float_classes))
+        agreement = percent(classes == self._float_classes)
+        if self._labels is None:
+            return Accuracy(len(classes), None, None, agreement)
+        float_top1, int8_top1 = (percent(found == self._labels) for found in (self._float_classes, classes))
+        return Accuracy(len(classes), float_top1, int8_top1, agreement)
 
 
 def network_with_all_channels(prepared: PreparedRequest) -> IntegerNetwork:

@@ -84,7 +84,7 @@ def quantize_checked(
         if found is None:
             raise QuantizationError(
                 f"{files.model}: no method keeps int8 within {goal.max_drop:g} points of float on"
-                f" {len(split.test.images)} images ({len(split.calibration.images)} others calibrated on):"
+                f" {len(split.test.images)} images ({len(split.calibration.images)} others to calibrate on):"
                 f" {'; '.join(map(str, tried))}; allow more, or compile with --quantize none"
             )
         chosen = found

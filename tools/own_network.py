@@ -54,7 +54,7 @@ def load_own(files: NetworkFiles) -> TrainedModel:
 def write_own(trained: TrainedModel, host: Path) -> None:
     """Keep a person's own network in an artifact's ``host`` folder: as data, without their code."""
     assert isinstance(trained.module, FloatModule)
-    save_float_network(trained.module.network, host / Path(FLOAT_FILE).name)
+    save_float_network(trained.module.float_network, host / Path(FLOAT_FILE).name)
 
 
 def load_own_from(artifact: Artifact) -> TrainedModel:

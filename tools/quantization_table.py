@@ -111,7 +111,7 @@ def main(
     networks: list[tuple[str, Path]], images: Path, images_limit: int, largest: float, seed: int, json_file: Path | None
 ) -> None:
     """Print the table."""
-    rows = []
+    rows: list[TableRow] = []
     for name, file in networks:
         with show_steps(name) as shown:
             rows += measure_rows(NetworkFiles(name, file), images, images_limit, largest, seed, shown.step)

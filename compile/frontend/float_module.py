@@ -32,7 +32,8 @@ class FloatModule(nn.Module):
 
     def __init__(self, network: FloatNetwork) -> None:
         super().__init__()
-        self.network = network
+        # Not `network`: a person may call a part of theirs so.
+        self.float_network = network
         self._order = [(layer.name, layer.sources) for layer in network.layers]
         # From the inside out: a block's sum may bear the name its convolutions' names begin with.
         for layer in sorted(network.layers, key=lambda layer: -layer.name.count(".")):

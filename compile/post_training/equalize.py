@@ -182,11 +182,12 @@ def _factors(sizes: Values, shares: Values, limits: Values) -> Values:
     # What never shows still has weights in the rows of others: they are made small.
     exact = np.full(sizes.shape, 1 / SMALLEST_SHARE)
     np.divide(wanted, sizes, out=exact, where=sizes > 0)
-    factors = 2.0 ** np.rint(np.log2(exact))
+    factors: Values = np.exp2(np.rint(np.log2(exact)))
     if not clamped:
         return factors
-    most = 2.0 ** np.floor(np.log2(np.clip(limits, 1, LARGEST_FACTOR)))
-    return np.clip(factors, 1, most)
+    most = np.exp2(np.floor(np.log2(np.clip(limits, 1, LARGEST_FACTOR))))
+    kept: Values = np.clip(factors, 1, most)
+    return kept
 
 
 def scale_channels(layer: FloatLayer, factors: Mapping[str, Values]) -> FloatLayer:

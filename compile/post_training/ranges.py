@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,8 @@ from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver  # isort
 PERCENT_OUTSIDE = 0.01
 #: Images of the calibration on which methods are compared.
 COMPARED_ON = 32
+#: Of them at once: all their layers' values are held in memory.
+BATCH = 8
 
 
 class PercentileObserver(HistogramObserver):  # type: ignore[misc]
@@ -140,10 +142,11 @@ def _measure_errors(
 ) -> dict[tuple[str, RangeMethod], float]:
     """Return what each candidate alone does to the network's output: the sum of squared errors."""
     module = FloatModule(network)
-    errors: Counter[tuple[str, RangeMethod]] = Counter()
+    errors: defaultdict[tuple[str, RangeMethod], float] = defaultdict(float)
     with torch.no_grad():
-        for image in spread(images, COMPARED_ON):
-            exact = {NETWORK_INPUT: image}
+        some = spread(images, COMPARED_ON)
+        for first in range(0, len(some), BATCH):
+            exact = {NETWORK_INPUT: torch.cat(some[first : first + BATCH])}
             for layer in network.layers:
                 exact[layer.name] = layer_of(module, layer.name)(*(exact[source] for source in layer.sources))
             for name, of_tensor in candidates.items():

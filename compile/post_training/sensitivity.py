@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -60,9 +60,9 @@ def measure_sensitivity(
         ``[1, C, H, W]``.
     """
     quants = {NETWORK_INPUT: network.input_quant, **{layer.name: layer.output_quant for layer in network.layers}}
-    signal: Counter[str] = Counter()
-    alone: Counter[str] = Counter()
-    accumulated: Counter[str] = Counter()
+    signal: defaultdict[str, float] = defaultdict(float)
+    alone: defaultdict[str, float] = defaultdict(float)
+    accumulated: defaultdict[str, float] = defaultdict(float)
     module = FloatModule(exact)
     for image in images:
         values = _float_values(exact, module, image)
@@ -71,7 +71,7 @@ def measure_sensitivity(
             wanted = values[layer.name]
             rounded = [quants[source].quantize(values[source]) for source in layer.sources]
             integers[layer.name] = run_layer(layer, *(integers[source] for source in layer.sources))
-            signal[layer.name] += np.square(wanted, dtype=np.float64).sum()
+            signal[layer.name] += float(np.square(wanted, dtype=np.float64).sum())
             alone[layer.name] += _squared_error(layer, run_layer(layer, *rounded), wanted)
             accumulated[layer.name] += _squared_error(layer, integers[layer.name], wanted)
     return [

@@ -26,7 +26,7 @@ SHAPE = (3, 12, 12)
 def made():
     units = (conv_unit(3, 8), conv_unit(8, 8, groups=8), conv_unit(8, 16, 1), Head(16))
     module, images = calibrated(nn.Sequential(*units), SHAPE)
-    return read_torch_network(module, SHAPE), images
+    return read_torch_network(module, SHAPE)[0], images
 
 
 def with_outlier(images):
@@ -129,3 +129,17 @@ def test_without_calibration_images_nothing_can_be_done(made, option):
             activation_quant={},
             weight_scales={},
         )
+
+
+def test_a_network_may_call_its_parts_as_ours_are_called():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.network, self.head = conv_unit(3, 4), conv_unit(4, 4), Head(4)
+
+        def forward(self, x):
+            return self.head(self.network(self.layer(x)))
+
+    module, images = calibrated(Named(), SHAPE)
+    network, _ = read_torch_network(module, SHAPE)
+    assert torch.allclose(FloatModule(network)(images[0]), module(images[0]), atol=1e-5)
