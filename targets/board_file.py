@@ -15,7 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from thumbnet.targets.board import CORTEX_M_FLAGS, Board, Caches, Family, FlashTiming, Memory
 from thumbnet.targets.errors import BoardError, TargetError
@@ -95,6 +104,17 @@ class UartPort(Part):
     uart_irq: Irq
 
 
+class PinnedPort(UartPort):
+    """A port whose pins are chosen; the marker's is high while the network runs."""
+
+    @field_validator("marker_pin", check_fields=False)
+    @classmethod
+    def _leave_the_line_alone(cls, pin: int | None, info: ValidationInfo) -> int | None:
+        if pin is not None and pin in {info.data.get("tx_pin"), info.data.get("rx_pin")}:
+            raise ValueError("the line needs that pin for itself")
+        return pin
+
+
 class Mps2Port(UartPort):
     """Arm's FPGA boards: see port_mps2.c."""
 
@@ -103,34 +123,37 @@ class Mps2Port(UartPort):
     fpgaio_hz: Hertz
 
 
-class Stm32Port(UartPort):
+class Stm32Port(PinnedPort):
     """ST's STM32: see port_stm32.c; `pin_function` is the number of the pins' alternate function."""
 
     family: Literal["stm32"]
     series: Literal["f4", "f7", "l4", "h7", "u5"]
     tx_pin: StmPin
     rx_pin: StmPin
+    marker_pin: StmPin | None = None
     pin_function: Annotated[int, Field(ge=0, lt=16)]
     supply: Literal["ldo", "smps"] = "ldo"
 
 
-class Rp2Port(UartPort):
+class Rp2Port(PinnedPort):
     """Raspberry Pi's RP2040 and RP2350: see port_rp2.c."""
 
     family: Literal["rp2"]
     series: Literal["rp2040", "rp2350"]
     tx_pin: RpPin
     rx_pin: RpPin
+    marker_pin: RpPin | None = None
     crystal_hz: Hertz
 
 
-class NrfPort(UartPort):
+class NrfPort(PinnedPort):
     """Nordic's nRF52 and nRF53: see port_nrf.c; pins of port 1 begin at 32."""
 
     family: Literal["nrf"]
     series: Literal["nrf52", "nrf53"]
     tx_pin: NrfPin
     rx_pin: NrfPin
+    marker_pin: NrfPin | None = None
 
 
 class LinuxPort(Part):

@@ -20,9 +20,10 @@ MAY_IMPORT = {
 LEVELS = {
     "compile": (
         {"compile_model"},
-        {"tuning"},
+        {"plan_stages"},
+        {"quantize_request", "tuning"},
         {"emit"},
-        {"passes", "plan"},
+        {"passes", "plan", "post_training"},
         {"frontend", "kernels"},
         {"network"},
         {"artifact", "request", "replaced_folder"},
@@ -59,6 +60,8 @@ LEVELS = {
     "runtime_tests": (
         {"device_runs", "serve_session", "stage_measurer"},
         {"measure_stages", "network_tests", "open_session"},
+        {"cost_checks"},
+        {"latency"},
         {"repeated_readings", "served"},
         {"linux", "mcu"},
         {"report", "session"},

@@ -25,10 +25,8 @@ from thumbnet.tools.package.forms import FORMS, Form
 _TEMPLATES = Path(__file__).with_name("templates")
 #: The test server on Zephyr: what is every board's of the firmware, and the port to Zephyr's drivers.
 _SERVER = (
-    "rpc.c",
-    "frame.c",
-    "port_zephyr.c",
-    *("rpc.h", "frame.h", "port.h", "model.h", "measure.h", "canary.h"),
+    *("rpc.c", "network_calls.c", "network_memory.c", "frame.c", "port_zephyr.c"),
+    *("rpc.h", "network_calls.h", "reply.h", "serve.h", "frame.h", "port.h", "model.h", "measure.h", "canary.h"),
 )
 #: Stack for the server and what Zephyr's drivers need in interrupts, beside the network's.
 _SERVER_STACK_BYTES = 4096

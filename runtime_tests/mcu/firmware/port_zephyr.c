@@ -8,7 +8,7 @@
 #include "canary.h"
 #include "measure.h"
 #include "port.h"
-#include "rpc.h"
+#include "serve.h"
 
 #if DT_HAS_CHOSEN(thumbnet_uart)
 #define UART_NODE DT_CHOSEN(thumbnet_uart)
@@ -45,6 +45,8 @@ void port_init(void) {
 
 const char *port_missing(void) { return missing; }
 
+int port_has_byte(void) { return k_msgq_num_used_get(&received) != 0; }
+
 uint8_t port_read_byte(void) {
     uint8_t byte = 0;
     (void)k_msgq_get(&received, &byte, K_FOREVER);
@@ -56,6 +58,8 @@ void port_write(const uint8_t *bytes, size_t length) {
         uart_poll_out(uart, bytes[i]);
     }
 }
+
+void port_mark(int running) { (void)running; }
 
 /* Zephyr's clock, which is not every board's core clock. Its interrupts are counted with what they interrupt. */
 uint32_t port_ticks(void) { return k_cycle_get_32(); }
@@ -91,5 +95,5 @@ int canary_damaged(canary_damage_t *damage) {
 
 int main(void) {
     port_init();
-    rpc_loop();
+    serve_loop();
 }

@@ -21,7 +21,9 @@ HEADER = """
 #define TINY_H
 #include <stdint.h>
 #define TINY_INPUT_BYTES 48
+#define TINY_INPUT_CHANNELS 3
 #define TINY_OUTPUT_BYTES 3
+#define TINY_OUTPUT_SCALE 0.05f
 #define TINY_ARENA_BYTES 51
 #define TINY_LAYER_COUNT 2
 int8_t *tiny_input(void);
@@ -157,7 +159,7 @@ def host_program(tiny, tmp_path_factory):
         pytest.skip("needs gcc")
     folder = tmp_path_factory.mktemp("host")
     (folder / "golden.c").write_text(firmware_build.golden_source(tiny))
-    firmware = [firmware_build.FIRMWARE / name for name in ("rpc.c", "frame.c")]
+    firmware = [firmware_build.FIRMWARE / name for name in ("rpc.c", "network_calls.c", "frame.c")]
     sources = [*firmware, Path(__file__).with_name("port_host.c"), folder / "golden.c", *tiny.folder.glob("*.c")]
     command = ["gcc", "-g", "-O1", "-Wall", "-Wextra", "-Werror"]
     command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]

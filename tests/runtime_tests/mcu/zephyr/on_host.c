@@ -71,6 +71,24 @@ int k_msgq_put(struct k_msgq *queue, const void *message, k_timeout_t timeout) {
     return 0;
 }
 
+static void receive_from_line(void) {
+    fifo_bytes = read(0, fifo, sizeof(fifo));
+    fifo_next = 0;
+    if (fifo_bytes <= 0) {
+        exit(0);
+    }
+    callback(&chosen_zephyr_console, callback_data);
+}
+
+/* Interrupts happen here too, as they do at any time. */
+uint32_t k_msgq_num_used_get(struct k_msgq *queue) {
+    struct pollfd line = {.fd = 0, .events = POLLIN};
+    if (queue->count == 0 && poll(&line, 1, 0) == 1) {
+        receive_from_line();
+    }
+    return (uint32_t)queue->count;
+}
+
 int k_msgq_get(struct k_msgq *queue, void *message, k_timeout_t timeout) {
     while (queue->count == 0) {
         struct pollfd line = {.fd = 0, .events = POLLIN};
@@ -80,12 +98,7 @@ int k_msgq_get(struct k_msgq *queue, void *message, k_timeout_t timeout) {
         if (poll(&line, 1, 0) == 0) {
             write_all(idle_file, &taken, sizeof(taken));
         }
-        fifo_bytes = read(0, fifo, sizeof(fifo));
-        fifo_next = 0;
-        if (fifo_bytes <= 0) {
-            exit(0);
-        }
-        callback(&chosen_zephyr_console, callback_data);
+        receive_from_line();
     }
     memcpy(message, queue->buffer + queue->first * queue->message_bytes, queue->message_bytes);
     queue->first = (queue->first + 1) % queue->capacity;

@@ -17,6 +17,7 @@ struct k_msgq {
     static char name##_buffer[(bytes) * (most)];                                                                       \
     struct k_msgq name = {name##_buffer, bytes, most, 0, 0}
 int k_msgq_put(struct k_msgq *queue, const void *message, k_timeout_t timeout);
+uint32_t k_msgq_num_used_get(struct k_msgq *queue);
 int k_msgq_get(struct k_msgq *queue, void *message, k_timeout_t timeout);
 
 uint32_t k_cycle_get_32(void);
