@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # the options are there at once for the command line; torch t
     from torch import nn
 
 QuantizeMode = Literal["int8", "none"]
+#: How activations get their ranges.
+RangeMethod = Literal["minmax", "percentile", "mse", "auto"]
 #: What a plan is to need little of.
 Objective = Literal["cycles", "instructions"]
 #: Who has the arena.
@@ -33,6 +35,12 @@ class CompileOptions:
     ----------
     quantize : {"int8", "none"}
         int8, or float32 (boards that take a shared library only).
+    ranges : {"minmax", "percentile", "mse", "auto"}, optional
+        How int8's ranges come from calibration images; without it by least squared error, where no ranges are known.
+    equalize : bool
+        Bring the sizes of channels together first, see `thumbnet.compile.post_training.equalize`.
+    correct_biases : bool
+        Take what int8 moves the channels' means by back out of the biases.
     tuning : Path, optional
         Folder of tuning records to apply: of stages, or for boards that take a shared library of TVM's schedules.
     emulated_records : bool
@@ -55,6 +63,9 @@ class CompileOptions:
     """
 
     quantize: QuantizeMode = "int8"
+    ranges: RangeMethod | None = None
+    equalize: bool = False
+    correct_biases: bool = False
     tuning: Path | None = None
     emulated_records: bool = False
     ram_limit: int | None = None
@@ -63,6 +74,11 @@ class CompileOptions:
     objective: Objective | None = None
     arena: ArenaOwner = "own"
     name: str | None = None
+
+    @property
+    def prepares(self) -> bool:
+        """Whether something is done to the float network, or its ranges are not left to the quantizer."""
+        return self.ranges is not None or self.equalize or self.correct_biases
 
 
 #: int8, for speed, with all channels that matter.
@@ -151,6 +167,10 @@ def check_options(options: CompileOptions, board: Board) -> None:
     """
     if options.name is not None:
         check_symbol_prefix(options.name)
+    if options.quantize == "none" and options.prepares:
+        raise CompileError(
+            "--ranges, --equalize and --correct-biases are about int8; leave them out, or --quantize none"
+        )
     if board.artifact == "c":
         if options.quantize == "none":
             raise CompileError(

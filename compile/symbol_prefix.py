@@ -28,6 +28,8 @@ _SYSTEM_HEADERS = frozenset(
     stdint stdio stdlib stdnoreturn string strings tgmath threads time uchar unistd wchar wctype
     """.split()
 )
+#: Of every CMake project.
+_BUILD_TARGETS = frozenset("all clean depend edit_cache help install package rebuild_cache test".split())
 #: Of the kernels: their files, functions and macros.
 _OURS = ("thumbnet", "tn_")
 
@@ -59,6 +61,8 @@ def check_symbol_prefix(prefix: str) -> None:
         why = "is a keyword of C or C++"
     elif prefix in _SYSTEM_HEADERS:
         why = f"would make a {prefix}.h, which the C library has too"
+    elif prefix in _BUILD_TARGETS:
+        why = "is a target of every CMake project"
     elif prefix.startswith(_OURS):
         why = f"begins like the kernels' own names ({' or '.join(_OURS)})"
     if why is not None:

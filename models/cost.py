@@ -103,7 +103,7 @@ def compute_cost(spec: ModelSpec) -> Cost:
     """
     with torch.device("meta"):
         network = build_model(spec).eval()
-        image = torch.empty(1, spec.input_channels, spec.resolution, spec.resolution)
+        image = torch.empty(1, *spec.input_shape)
         shapes = _trace_shapes(network, image)
     units = list_units(network)
     layers = []

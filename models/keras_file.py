@@ -19,7 +19,7 @@ from thumbnet.models.keras_config import LARGEST_CONFIG, KerasLayer, OtherConfig
 from thumbnet.models.keras_names import name_keras_weights
 from thumbnet.models.keras_scaling import read_scaling
 from thumbnet.models.keras_weights import DatasetReader, KerasWeights, NamedKerasWeights, NumberedKerasWeights, Refuse
-from thumbnet.models.layer_chain import Feature, LayerChain
+from thumbnet.models.layer_chain import Feature, LayerChain, Margins, spell
 from thumbnet.models.layers import Activation
 from thumbnet.models.preprocessing import Preprocessing, keras_preprocessing, scaled_preprocessing, unit_preprocessing
 from thumbnet.models.state_dict import Checkpoint
@@ -61,7 +61,7 @@ def is_keras_archive(data: bytes) -> bool:
         return False
 
 
-def read_keras(file: Path, data: bytes, resolution: int) -> StoredNetwork | Checkpoint:
+def read_keras(file: Path, data: bytes, size: tuple[int, int]) -> StoredNetwork | Checkpoint:
     """Read a Keras MobileNet: the network as its file describes it, or the weights of one without a description.
 
     Parameters
@@ -70,7 +70,7 @@ def read_keras(file: Path, data: bytes, resolution: int) -> StoredNetwork | Chec
         For messages.
     data : bytes
         An HDF5 file, or a .keras archive.
-    resolution : int
+    size : (int, int)
         Height and width of the image where the file leaves them open.
 
     Raises
@@ -87,13 +87,13 @@ def read_keras(file: Path, data: bytes, resolution: int) -> StoredNetwork | Chec
         with h5py.File(io.BytesIO(weights), "r") as archive:
             reader = DatasetReader(archive, refuse)
             if config is not None:
-                return _read_model(config, NumberedKerasWeights(reader, refuse), refuse, resolution)
+                return _read_model(config, NumberedKerasWeights(reader, refuse), refuse, size)
             if "model_config" not in archive.attrs:
                 return name_keras_weights(file, archive, reader)
             config = archive.attrs["model_config"]
             if not isinstance(config, str | bytes) or len(config) > LARGEST_CONFIG:
                 raise refuse(f"a description that is no text of at most {LARGEST_CONFIG:,} bytes")
-            return _read_model(config, NamedKerasWeights(reader, refuse), refuse, resolution)
+            return _read_model(config, NamedKerasWeights(reader, refuse), refuse, size)
     except OtherConfigError as error:
         raise refuse(str(error)) from error
     except _OTHER_STRUCTURE as error:
@@ -111,10 +111,10 @@ def _open_archive(file: Path, data: bytes) -> tuple[bytes, bytes]:
         return archive.read(_CONFIG), archive.read(_WEIGHTS)
 
 
-def _read_model(config: str | bytes, weights: KerasWeights, refuse: Refuse, resolution: int) -> StoredNetwork:
+def _read_model(config: str | bytes, weights: KerasWeights, refuse: Refuse, size: tuple[int, int]) -> StoredNetwork:
     """Take the layers of a model in the order of its description."""
     layers, output = read_config(config)
-    chain = LayerChain(*_read_shape(layers[0], refuse, resolution), refuse)
+    chain = LayerChain(*_read_shape(layers[0], refuse, size), refuse)
     reader, features = _LayerReader(chain, weights, refuse), {0: chain.image}
     for position, layer in enumerate(layers[1:], 1):
         features[position] = reader.read(layer, [features[source] for source in layer.sources])
@@ -122,27 +122,27 @@ def _read_model(config: str | bytes, weights: KerasWeights, refuse: Refuse, reso
     return chain.finish(features[output], preprocessing, stated)
 
 
-def _read_shape(layer: KerasLayer, refuse: Refuse, resolution: int) -> tuple[int, int]:
-    """Return size and channels of the image; `resolution` is the size where any may come."""
+def _read_shape(layer: KerasLayer, refuse: Refuse, size: tuple[int, int]) -> tuple[tuple[int, int], int]:
+    """Return size and channels of the image; `size` is the size where any may come."""
     settings = layer.settings
     shape = next((settings[key] for key in ("batch_shape", "batch_input_shape") if settings.get(key)), None)
     if not isinstance(shape, list) or len(shape) != 4:
         raise refuse(f"an input of {shorten(shape)}")
-    height, width, channels = (resolution if length is None else length for length in shape[1:])
-    if height != width or not all(type(length) is int and length > 0 for length in (height, channels)):
+    height, width = (usual if length is None else length for length, usual in zip(shape[1:3], size, strict=True))
+    if not all(type(length) is int and length > 0 for length in (height, width, shape[3])):
         raise refuse(f"an input of {shorten(shape)}")
-    return height, channels
+    return (height, width), shape[3]
 
 
 def _choose_preprocessing(chain: LayerChain, layers: list[KerasLayer]) -> tuple[Preprocessing, frozenset[str]]:
     """Return what an image has to become, and which of its fields the file says."""
     size, channels, classes = chain.image.size, chain.image.channels, chain.classes
-    usual = keras_preprocessing(size, classes, channels)
+    usual = keras_preprocessing(size[0], classes, channels).of_size(size)
     if chain.scaling is not None:
         return scaled_preprocessing(usual, *chain.scaling), frozenset({"mean", "std"})
     if any(layer.kind == "Conv2D" and layer.names[-1] in _FIRST_CONVOLUTIONS for layer in layers):
         return usual, frozenset()
-    return unit_preprocessing(size, channels), frozenset()
+    return unit_preprocessing(size[0], channels).of_size(size), frozenset()
 
 
 class _LayerReader:
@@ -193,12 +193,12 @@ class _LayerReader:
         return self._chain.activate(f"layer {layer.name}", feature, self._read_relu(layer))
 
     def _pad(self, layer: KerasLayer, feature: Feature) -> Feature:
-        return self._chain.pad(f"layer {layer.name}", feature, self._read_margin(layer))
+        return self._chain.pad(f"layer {layer.name}", feature, self._read_margins(layer))
 
     def _pool(self, layer: KerasLayer, feature: Feature) -> Feature:
-        window = layer.settings.get("pool_size", feature.size)
-        if window not in (feature.size, [feature.size] * 2):
-            raise self._refuse(f"layer {layer.name}, a pooling of {shorten(window)} of {feature.size} pixels")
+        window = layer.settings.get("pool_size", [*feature.size])
+        if ([window] * 2 if isinstance(window, int) else window) != [*feature.size]:
+            raise self._refuse(f"layer {layer.name}, a pooling of {shorten(window)} of {spell(feature.size)} pixels")
         return self._chain.pool(f"layer {layer.name}", feature)
 
     def _classify(self, layer: KerasLayer, feature: Feature) -> Feature:
@@ -220,13 +220,11 @@ class _LayerReader:
             raise self._refuse(f"layer {layer.name} with max_value {shorten(settings['max_value'])}")
         return "relu" if settings.get("max_value") is None else "relu6"
 
-    def _read_margin(self, layer: KerasLayer) -> tuple[int, int]:
+    def _read_margins(self, layer: KerasLayer) -> Margins:
         padding = layer.settings["padding"]
         rows, columns = [padding] * 2 if isinstance(padding, int) else padding
-        before, after = [rows] * 2 if isinstance(rows, int) else rows
-        if [before, after] != ([columns] * 2 if isinstance(columns, int) else columns):
-            raise self._refuse(f"layer {layer.name} with padding {shorten(padding)}")
-        return int(before), int(after)
+        (top, bottom), (left, right) = ([axis] * 2 if isinstance(axis, int) else axis for axis in (rows, columns))
+        return (int(top), int(bottom)), (int(left), int(right))
 
     def _read_convolution(self, layer: KerasLayer) -> StoredLayer:
         settings = layer.settings

@@ -15,7 +15,9 @@ from thumbnet.models.stored import BatchNorm, Quant, StoredAdd, StoredLayer, Sto
 
 #: Zeros before and after an axis.
 Margin = tuple[int, int]
-NO_MARGIN: Margin = (0, 0)
+#: Those of rows, and of columns.
+Margins = tuple[Margin, Margin]
+NO_MARGINS: Margins = ((0, 0), (0, 0))
 #: What is said of a classifier of a single output, that a sigmoid belongs after.
 SINGLE_OUTPUT = (
     "the one output becomes the logit of class 1, beside a 0 for class 0: softmax of both is the sigmoid of it"
@@ -28,19 +30,19 @@ class Feature:
 
     Parameters
     ----------
-    size : int
-        Height and width in pixels, without the margin.
+    size : (int, int)
+        Height and width in pixels, without the margins.
     channels : int
         Of the image, or outputs of the layer before.
-    margin : (int, int)
-        Zeros that were put before and after both axes.
+    margins : ((int, int), (int, int))
+        Zeros that were put before and after its rows and columns.
     layers : int
         Layers that were computed until then.
     """
 
-    size: int
+    size: tuple[int, int]
     channels: int
-    margin: Margin = NO_MARGIN
+    margins: Margins = NO_MARGINS
     layers: int = 0
 
 
@@ -52,13 +54,15 @@ class LayerChain:
 
     Parameters
     ----------
-    size, channels : int
+    size : (int, int)
+        Height and width of the image.
+    channels : int
         Of the image.
     refuse : callable
         Makes the error for what has no place in a MobileNet.
     """
 
-    def __init__(self, size: int, channels: int, refuse: Callable[[str], WeightsFileError]) -> None:
+    def __init__(self, size: tuple[int, int], channels: int, refuse: Callable[[str], WeightsFileError]) -> None:
         self.image = Feature(size, channels)
         #: The first convolution takes ``pixel * scale + offset``, float64 ``[channels]`` or ``[1]`` each; None where
         #: no layer says so.
@@ -90,7 +94,7 @@ class LayerChain:
     def rescale(self, name: str, feature: Feature, scale: NDArray[np.float64], offset: NDArray[np.float64]) -> Feature:
         """Multiply the image and add to it, each with one number or one a channel."""
         self._take(name, feature)
-        if self._layers or feature.margin != NO_MARGIN:
+        if self._layers or feature.margins != NO_MARGINS:
             raise self._refuse(f"{name} scales between layers")
         before = (np.ones(1), np.zeros(1)) if self.scaling is None else self.scaling
         scale, offset = before[0] * scale, before[1] * scale + offset
@@ -101,12 +105,13 @@ class LayerChain:
         self.scaling = scale, offset
         return feature
 
-    def pad(self, name: str, feature: Feature, margin: Margin) -> Feature:
+    def pad(self, name: str, feature: Feature, margins: Margins) -> Feature:
         """Put zeros around both axes."""
         self._take(name, feature)
-        if self._pooled or feature.margin != NO_MARGIN or min(margin) < 0 or max(margin) > feature.size:
-            raise self._refuse(f"{name} pads by {margin[0]} and {margin[1]}")
-        return self._give(replace(feature, margin=margin))
+        fits = all(0 <= zeros <= size for size, margin in zip(feature.size, margins, strict=True) for zeros in margin)
+        if self._pooled or feature.margins != NO_MARGINS or not fits:
+            raise self._refuse(f"{name} pads rows by {_join(margins[0])}, columns by {_join(margins[1])}")
+        return self._give(replace(feature, margins=margins))
 
     def convolve(self, feature: Feature, layer: StoredLayer, *, same: bool) -> Feature:
         """Convolve, with zeros as TensorFlow's SAME has them, or without; after the pooling this is the classifier.
@@ -124,18 +129,19 @@ class LayerChain:
             raise self._refuse(f"{layer.name} has weights of {shape} for {feature.channels} channels")
         if layer.kind == "depthwise" and outputs != feature.channels:
             raise self._refuse(f"{layer.name} gives {outputs} channels of {feature.channels}, a depthwise multiplier")
-        before, after = feature.margin
-        size = feature.size + before + after
-        if same:
-            own = compute_same_padding(size, kernel, layer.stride)
-            before, after, size = before + own[0], after + own[1], size + sum(own)
-        if size < kernel:
-            raise self._refuse(f"{layer.name} takes {kernel} pixels of {size}")
-        self._tell_padding(layer, feature.size, (before, after))
+        extents = []
+        for size, (before, after) in zip(feature.size, feature.margins, strict=True):
+            padded = size + before + after
+            own = compute_same_padding(padded, kernel, layer.stride) if same else (0, 0)
+            if padded + sum(own) < kernel:
+                raise self._refuse(f"{layer.name} takes {kernel} pixels of {padded}")
+            self._tell_padding(layer, size, (before + own[0], after + own[1]))
+            extents.append((padded + sum(own) - kernel) // layer.stride + 1)
         self._layers.append(layer)
-        return self._give(Feature((size - kernel) // layer.stride + 1, outputs, layers=len(self._layers)))
+        return self._give(Feature((extents[0], extents[1]), outputs, layers=len(self._layers)))
 
     def _tell_padding(self, layer: StoredLayer, size: int, margin: Margin) -> None:
+        """Narrow down what padding the network has, by the zeros around one axis of `size` pixels."""
         kernel = layer.weight.shape[2]
         expected: dict[Padding, Margin] = {
             "same": compute_same_padding(size, kernel, layer.stride),
@@ -170,7 +176,7 @@ class LayerChain:
         if self._pooled:
             raise self._refuse(f"{name} is {what} after the pooling, where one dense layer belongs")
         added = any(add.last == len(self._layers) for add in self._adds)
-        if not self._layers or added or feature.margin != NO_MARGIN:
+        if not self._layers or added or feature.margins != NO_MARGINS:
             raise self._refuse(f"{name} is {what} that doesn't follow a convolution")
         return self._layers[-1]
 
@@ -183,17 +189,19 @@ class LayerChain:
         if self._pooled or not 0 < older.layers < new.layers or self._latest.get(older.layers) is not older:
             raise self._refuse(f"{name} adds what no block of a MobileNet adds")
         if (older.size, older.channels) != (new.size, new.channels):
-            raise self._refuse(f"{name} adds {older.size}x{older.channels} to {new.size}x{new.channels}")
+            raise self._refuse(
+                f"{name} adds {spell(older.size)} x {older.channels} to {spell(new.size)} x {new.channels}"
+            )
         self._adds.append(StoredAdd(older.layers, new.layers, quant))
         return self._give(replace(new))
 
     def pool(self, name: str, feature: Feature, quant: Quant | None = None) -> Feature:
         """Average over all pixels."""
         self._take(name, feature)
-        if self._pooled or not self._layers or feature.margin != NO_MARGIN:
+        if self._pooled or not self._layers or feature.margins != NO_MARGINS:
             raise self._refuse(f"{name} is a pooling that doesn't follow a convolution")
         self._pooled, self._pool_quant = True, quant
-        return self._give(replace(feature, size=1))
+        return self._give(replace(feature, size=(1, 1)))
 
     def classify(self, feature: Feature, layer: StoredLayer) -> Feature:
         """Put the classifier after the pooling."""
@@ -205,7 +213,7 @@ class LayerChain:
         if layer.weight.shape[1] != feature.channels:
             raise self._refuse(f"{layer.name} takes {layer.weight.shape[1]} channels of {feature.channels}")
         self._layers.append(layer)
-        return self._give(Feature(1, layer.weight.shape[0], layers=len(self._layers)))
+        return self._give(Feature((1, 1), layer.weight.shape[0], layers=len(self._layers)))
 
     def finish(
         self, feature: Feature, preprocessing: Preprocessing, stated: frozenset[str], input_quant: Quant | None = None
@@ -243,9 +251,18 @@ class LayerChain:
 
     def _give(self, feature: Feature) -> Feature:
         self._newest = feature
-        if feature.margin == NO_MARGIN:
+        if feature.margins == NO_MARGINS:
             self._latest[feature.layers] = feature
         return feature
+
+
+def spell(size: tuple[int, int]) -> str:
+    """Return height and width for people: ``120 x 160``."""
+    return " x ".join(map(str, size))
+
+
+def _join(margin: Margin) -> str:
+    return " and ".join(map(str, margin))
 
 
 def _split_output(classifier: StoredLayer) -> StoredLayer:

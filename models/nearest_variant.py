@@ -38,7 +38,7 @@ def check_shapes(weights: NamedWeights, spec: ModelSpec, file: Path) -> None:
         ((near, _compare(found, _list_shapes(near), weights)) for near in _list_candidates(weights, spec)),
         key=lambda candidate: len(candidate[1]),
     )
-    name = nearest.name.removesuffix(f"_{nearest.resolution}")
+    name = nearest.name.removesuffix(f"_{'x'.join(map(str, dict.fromkeys(nearest.size)))}")
     what = f"{file}: holds {{}}, not {spec.name}: {_join(differences)}"
     if not others:
         held = f"{name} with {spec.classes} classes at any resolution"
@@ -77,8 +77,13 @@ def _list_candidates(weights: NamedWeights, spec: ModelSpec) -> Iterator[ModelSp
         return
     widths = [*USUAL_WIDTHS, *_derive_width(weights)]
     for width in sorted(widths, key=lambda width: width != spec.width_multiplier):
-        name = format_name(weights.version, width, spec.resolution)
-        yield ModelSpec(name, weights.version, width, spec.resolution, spec.classes, spec.input_channels)
+        named = replace(
+            spec,
+            name=format_name(weights.version, width, spec.size),
+            version=weights.version,
+            width_multiplier=width,
+        )
+        yield named
 
 
 def _derive_width(weights: NamedWeights) -> Iterator[float]:

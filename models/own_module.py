@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,8 @@ def build_own(name: str) -> nn.Module:
         It fails, or returns no `nn.Module`.
     """
     module_name, _, factory_name = name.partition(SEPARATOR)
+    if not all(part.isidentifier() for part in (*module_name.split("."), factory_name)):
+        raise UnknownModelError(f"{name}: names of your own modules are like package.module:factory")
     here = os.getcwd()  # noqa: PTH109 - as it stands in sys.path
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -91,15 +94,22 @@ def build_own(name: str) -> nn.Module:
             f"{name}: no module {error.name!r} in {here} or among the installed ones; names are like"
             " package.module:factory"
         ) from error
+    except SystemExit as error:
+        raise ModelError(
+            f"{name}: importing {module_name} ends the program; put what only a script does under"
+            ' if __name__ == "__main__"'
+        ) from error
     except Exception as error:
         raise ModelError(f"{name}: importing {module_name} failed ({_describe(error)})") from error
     factory = getattr(module, factory_name, None)
     if not callable(factory):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise UnknownModelError(f"{name}: {module_name} has no {factory_name!r} to call; it has {', '.join(known[:8])}")
+        raise UnknownModelError(
+            f"{name}: {module_name} has no {factory_name!r} to call; it has {', '.join(known[:8]) or 'nothing'}"
+        )
     try:
         network = factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"{name}: calling {factory_name}() failed ({_describe(error)})") from error
     if not isinstance(network, nn.Module):
         raise ModelError(f"{name}: {factory_name}() returned a {type(network).__name__}, not a torch.nn.Module")
@@ -162,6 +172,6 @@ def hash_weights(network: nn.Module) -> bytes:
     )
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    return textwrap.shorten(f"{type(error).__name__}: {lines[0] if lines else 'no message'}", 200, placeholder=" ...")

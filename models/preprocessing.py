@@ -91,6 +91,11 @@ class Preprocessing:
         """Height and width of the input in pixels."""
         return self.resolution, self.resolution if self.width is None else self.width
 
+    def of_size(self, size: tuple[int, int]) -> Preprocessing:
+        """Return this for another height and width."""
+        height, width = size
+        return replace(self, resolution=height, width=None if height == width else width)
+
     @property
     def short_side(self) -> int:
         """What the short side is resized to in mode "short-side", in pixels (rounded down, as timm does)."""

@@ -204,10 +204,10 @@ def fill_from_checkpoint(checkpoint: Checkpoint, spec: ModelSpec, file: Path) ->
         A weight is not a finite number, or a variance is negative.
     """
     own = checkpoint.spec
-    if own is not None and (own.version, own.width_multiplier, own.resolution) != (
+    if own is not None and (own.version, own.width_multiplier, own.size) != (
         spec.version,
         spec.width_multiplier,
-        spec.resolution,
+        spec.size,
     ):
         raise WrongVariantError(
             f"{file}: holds {shorten(own.name)}, not {spec.name}; name that model or give the weights of this"
@@ -307,11 +307,10 @@ def _check_preprocessing(file: Path, checkpoint: Checkpoint) -> None:
     assert spec is not None and preprocessing is not None
     if not all(_is_plain(value) for value in vars(preprocessing).values()):
         raise WeightsFileError(f"{file}: its preprocessing has values that are no numbers or words; train it again")
-    if (preprocessing.resolution, preprocessing.channels) != (spec.resolution, channels):
+    if (preprocessing.size, preprocessing.channels) != (spec.size, channels):
         raise WeightsFileError(
-            f"{file}: its preprocessing gives {shorten(preprocessing.resolution)} pixels of"
-            f" {shorten(preprocessing.channels)} channels, the network takes {spec.resolution} of {channels};"
-            " train it again"
+            f"{file}: its preprocessing gives {shorten(preprocessing.size)} pixels of"
+            f" {shorten(preprocessing.channels)} channels, the network takes {spec.size} of {channels}; train it again"
         )
     if not all(_are_numbers(values, channels) for values in (preprocessing.mean, preprocessing.std)):
         raise WeightsFileError(f"{file}: mean and std of its preprocessing are not {channels} numbers; train it again")

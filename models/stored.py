@@ -16,7 +16,7 @@ from thumbnet.models.errors import WeightsFileError, WrongVariantError
 from thumbnet.models.inverted_residual import InvertedResidual
 from thumbnet.models.layers import Activation, Padding
 from thumbnet.models.preprocessing import Preprocessing
-from thumbnet.models.variants import ModelSpec, Version, build_model, format_name
+from thumbnet.models.variants import RESOLUTIONS, ModelSpec, Version, build_model, format_name
 from thumbnet.models.weights_file import shorten
 
 LayerKind = Literal["conv", "depthwise", "linear"]
@@ -100,7 +100,7 @@ class StoredNetwork:
     ----------
     layers : tuple of StoredLayer
         All convolutions, then the classifier.
-    resolution : int
+    size : (int, int)
         Height and width of its input.
     preprocessing : Preprocessing
         What its input expects.
@@ -117,7 +117,7 @@ class StoredNetwork:
     """
 
     layers: tuple[StoredLayer, ...]
-    resolution: int
+    size: tuple[int, int]
     preprocessing: Preprocessing
     padding: Padding = "same"
     adds: tuple[StoredAdd, ...] = ()
@@ -282,9 +282,7 @@ def _fill_batch_norm(module: nn.BatchNorm2d, layer: StoredLayer) -> None:
 
 def check_variant(stored: StoredNetwork, spec: ModelSpec, file: Path) -> None:
     """Compare a file's layers with a spec's (class count and input channels are taken from the file)."""
-    if stored.resolution != spec.resolution or not _same_layers(
-        stored, spec.version, spec.width_multiplier, spec.resolution
-    ):
+    if stored.size != spec.size or not _same_layers(stored, spec.version, spec.width_multiplier):
         found = name_variant(stored)
         if found is None:
             raise WrongVariantError(f"{file}: holds no MobileNet known here, so not {spec.name}; compare its layers")
@@ -296,13 +294,14 @@ def name_variant(stored: StoredNetwork) -> str | None:
     versions: tuple[Version, ...] = ("v1", "v2")
     for version in versions:
         for width in USUAL_WIDTHS:
-            if _same_layers(stored, version, width, stored.resolution):
-                return format_name(version, width, stored.resolution)
+            if _same_layers(stored, version, width):
+                return format_name(version, width, stored.size)
     return None
 
 
-def _same_layers(stored: StoredNetwork, version: Version, width: float, resolution: int) -> bool:
-    spec = ModelSpec("", version, width, resolution, stored.classes, stored.input_channels)
+def _same_layers(stored: StoredNetwork, version: Version, width: float) -> bool:
+    # Its layers are the same for images of any size.
+    spec = ModelSpec("", version, width, RESOLUTIONS[0], stored.classes, stored.input_channels)
     # The meta device gives shapes without memory or time.
     with torch.device("meta"):
         network = build_model(spec)

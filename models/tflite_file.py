@@ -11,7 +11,7 @@ import tflite
 from numpy.typing import NDArray
 
 from thumbnet.models.errors import WeightsFileError
-from thumbnet.models.layer_chain import Feature, LayerChain
+from thumbnet.models.layer_chain import Feature, LayerChain, Margins, spell
 from thumbnet.models.layers import Activation
 from thumbnet.models.preprocessing import (
     Preprocessing,
@@ -94,9 +94,9 @@ class _Reader:
             raise self._refuse(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs")
         image = graph.inputs[0]
         shape = graph.shape(image)
-        if len(shape) != 4 or shape[1] != shape[2] or shape[1] not in RESOLUTIONS:
+        if len(shape) != 4 or not all(extent in RESOLUTIONS for extent in shape[1:3]):
             raise self._refuse(f"an input of {'x'.join(map(str, shape))}")
-        chain = LayerChain(shape[1], shape[3], self._refuse)
+        chain = LayerChain((shape[1], shape[2]), shape[3], self._refuse)
         self._features[image] = chain.image
         quant = graph.activation_quant(image)
         shapes: set[int] = set()
@@ -144,7 +144,7 @@ class _Reader:
         return chain.activate(str(operator), feature, activation, self._output_quant(operator))
 
     def _pad(self, chain: LayerChain, operator: Operator, feature: Feature) -> Feature:
-        return chain.pad(str(operator), feature, self._read_margin(operator))
+        return chain.pad(str(operator), feature, self._read_margins(operator))
 
     def _pool(self, chain: LayerChain, operator: Operator, feature: Feature) -> Feature:
         self._check_pool(operator, feature)
@@ -212,14 +212,15 @@ class _Reader:
             output_quant=self._output_quant(operator),
         )
 
-    def _read_margin(self, operator: Operator) -> tuple[int, int]:
-        """Return the zeros before and after both axes."""
+    def _read_margins(self, operator: Operator) -> Margins:
+        """Return the zeros before and after each axis."""
         zeros = self._graph.values(operator.inputs[1]).tolist()
-        if len(zeros) != 4 or zeros[0] != [0, 0] or zeros[3] != [0, 0] or zeros[1] != zeros[2]:
+        if len(zeros) != 4 or zeros[0] != [0, 0] or zeros[3] != [0, 0]:
             raise self._refuse(f"zeros {zeros} in {operator}")
         if operator.name == "PADV2" and np.any(self._read_constant(operator.inputs[2])):
             raise self._refuse(f"other numbers than zeros in {operator}")
-        return int(zeros[1][0]), int(zeros[1][1])
+        (top, bottom), (left, right) = zeros[1:3]
+        return (int(top), int(bottom)), (int(left), int(right))
 
     def _check_pool(self, operator: Operator, feature: Feature) -> None:
         """Refuse a pooling of less than all pixels."""
@@ -229,9 +230,9 @@ class _Reader:
         else:
             self._refuse_activation(operator)
             window = (operator.options.FilterHeight(), operator.options.FilterWidth())
-            whole = window == (feature.size,) * 2 and self._graph.shape(operator.output)[1:3] == (1, 1)
+            whole = window == feature.size and self._graph.shape(operator.output)[1:3] == (1, 1)
         if not whole:
-            raise self._refuse(f"a part of {feature.size} x {feature.size} pixels in {operator}")
+            raise self._refuse(f"a part of {spell(feature.size)} pixels in {operator}")
 
     def _rescale(self, chain: LayerChain, operator: Operator, feature: Feature) -> Feature:
         self._refuse_activation(operator)
@@ -255,12 +256,13 @@ class _Reader:
         """
         size, channels, classes = chain.image.size, chain.image.channels, chain.classes
         # Keras' range and the hosted files' differ by less than those of images do: the first is today's.
-        known = (
-            keras_preprocessing(size, classes, channels),
-            hosted_preprocessing(size, classes, channels),
-            unit_preprocessing(size, channels),
-            raw_preprocessing(size, channels),
+        squares = (
+            keras_preprocessing(size[0], classes, channels),
+            hosted_preprocessing(size[0], classes, channels),
+            unit_preprocessing(size[0], channels),
+            raw_preprocessing(size[0], channels),
         )
+        known = [preprocessing.of_size(size) for preprocessing in squares]
         stated = quant is None or any(has_quant(preprocessing, quant) for preprocessing in known)
         if quant is not None:
             usual = nearest_preprocessing(known, quant)

@@ -41,7 +41,7 @@ class ModelSpec:
     width_multiplier : float
         Factor on the channels of every layer; the cousins have 1 alone.
     resolution : int
-        Height and width of the input in pixels.
+        Height and width of the input in pixels; of an image that is no square its height.
     classes, input_channels : int
         Outputs; channels of the image.
     activation : {"relu6", "relu"}
@@ -52,6 +52,8 @@ class ModelSpec:
         Added to the variance in every batch norm.
     published_top1 : float or None
         Percent of ImageNet's validation images, as published for the float network.
+    columns : int or None
+        Width of the input in pixels, where that is no square.
     """
 
     name: str
@@ -64,11 +66,17 @@ class ModelSpec:
     padding: Padding = "same"
     bn_epsilon: float = 1e-3
     published_top1: float | None = None
+    columns: int | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the input."""
+        return self.resolution, self.columns or self.resolution
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, rows and columns of one image."""
-        return self.input_channels, self.resolution, self.resolution
+        return self.input_channels, *self.size
 
     def __post_init__(self) -> None:
         """Refuse what no network can be made of."""
@@ -83,11 +91,12 @@ class ModelSpec:
             )
         if self.version in COUSINS and self.width_multiplier != 1:
             raise ModelError(f"{self.name}: {self.version} has width multiplier 1, not {self.width_multiplier:g}")
-        if not isinstance(self.resolution, int) or self.resolution not in RESOLUTIONS:
-            raise ModelError(
-                f"{self.name}: resolution {self.resolution!r:.40} is not in {RESOLUTIONS[0]} to {RESOLUTIONS[-1]};"
-                " 96 to 224 are usual"
-            )
+        for extent in (self.resolution, self.resolution if self.columns is None else self.columns):
+            if not isinstance(extent, int) or extent not in RESOLUTIONS:
+                raise ModelError(
+                    f"{self.name}: resolution {extent!r:.40} is not in {RESOLUTIONS[0]} to {RESOLUTIONS[-1]};"
+                    " 96 to 224 are usual"
+                )
         counts = (self.classes, self.input_channels)
         if not all(isinstance(count, int) and count >= 1 for count in counts):
             raise ModelError(
@@ -144,26 +153,29 @@ PUBLISHED_TOP1: dict[Version, dict[float, dict[int, float]]] = {
 }
 
 
-def format_name(version: Version, width_multiplier: float, resolution: int) -> str:
-    """Return the name of a variant, for example ``"mobilenet_v2_1.0_224"``."""
+def format_name(version: Version, width_multiplier: float, size: tuple[int, int]) -> str:
+    """Return the name of a variant: ``"mobilenet_v2_1.0_224"``, of 120 rows and 160 columns ``..._120x160``."""
     width = f"{width_multiplier:.1f}" if width_multiplier == int(width_multiplier) else f"{width_multiplier:g}"
-    return f"mobilenet_{version}_{width}_{resolution}"
+    return f"mobilenet_{version}_{width}_{'x'.join(map(str, dict.fromkeys(size)))}"
 
 
-def _make_spec(version: Version, width_multiplier: float, resolution: int) -> ModelSpec:
+def _make_spec(version: Version, width_multiplier: float, size: tuple[int, int]) -> ModelSpec:
+    resolution, columns = size
+    square = resolution == columns
     return ModelSpec(
-        format_name(version, width_multiplier, resolution),
+        format_name(version, width_multiplier, size),
         version,
         width_multiplier,
         resolution,
         bn_epsilon=BN_EPSILON[version],
-        published_top1=PUBLISHED_TOP1[version].get(width_multiplier, {}).get(resolution),
+        published_top1=PUBLISHED_TOP1[version].get(width_multiplier, {}).get(resolution) if square else None,
+        columns=None if square else columns,
     )
 
 
 #: The 16 published variants of V1 and the 22 of V2.
 PUBLISHED: tuple[ModelSpec, ...] = tuple(
-    _make_spec(version, width, resolution)
+    _make_spec(version, width, (resolution, resolution))
     for version, widths in PUBLISHED_TOP1.items()
     for width, resolutions in widths.items()
     for resolution in resolutions
@@ -200,7 +212,7 @@ NAMED: tuple[ModelSpec, ...] = (
 
 #: Between a person's own module and what it has, ``package.module:factory``.
 SEPARATOR = ":"
-_PATTERN = re.compile(r"mobilenet_(v[12])_(\d+(?:\.\d+)?)_(\d+)")
+_PATTERN = re.compile(r"mobilenet_(v[12])_(\d+(?:\.\d+)?)_(\d+)(?:x(\d+))?")
 
 
 def list_specs() -> list[ModelSpec]:
@@ -210,6 +222,8 @@ def list_specs() -> list[ModelSpec]:
 
 def get_spec(name: str) -> ModelSpec:
     """Return the spec of a name: a listed one, or any ``mobilenet_v1_{width}_{resolution}`` (or v2).
+
+    Of an image that is no square the resolution is ``{rows}x{columns}``.
 
     Raises
     ------
@@ -223,7 +237,7 @@ def get_spec(name: str) -> ModelSpec:
         return specs[name]
     if match := _PATTERN.fullmatch(name):
         version: Version = "v1" if match[1] == "v1" else "v2"
-        return _make_spec(version, float(match[2]), int(match[3]))
+        return _make_spec(version, float(match[2]), (int(match[3]), int(match[4] or match[3])))
     if SEPARATOR in name:
         raise UnknownModelError(f"{name}: a module of your own; `thumbnet compile` takes it, here networks have a name")
     near = difflib.get_close_matches(name, specs, n=3, cutoff=0.5)

@@ -124,7 +124,7 @@ def load_model(
     """
     spec = get_spec(spec_or_name) if isinstance(spec_or_name, str) else spec_or_name
     file = find_bundled(spec) if weights is None else weights
-    content = _read_file(file, weights_key, spec.resolution)
+    content = _read_file(file, weights_key, spec.size)
     if classes is not None and classes != content.classes:
         raise ClassCountError(
             f"{file}: has {content.classes} classes, {classes} were asked for; ask for {content.classes} or"
@@ -155,7 +155,7 @@ def find_bundled(spec: ModelSpec) -> Path:
     return BUNDLED_FOLDER / f"{spec.name}.pt"
 
 
-def _read_file(file: Path, weights_key: str | None, resolution: int) -> StoredNetwork | Checkpoint:
+def _read_file(file: Path, weights_key: str | None, size: tuple[int, int]) -> StoredNetwork | Checkpoint:
     data = read_weights_file(file)
     if is_safetensors(data):
         return read_safetensors(file, data, weights_key)
@@ -167,10 +167,10 @@ def _read_file(file: Path, weights_key: str | None, resolution: int) -> StoredNe
     if data[4:8] == _TFLITE_MAGIC:
         return read_tflite(file, data)
     if keras:
-        return read_keras(file, data, resolution)
-    size = f"{len(data)} bytes" if data else "empty"
+        return read_keras(file, data, size)
+    length = f"{len(data)} bytes" if data else "empty"
     raise WeightsFileError(
-        f"{file}: no weights file known here ({size}); read are PyTorch, safetensors, TFLite, Keras .h5 and .keras"
+        f"{file}: no weights file known here ({length}); read are PyTorch, safetensors, TFLite, Keras .h5 and .keras"
     )
 
 
@@ -193,6 +193,7 @@ def _load_checkpoint(spec: ModelSpec, file: Path, checkpoint: Checkpoint, said: 
     else:
         make = timm_preprocessing if checkpoint.weights.origin == "timm" else torchvision_preprocessing
         preprocessing = make(spec.resolution, spec.input_channels)
+    preprocessing = preprocessing.of_size(spec.size)
     quants = checkpoint.quants
     if quants is not None:
         # The range of the input tells which of the usual scalings it was trained with.

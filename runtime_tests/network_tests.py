@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.compile_model import quantize_input
 from thumbnet.compile.frontend.torch_to_relax import import_float
 from thumbnet.compile.network.float_network import FloatNetwork
 from thumbnet.compile.network.float_reference import run_float_layers
@@ -19,6 +18,7 @@ from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.compile.passes.match_float_layers import match_float_layers
 from thumbnet.compile.progress import Progress, say_nothing
+from thumbnet.compile.quantize_request import quantize_input
 from thumbnet.models.image_folder import LabelledImage
 from thumbnet.models.weights import TrainedModel
 from thumbnet.runtime_tests.cost_checks import check_cost

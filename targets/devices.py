@@ -14,6 +14,8 @@ A devices.toml looks like this::
     kind = "serial"
     serial_number = "066CFF"    # in place of port: its USB serial number, see `thumbnet devices --scan`
     interface = 2               # only where that has several ports
+    flash = "pyocd"
+    probe = "066CFF"            # the probe's serial number, where there are several
 
     [devices.my_pi]
     board = "raspberry_pi_4"
@@ -66,6 +68,7 @@ _FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
         "interface": (int, False),
         "baud": (int, False),
         "flash": (str, False),
+        "probe": (str, False),
     },
     "rpc": {"tracker": (str, True), "key": (str, True)},
     "tcp": {"address": (str, True)},
@@ -256,9 +259,11 @@ def _serial_device(where: str, name: str, board: Board, table: dict[str, Any]) -
     if not 0 < baud <= FASTEST_BAUD:
         raise DeviceError(f"{where}: baud is {reprlib.repr(baud)}, it must be 1 to {FASTEST_BAUD:,}")
     flash: FlashWay | None = None
+    if "probe" in table and "flash" not in table:
+        raise DeviceError(f"{where}: probe says by which probe flash = ... goes; flash is missing")
     if "flash" in table:
         try:
-            flash = parse_flash_way(table["flash"])
+            flash = parse_flash_way(table["flash"], table.get("probe", ""))
         except ValueError as error:
             raise DeviceError(f"{where}: flash is {reprlib.repr(table['flash'])}: {error}") from error
     return Device(

@@ -18,6 +18,7 @@ settings.load_profile("thumbnet")
 
 #: The Debian package of each tool that a test may need.
 PACKAGES = {
+    "cmake": "cmake",
     "g++": "g++",
     "gcc": "gcc",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",

@@ -20,9 +20,10 @@ MAY_IMPORT = {
 LEVELS = {
     "compile": (
         {"compile_model"},
-        {"tuning"},
+        {"plan_stages"},
+        {"quantize_request", "tuning"},
         {"emit"},
-        {"passes", "plan"},
+        {"passes", "plan", "post_training"},
         {"frontend", "kernels"},
         {"network"},
         {"artifact", "request", "replaced_folder"},

@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "tune": "thumbnet.tools.commands.tune:tune",
     "records": "thumbnet.tools.commands.records:records",
     "compile": "thumbnet.tools.commands.compile:compile",
+    "package": "thumbnet.tools.commands.package:package",
     "check": "thumbnet.tools.commands.check:check",
     "demo": "thumbnet.tools.commands.demo:demo",
     "test": "thumbnet.tools.commands.test:test",

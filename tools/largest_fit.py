@@ -32,9 +32,10 @@ def suggest_variant(spec: ModelSpec, error: DoesNotFitError) -> str:
     candidates = [
         replace(
             spec,
-            name=format_name(spec.version, width, resolution),
+            name=format_name(spec.version, width, (resolution, resolution)),
             width_multiplier=width,
             resolution=resolution,
+            columns=None,
         )
         for width in PUBLISHED_TOP1[spec.version]
         for resolution in RESOLUTIONS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def load_own(files: NetworkFiles) -> TrainedModel:
     if files.classes not in (None, classes):
         raise ClassCountError(f"{files.model}: has {classes} classes, {files.classes} were asked for")
     channels, height, width = files.input_shape
-    preprocessing = replace(unit_preprocessing(height, channels), width=None if height == width else width)
+    preprocessing = unit_preprocessing(height, channels).of_size((height, width))
     spec = OwnNetwork(files.model, files.input_shape, classes)
     return TrainedModel(spec, FloatModule(network), preprocessing, assumptions=(*assumptions, *left_out))
 

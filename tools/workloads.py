@@ -156,7 +156,7 @@ def make_benchmark_request(
     return CompileRequest(
         name=workload.model,
         module=module,
-        input_shape=(spec.input_channels, spec.resolution, spec.resolution),
+        input_shape=spec.input_shape,
         board=board,
         options=options,
         calibration=[image[None] for image in images],
@@ -172,7 +172,7 @@ def make_benchmark_request(
 
 def _preprocessing(spec: ModelSpec) -> Preprocessing:
     unit = spec.name == "vww_96"  # as the trained network takes its images
-    return (unit_preprocessing if unit else _hosted)(spec.resolution, spec.input_channels)
+    return (unit_preprocessing if unit else _hosted)(spec.resolution, spec.input_channels).of_size(spec.size)
 
 
 def _hosted(resolution: int, channels: int) -> Preprocessing:
@@ -210,8 +210,8 @@ def _random_pixels(spec: ModelSpec) -> NDArray[np.uint8]:
     """Return blobs of colour with noise on top, uint8 ``[n, H, W, C]``: like pictures, smooth with sharp edges."""
     rng = np.random.default_rng(SEED)
     blob = 8
-    side = -(-spec.resolution // blob)
-    colours = rng.integers(0, 256, (CALIBRATION_IMAGES, side, side, spec.input_channels))
-    blobs = colours.repeat(blob, axis=1).repeat(blob, axis=2)[:, : spec.resolution, : spec.resolution]
+    (height, width), shape = spec.size, [-(-extent // blob) for extent in spec.size]
+    colours = rng.integers(0, 256, (CALIBRATION_IMAGES, *shape, spec.input_channels))
+    blobs = colours.repeat(blob, axis=1).repeat(blob, axis=2)[:, :height, :width]
     pixels: NDArray[np.uint8] = np.clip(blobs + rng.integers(-24, 25, blobs.shape), 0, 255).astype(np.uint8)
     return pixels

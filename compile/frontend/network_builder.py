@@ -90,11 +90,13 @@ class NetworkBuilder:
     def free_name(self, path: str, operator: str) -> str:
         """Return a name for a layer: its module's path, with the operator's name where that is taken."""
         wanted = path if path and path != NETWORK_INPUT else ".".join(part for part in (path, operator) if part)
-        if wanted not in self._layers:
+        # Where names have no dots, a.b and a_b are one.
+        taken = {name.replace(".", "_") for name in self._layers}
+        if wanted.replace(".", "_") not in taken:
             return wanted
         wanted = wanted if wanted.endswith(operator) else f"{wanted}.{operator}"
         numbers = (wanted if number == 1 else f"{wanted}_{number}" for number in range(1, len(self._layers) + 2))
-        return next(name for name in numbers if name not in self._layers)
+        return next(name for name in numbers if name.replace(".", "_") not in taken)
 
     # ---- layers --------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import contextlib
 import io
 import logging
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,4 +189,4 @@ def _ends(node: Node) -> bool:
 
 def _describe(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    return textwrap.shorten(f"{type(error).__name__}: {lines[0] if lines else 'no message'}", 200, placeholder=" ...")

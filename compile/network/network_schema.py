@@ -10,13 +10,11 @@ import math
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from thumbnet.compile.manifest import Extent, Int8, Part, Text, check_elements
 from thumbnet.compile.network.fixed_point import INT32_MAX
 from thumbnet.compile.network.integer_network import (
-    NETWORK_INPUT,
     Add,
     AveragePool,
     Convolution,
@@ -24,12 +22,9 @@ from thumbnet.compile.network.integer_network import (
     IntegerNetwork,
     Layer,
     MaxPool,
-    Shape,
     accumulator_bound,
 )
-
-#: Of all layers' outputs together, and of one inference: a hundred times the largest MobileNet's and thirty times.
-MOST_ACTIVATIONS, MOST_MACS = 1 << 27, 1 << 34
+from thumbnet.compile.network.layer_checks import check_convolution, check_layers, check_max_pool, expect, expect_array
 
 Hwc = Annotated[tuple[Extent, Extent, Extent], check_elements]
 Quant = tuple[Annotated[float, Field(ge=1e-38, le=1e38)], Int8]
@@ -127,23 +122,7 @@ def check_network(network: IntegerNetwork) -> None:
     ValueError
         Naming the layer.
     """
-    shapes: dict[str, Shape] = {NETWORK_INPUT: network.input_shape}
-    for layer in network.layers:
-        if layer.name in shapes:
-            raise ValueError(f"{layer.name} stands there twice")
-        for source in layer.sources:
-            if source not in shapes:
-                raise ValueError(f"{layer.name} reads {source}, which is not before it")
-            if shapes[source] != layer.input_shape:
-                raise ValueError(f"{layer.name} takes {layer.input_shape}, {source} gives {shapes[source]}")
-        _check_layer(layer)
-        shapes[layer.name] = layer.output_shape
-    activations = sum(math.prod(shape) for shape in shapes.values())
-    if activations > MOST_ACTIVATIONS or network.macs > MOST_MACS:
-        raise ValueError(
-            f"{activations:,} activations and {network.macs:,} multiply-accumulates;"
-            f" {MOST_ACTIVATIONS:,} and {MOST_MACS:,} at most are computed"
-        )
+    check_layers(network, _check_layer)
 
 
 def _check_layer(layer: Layer) -> None:
@@ -153,60 +132,20 @@ def _check_layer(layer: Layer) -> None:
             p = layer.parameters
             largest = 128 * (p.multiplier_a + p.multiplier_b) + abs(p.constant)
         case AveragePool():
-            _expect(layer, "output_shape", layer.output_shape, (1, 1, layer.input_shape[2]))
+            expect(layer.name, "output_shape", layer.output_shape, (1, 1, layer.input_shape[2]))
             largest = 128 * math.prod(layer.input_shape[:2]) + abs(layer.bias)
         case MaxPool():
-            _expect(layer, "output channels", channels, layer.input_shape[2])
-            _check_extents(layer)
+            check_max_pool(layer)
             return
         case Convolution() | DepthwiseConvolution():
-            _check_convolution(layer)
+            check_convolution(layer, np.int8, np.int32)
             largest = int(accumulator_bound(layer).max())
     if not isinstance(layer, Add):
-        _expect_array(layer, "multiplier", layer.requantization.multiplier, np.int32, (channels,))
-        _expect_array(layer, "left_shift", layer.requantization.left_shift, np.int32, (channels,))
+        expect_array(layer.name, "multiplier", layer.requantization.multiplier, np.int32, (channels,))
+        expect_array(layer.name, "left_shift", layer.requantization.left_shift, np.int32, (channels,))
         multiplier, shift = layer.requantization.multiplier, layer.requantization.left_shift
         if multiplier.min() < 0 or multiplier.max() >= 1 << 30 or shift.min() < 0 or shift.max() > 31:
             raise ValueError(f"{layer.name}: a multiplier or a shift is out of range")
         largest <<= int(shift.max())
     if largest > INT32_MAX:
         raise ValueError(f"{layer.name}: its sums can reach {largest:,}, which is no int32")
-
-
-def _check_convolution(layer: Convolution | DepthwiseConvolution) -> None:
-    into, out = layer.input_shape[2], layer.output_shape[2]
-    _expect_array(layer, "bias", layer.bias, np.int32, (out,))
-    if layer.weight.ndim != (4 if isinstance(layer, Convolution) else 3):
-        raise ValueError(f"{layer.name}: weight has {layer.weight.ndim} dimensions")
-    kernel = layer.kernel
-    _expect_array(
-        layer,
-        "weight",
-        layer.weight,
-        np.int8,
-        (out, *kernel, into) if isinstance(layer, Convolution) else (*kernel, out),
-    )
-    if isinstance(layer, DepthwiseConvolution):
-        _expect(layer, "output channels for each of the input", out % into, 0)
-    _check_extents(layer)
-
-
-def _check_extents(layer: Convolution | DepthwiseConvolution | MaxPool) -> None:
-    top, left, bottom, right = layer.padding
-    padded = (layer.input_shape[0] + top + bottom, layer.input_shape[1] + left + right)
-    extents = tuple(
-        (size - taps) // step + 1 for size, taps, step in zip(padded, layer.kernel, layer.stride, strict=True)
-    )
-    _expect(layer, "output_shape", layer.output_shape[:2], extents)
-
-
-def _expect(layer: Layer, what: str, found: object, wanted: object) -> None:
-    if found != wanted:
-        raise ValueError(f"{layer.name}: {what} is {found}, it must be {wanted}")
-
-
-def _expect_array(layer: Layer, what: str, array: NDArray[np.generic], dtype: type, shape: tuple[int, ...]) -> None:
-    if array.dtype != dtype or array.shape != shape:
-        raise ValueError(
-            f"{layer.name}: {what} is {array.dtype} {array.shape}, it must be {np.dtype(dtype).name} {shape}"
-        )

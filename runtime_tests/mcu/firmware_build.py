@@ -218,7 +218,7 @@ def _plan_build(artifact: Artifact, board: Board, compiler: str, protocol: Proto
     if not any(name.endswith(".c") for name in network):
         raise ArtifactError(f"{artifact.folder}: lists no C sources; compile the network again")
     script = linker_script(board, artifact, protocol)
-    data = mlperf_source(artifact) if protocol == "mlperf-tiny" else _golden_source(artifact)
+    data = mlperf_source(artifact) if protocol == "mlperf-tiny" else golden_source(artifact)
     version = _run([compiler, "--version"], FIRMWARE, "version")
     options = [*flags, *OPTIMIZATION.values(), *form.link_flags, *LINK_FLAGS]
     digest = hashlib.sha256("\0".join([*options, script, data, version]).encode())
@@ -244,7 +244,8 @@ def _read_listed(artifact: Artifact, name: str) -> bytes:
     return content
 
 
-def _golden_source(artifact: Artifact) -> str:
+def golden_source(artifact: Artifact) -> str:
+    """Return the C source of the golden vectors that the firmware checks itself with."""
     inputs, outputs = artifact.golden()
     inputs, outputs = inputs.astype(np.int8), outputs.astype(np.int8)
     size = inputs[0].nbytes + outputs[0].nbytes if len(inputs) else 1

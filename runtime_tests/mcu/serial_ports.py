@@ -24,8 +24,8 @@ class SerialPort:
     ----------
     path : str
         For example ``/dev/ttyACM0``.
-    description : str
-        What its USB device calls itself, else its name.
+    description : str or None
+        What its USB device calls itself; None where the port is no USB port.
     serial_number : str or None
         Of its USB device, None where that has none or the port is no USB port.
     usb_device : str or None
@@ -35,7 +35,7 @@ class SerialPort:
     """
 
     path: str
-    description: str
+    description: str | None
     serial_number: str | None = None
     usb_device: str | None = None
     interface: int | None = None
@@ -51,7 +51,7 @@ def list_serial_ports() -> list[SerialPort]:
         ports.append(
             SerialPort(
                 found.device,
-                found.description,
+                None if found.vid is None else found.description,
                 found.serial_number or None,
                 None if found.vid is None else usb_device or found.device,
                 int(number) if number.isdecimal() else None,

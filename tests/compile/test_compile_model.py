@@ -11,13 +11,14 @@ from torch import nn
 from tvm import relax
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.compile_model import compile_model, quantize_input
+from thumbnet.compile.compile_model import compile_model
 from thumbnet.compile.emit import footprint
 from thumbnet.compile.errors import ArtifactError, CompileError, DoesNotFitError, QuantizationError
 from thumbnet.compile.kernels.layouts import Layout
 from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.compile.plan.fit import CODE_RESERVE_BYTES
+from thumbnet.compile.quantize_request import quantize_input
 from thumbnet.compile.request import CompileOptions, CompileRequest
 from thumbnet.compile.symbol_prefix import c_name
 from thumbnet.models.image_folder import list_images

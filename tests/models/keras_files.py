@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 from torch import nn
 
+from thumbnet.models.layers import compute_same_padding
 from thumbnet.models.stored import list_residuals, list_units
 
 #: keras.applications' names of the layers with a kernel, in the order of execution.
@@ -33,8 +34,8 @@ def layer(kind, name, *weights, sources=None, **settings):
     return {"kind": kind, "name": name, "settings": settings, "weights": weights, "sources": sources}
 
 
-def list_layers(network, pads=True):
-    """Yield the layers of a MobileNet of ours before its pooling."""
+def list_layers(network, pads=True, size=(64, 64)):
+    """Yield the layers of a MobileNet of ours before its pooling, for images of so many rows and columns."""
     units = list_units(network)
     blocks = [[u.path for u in units if u.path.startswith(f"{path}.")] for path in list_residuals(network)]
     starts, ends = {block[0] for block in blocks}, {block[-1] for block in blocks}
@@ -48,8 +49,10 @@ def list_layers(network, pads=True):
         kernel = weight.transpose((2, 3, 0, 1) if kind == "DepthwiseConv2D" else (2, 3, 1, 0))
         padding = "same"
         if pads and unit.stride == 2 and kind == "DepthwiseConv2D":
-            yield layer("ZeroPadding2D", f"{name}_pad", padding=[[0, 1], [0, 1]])
+            margins = [list(compute_same_padding(extent, kernel.shape[0], 2)) for extent in size]
+            yield layer("ZeroPadding2D", f"{name}_pad", padding=margins)
             padding = "valid"
+        size = [-(-extent // unit.stride) for extent in size]
         yield layer(kind, name, kernel, strides=[unit.stride] * 2, padding=padding, use_bias=False, activation="linear")
         norm = unit.batch_norm
         values = (norm.weight, norm.bias, norm.running_mean, norm.running_var)

@@ -151,8 +151,9 @@ class NetworkFile:
         self.dtype = np.int8 if kind == "int8" else np.float32
 
     def write(self, path, image, size, channels, answers=("RESHAPE", "SOFTMAX")):
-        """Write all layers after `image`, the index of a tensor of their number type."""
+        """Write all layers after `image`, the index of a tensor of their number type, of so many rows and columns."""
         graph, last = self.graph, image
+        size = [size, size] if isinstance(size, int) else size
         units = list_units(self.network)
         blocks = [[u.path for u in units if u.path.startswith(f"{path}.")] for path in list_residuals(self.network)]
         starts, ends = {block[0] for block in blocks}, {block[-1] for block in blocks}
@@ -164,7 +165,7 @@ class NetworkFile:
                 last = graph.apply("MEAN", [last, axes], self._activation((1, channels)))
             last, size, channels = self._layer(unit, last, size, channels)
             if unit.path in ends:
-                sizes = (1, size, size, channels)
+                sizes = (1, *size, channels)
                 last = graph.apply("ADD", [source, last], self._activation(sizes))
         for answer in answers:
             last = graph.apply(answer, [last], self._activation((1, channels)))
@@ -184,16 +185,17 @@ class NetworkFile:
             name, axis = ("DEPTHWISE_CONV_2D", 3) if depthwise else ("CONV_2D", 0)
             weight = weight.transpose((1, 2, 3, 0) if depthwise else (0, 2, 3, 1))
             kernel, padding = weight.shape[1], tflite.Padding.SAME if not self.pads else tflite.Padding.VALID
-            zeros = compute_same_padding(size, kernel, stride)
-            if self.pads and any(zeros):
-                pairs = graph.constant(np.array([[0, 0], zeros, zeros, [0, 0]], np.int32))
-                last = graph.apply("PAD", [last, pairs], self._activation((1, *[size + sum(zeros)] * 2, channels)))
+            zeros = [compute_same_padding(extent, kernel, stride) for extent in size]
+            if self.pads and np.any(zeros):
+                pairs = graph.constant(np.array([[0, 0], *zeros, [0, 0]], np.int32))
+                padded = [extent + sum(pair) for extent, pair in zip(size, zeros, strict=True)]
+                last = graph.apply("PAD", [last, pairs], self._activation((1, *padded, channels)))
             options = {"Padding": padding, "StrideH": stride, "StrideW": stride}
             options |= {"DilationHFactor": 1, "DilationWFactor": 1}
-            size = -(-size // stride)
+            size = [-(-extent // stride) for extent in size]
         if unit.activated:
             options["FusedActivationFunction"] = tflite.ActivationFunctionType.RELU6
-        shape = (1, size, size, outputs) if weight.ndim == 4 else (1, outputs)
+        shape = (1, *size, outputs) if weight.ndim == 4 else (1, outputs)
         operands = self._constants(np.ascontiguousarray(weight), bias, axis)
         return graph.apply(name, [last, *operands], self._activation(shape), **options), size, outputs
 

@@ -17,6 +17,8 @@ board = "nucleo_l4r5zi"
 kind = "serial"
 serial_number = "066CFF"
 interface = 2
+flash = "pyocd"
+probe = "066CFF"
 
 [devices.my_pi]
 board = "raspberry_pi_4"
@@ -56,6 +58,7 @@ def test_reads_the_users_devices(write_toml, monkeypatch):
     assert (serial.kind, serial.address, serial.baud) == ("serial", "/dev/ttyACM0", 921600)
     other = get_device("my_other_nucleo", path)
     assert (other.address, other.serial_number, other.interface) == ("", "066CFF", 2)
+    assert (other.flash.tool, other.flash.probe) == ("pyocd", "066CFF")
     assert (serial.place, other.place) == ("/dev/ttyACM0", "USB 066CFF interface 2")
     rpc = get_device("my_pi", path)
     assert (rpc.kind, rpc.address, rpc.key) == ("rpc", "localhost:9190", "pi4")
@@ -89,6 +92,9 @@ def test_an_unknown_device_names_the_nearest(write_toml):
                 ("interface = 0", "port is missing, or serial_number"),
                 ("serial_number = 66", "serial_number is 66, it must be text"),
                 ('serial_number = ""', "1 to 255 printable characters"),
+                ('port = "p"\nprobe = "A"', "flash is missing"),
+                ('port = "p"\nflash = "uf2:X"\nprobe = "A"', "is for pyocd and openocd; leave it out"),
+                ('port = "p"\nflash = "openocd:x.cfg"\nprobe = "A]; exit"', "has letters, digits, and some of"),
                 ('serial_number = "s"\ninterface = -1', "interface is -1, it must be 0 to 255"),
                 ('serial_number = "s"\ninterface = "0"', "interface is '0', it must be a whole number"),
             )

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thumbnet.compile.compile_model import quantize_network
 from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution
 from thumbnet.compile.network.integer_relax import read_relax
+from thumbnet.compile.quantize_request import quantize_network
 from thumbnet.compile.request import CompileOptions, check_options
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
 from thumbnet.runtime_tests.errors import SessionError

@@ -43,6 +43,21 @@ def fails():
 
 def number():
     return 3
+
+def wants(number):
+    return Net(number)
+
+def ends():
+    raise SystemExit(0)
+
+def decides():
+    class Decides(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
+    return Decides()
+
+def classified():
+    return nn.Sequential(Net(3), nn.Softmax(1))
 """
 
 
@@ -50,6 +65,9 @@ def number():
 def own(tmp_path, monkeypatch):
     """A folder with a person's module, its weights as a training program leaves them, and images."""
     (tmp_path / "own_net.py").write_text(MODULE)
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)")
+    (tmp_path / "unfinished.py").write_text("def make(:")
+    (tmp_path / "empty.py").write_text("")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_net", raising=False)
@@ -114,8 +132,50 @@ def test_the_artifact_keeps_the_float_network(own):
     arrays = dict(damaged)
     arrays["stem.0/weight"] = arrays["stem.0/weight"][:4]
     np.savez(artifact.folder / "host" / "float_network.npz", **arrays)
-    with pytest.raises(ArtifactError, match=r"stem\.0: weight and bias don't fit|another"):
+    with pytest.raises(ArtifactError, match=r"stem\.0: weight is float32 \(4, 3, 3, 3\)"):
         load_trained(Artifact(artifact.folder, artifact.manifest))
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++", "qemu-aarch64")
+def test_an_own_module_in_float32(own, thumbnet):
+    code, out, err = thumbnet(
+        *("compile", "own_net:classified", "--input", "3x24x40", "--quantize", "none"),
+        *("--board", "raspberry_pi_4", "-o", "made"),
+    )
+    assert code == 0, err
+    assert "1: its softmax is left out; outputs are logits" in " ".join(out.split())
+    code, out, err = thumbnet("test", "made", "--device", "qemu_raspberry_pi_4", "--images", "images")
+    assert code == 0, out + err
+    assert "every layer close" in out
+
+
+@pytest.mark.emulated
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
+def test_an_own_module_is_tuned(own, thumbnet):
+    network = ("own_net:gray", "--input", "1x24x40", "--weights", "gray.pth", "--calibration", "images")
+    code, out, err = thumbnet(
+        *("tune", *network, "--space", "kernels", "--device", "qemu_mps2_an386", "--trials", "8", "-o", "records"),
+    )
+    assert code == 0, out + err
+    code, out, err = thumbnet(
+        *("compile", *network, "--tuning", "records", "--emulated-records", "--board", "mps2_an386", "-o", "made"),
+    )
+    assert code == 0, err
+    assert "stages that were measured" in out
+
+
+def test_a_module_in_memory_stays_as_it_is(own):
+    import own_net  # noqa: PLC0415 - made by the fixture
+
+    network = own_net.colour().train().half()
+    files = NetworkFiles(
+        "mine", own / "colour.pth", calibration=own / "images", input_shape=(3, 24, 40), module=network
+    )
+    artifact = compile_network(files, get_board("mps2_an386"), own / "made")
+    assert network.training
+    assert network.head[0].weight.dtype == torch.float16
+    assert (artifact.name, load_trained(artifact).spec.name) == ("mine", "mine")
 
 
 BOARD = ("--board", "mps2_an386", "-o", "made")
@@ -138,6 +198,16 @@ BOARD = ("--board", "mps2_an386", "-o", "made")
         (("own_net:swish", "--input", "3x24x24"), "1: PyTorch's hardswish has no form here; train it with ReLU6"),
         (("own_net:fails", "--input", "3x24x24"), "calling fails() failed (RuntimeError: no such dataset)"),
         (("own_net:number", "--input", "3x24x24"), "number() returned a int, not a torch.nn.Module"),
+        (("own_net:wants", "--input", "3x24x24"), "calling wants() failed (TypeError: wants() missing 1 required"),
+        (("own_net:ends", "--input", "3x24x24"), "calling ends() failed (SystemExit: 0)"),
+        (("own_net:decides", "--input", "3x24x24"), "Decides: its code at own_net.py:41 decides by an image's values"),
+        (("script:make", "--input", "3x24x24"), "importing script ends the program; put what only a script does under"),
+        (("unfinished:make", "--input", "3x24x24"), "importing unfinished failed (SyntaxError: "),
+        (("empty:make", "--input", "3x24x24"), "empty has no 'make' to call; it has nothing"),
+        (("empty.inner:make", "--input", "3x24x24"), "no module 'empty.inner' in"),
+        (("own_net:", "--input", "3x24x24"), "names of your own modules are like package.module:factory"),
+        ((":colour", "--input", "3x24x24"), "names of your own modules are like package.module:factory"),
+        (("../own_net:colour", "--input", "3x24x24"), "names of your own modules are like package.module:factory"),
         (("own_net:other", "--input", "3x24x24"), "own_net has no 'other' to call; it has"),
         (("no_such_net:make", "--input", "3x24x24"), "no module 'no_such_net' in"),
         (("mobilenet_v1_0.25_digits", "--input", "1x32x32"), "its name says what image it takes"),

@@ -17,7 +17,8 @@ from thumbnet.tools.output import json_option, print_table, write_json
 def models(json_file: Path | None) -> None:
     """List the networks by name.
 
-    Any other width and resolution works too, as mobilenet_v1_WIDTH_RESOLUTION or mobilenet_v2_WIDTH_RESOLUTION.
+    Any other width and resolution works too, as mobilenet_v1_WIDTH_RESOLUTION or mobilenet_v2_WIDTH_RESOLUTION; of
+    images that are no squares the resolution is ROWSxCOLUMNS.
     """
     from thumbnet.models.variants import BUNDLED, list_specs
     from thumbnet.models.weights import find_bundled

@@ -109,8 +109,8 @@ def _input_of(artifact: Artifact, image_file: Path | None) -> tuple[NDArray[Any]
     """Return an input ``[H, W, C]`` in the artifact's dtype, and where it is from."""
     import numpy as np
 
-    from thumbnet.compile.compile_model import quantize_input
     from thumbnet.compile.network.network_file import load_reference
+    from thumbnet.compile.quantize_request import quantize_input
     from thumbnet.tools.network import load_trained
 
     integer = artifact.manifest["dtype"] == "int8"

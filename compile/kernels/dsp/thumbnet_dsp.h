@@ -37,6 +37,10 @@ TN_INLINE int32_t tn_requant(int32_t acc, int32_t M, int32_t zo) {
 }
 
 #if TN_DSP
+#ifdef __clang__
+/* A kernel's assembly is a longer string than C99 asks a compiler to take; GCC lets assembly have them. */
+#pragma clang diagnostic ignored "-Woverlength-strings"
+#endif
 #define TN_STR_(x) #x
 #define TN_STR(x) TN_STR_(x)
 /* Kernels are whole functions in top-level assembly, each in a section of its own (the linker drops those not called):

@@ -228,6 +228,16 @@ def test_layers_bear_their_modules_names():
     assert len({layer.name for layer in network.layers}) == len(network.layers)
 
 
+def test_names_are_others_without_their_dots_too():
+    module = nn.Module()
+    module.a_b, module.a, module.input = nn.Conv2d(3, 3, 1), nn.Module(), nn.Conv2d(3, 3, 1)
+    module.a.b, module.head = nn.Conv2d(3, 3, 1), Head(3)
+    module.forward = lambda x: module.head(module.input(module.a.b(module.a_b(x))))
+    network, _ = read_torch_network(module, SHAPE)
+    names = [layer.name for layer in network.layers]
+    assert names == ["a_b", "a.b.conv2d", "input.conv2d", "head", "head.classifier"]
+
+
 class _Twice(nn.Module):
     def forward(self, x):
         return x.mean((2, 3)), x

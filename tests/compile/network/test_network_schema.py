@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from thumbnet.compile.errors import ArtifactError
-from thumbnet.compile.network import network_schema
+from thumbnet.compile.network import layer_checks
 from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution
 from thumbnet.compile.network.network_file import load_network, save_network
 from thumbnet.compile.network.network_schema import check_network
@@ -66,7 +66,7 @@ def test_what_can_not_be_computed_is_refused(kind, change, says):
 
 
 def test_what_takes_for_ever_is_refused(monkeypatch):
-    monkeypatch.setattr(network_schema, "MOST_MACS", 100)
+    monkeypatch.setattr(layer_checks, "MOST_MACS", 100)
     with pytest.raises(ValueError, match=r"multiply-accumulates; .* and 100 at most are computed"):
         check_network(one_of_each_kind())
 

@@ -158,7 +158,7 @@ def host_program(tiny, tmp_path_factory):
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
     folder = tmp_path_factory.mktemp("host")
-    (folder / "golden.c").write_text(firmware_build._golden_source(tiny))
+    (folder / "golden.c").write_text(firmware_build.golden_source(tiny))
     firmware = [firmware_build.FIRMWARE / name for name in ("rpc.c", "network_calls.c", "frame.c")]
     sources = [*firmware, Path(__file__).with_name("port_host.c"), folder / "golden.c", *tiny.folder.glob("*.c")]
     command = ["gcc", "-g", "-O1", "-Wall", "-Wextra", "-Werror"]

@@ -1,4 +1,4 @@
-"""A Raspberry Pi Pico in rp2040js: our UF2 file boots by its second stage, and answers with the reference's bytes.
+"""A Raspberry Pi Pico in rp2040js: our UF2 file boots by its second stage and gives the reference's bytes over UART.
 
 The time of its instructions is a model of rp2040js's, and no latency.
 """
