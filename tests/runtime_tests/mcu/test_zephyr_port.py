@@ -18,7 +18,10 @@ ZEPHYR = Path(__file__).with_name("zephyr")
 def program(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("zephyr")
     (folder / "golden.c").write_text(firmware_build.golden_source(tiny))
-    firmware = [firmware_build.FIRMWARE / name for name in ("rpc.c", "network_calls.c", "network_memory.c", "frame.c", "port_zephyr.c")]
+    firmware = [
+        firmware_build.FIRMWARE / name
+        for name in ("rpc.c", "network_calls.c", "network_memory.c", "frame.c", "port_zephyr.c")
+    ]
     sources = [*firmware, ZEPHYR / "on_host.c", folder / "golden.c", *tiny.folder.glob("*.c")]
     command = ["gcc", "-g", "-O1", "-Wall", "-Wextra", "-Werror"]
     command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
