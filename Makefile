@@ -9,7 +9,10 @@ PACKAGES := compile models runtime_tests targets tools
 # mypy knows a package by its folder: these links give the top-level folders the names they are imported by.
 TYPING := build/typing/thumbnet
 
-.PHONY: help demo test test-all lint format setup system-packages clean
+# An emulator of the RP2040 for some of the slow tests, which are skipped without it.
+RP2040JS := build/rp2040js/node_modules/rp2040js
+
+.PHONY: help demo test test-all lint format setup system-packages rp2040js clean
 
 help:
 	@echo "make demo    compile a bundled MobileNet for five boards and run it on their emulators"
@@ -17,6 +20,7 @@ help:
 	@echo "make test-all  the same with the tests that take minutes (ImageNet networks, tuning)"
 	@echo "make lint    lint and type check only"
 	@echo "make format  format Python and C"
+	@echo "make rp2040js  fetch the emulator of the Raspberry Pi Pico that some slow tests use (needs npm)"
 	@echo "make clean   remove the virtual environment and everything built"
 
 demo: setup
@@ -50,6 +54,11 @@ $(READY): pyproject.toml
 	@echo "Installing Python packages into $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(READY)
+
+rp2040js: $(RP2040JS)
+
+$(RP2040JS):
+	npm install --prefix build/rp2040js --no-audit --no-fund rp2040js@1.4.1
 
 clean:
 	rm -rf $(VENV) build

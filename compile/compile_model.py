@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 import tvm
-from numpy.typing import NDArray
 from tvm.s_tir import meta_schedule as ms
 
 from thumbnet.compile.artifact import Artifact, write_manifest
@@ -23,30 +20,24 @@ from thumbnet.compile.emit.footprint import measure_footprint
 from thumbnet.compile.emit.library_example import write_example
 from thumbnet.compile.emit.stage_library import build_stage_library
 from thumbnet.compile.errors import CompileError, ToolchainError, UnsupportedOperatorError
-from thumbnet.compile.frontend.torch_to_relax import import_float, import_quantized, quantize_module
-from thumbnet.compile.kernels.cycle_prices import prices_of
 from thumbnet.compile.kernels.instruction_sets import float_kernels_of
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.float_network import FloatNetwork
 from thumbnet.compile.network.golden import make_golden
 from thumbnet.compile.network.integer_network import IntegerNetwork
-from thumbnet.compile.network.integer_relax import identifier, read_relax
+from thumbnet.compile.network.integer_relax import read_relax
 from thumbnet.compile.network.network_file import REFERENCE_FILE, save_network
 from thumbnet.compile.passes.match_float_layers import match_float_layers
-from thumbnet.compile.passes.pipeline import lower_to_integer
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
-from thumbnet.compile.plan.board_plan import plan_for_board, spent_on_ram
+from thumbnet.compile.plan.board_plan import spent_on_ram
 from thumbnet.compile.plan.fit import MemoryNeed, check_fit, check_ram_limit
-from thumbnet.compile.plan.lowered_network import LoweredNetwork, build_stages, lower_network
+from thumbnet.compile.plan.lowered_network import lower_network
 from thumbnet.compile.plan.stage_graph import can_stream
+from thumbnet.compile.plan_stages import objective_of, plan_stages, stages_manifest
+from thumbnet.compile.quantize_request import import_network, plans_stages, quantize_input, quantize_network
 from thumbnet.compile.replaced_folder import replaced_folder
-from thumbnet.compile.request import CompileOptions, CompileRequest, Objective, check_options, refuse_plan_options
-from thumbnet.compile.tuning.recorded_plan import RecordedPlan, plan_by_records
+from thumbnet.compile.request import CompileRequest, check_options, refuse_plan_options
 from thumbnet.compile.tuning.records import read_records
-from thumbnet.targets.board import Board
-
-#: int16 of a 128-bit vector, which products of int8 are widened to.
-VECTOR_CHANNELS = 8
 
 
 def compile_model(request: CompileRequest, folder: Path) -> Artifact:
@@ -61,8 +52,8 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
     check_options(options, board)
     if board.family != "cortex-m":
         find_compiler(board.cross_compiler)  # before the work, not after it
-    _objective_of(options, board)
-    database = None if options.tuning is None or _plans_stages(request) else read_records(options.tuning)
+    objective_of(options, board)
+    database = None if options.tuning is None or plans_stages(request) else read_records(options.tuning)
     with replaced_folder(folder) as aside:
         host = aside / "host"
         host.mkdir()
@@ -71,7 +62,7 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
             own = _compile_float(request, database, aside)
         elif board.artifact == "c":
             own = _compile_sources(request, quantize_network(request), aside)
-        elif _plans_stages(request):
+        elif plans_stages(request):
             own = _compile_stages(request, quantize_network(request), aside)
         else:
             own = _compile_library(request, quantize_network(request), database, aside)
@@ -79,46 +70,6 @@ def compile_model(request: CompileRequest, folder: Path) -> Artifact:
         artifact = Artifact.load(aside)
     # Not read again: another run may have put its own there since.
     return Artifact(folder.resolve(), artifact.manifest)
-
-
-def quantize_network(request: CompileRequest) -> tvm.IRModule:
-    """Return the integer Relax module of a request: quantized, imported, lowered."""
-    example = torch.zeros(1, *request.input_shape)
-    request.progress("reading the network")
-    quantized = quantize_module(
-        request.module,
-        example,
-        calibration=request.calibration,
-        activation_quant=request.activation_quant,
-        weight_scales=request.weight_scales,
-        progress=request.progress,
-    )
-    request.progress("bringing it into TVM")
-    imported = import_quantized(quantized, example)
-    # Our own kernels are made for any number of channels; what TVM lays out fills vectors.
-    multiple = 1 if _plans_stages(request) else VECTOR_CHANNELS
-    request.progress("making its arithmetic integer")
-    return lower_to_integer(
-        imported, remove_dead_channels=not request.options.keep_dead_channels, channel_multiple=multiple
-    )
-
-
-def import_network(request: CompileRequest) -> tvm.IRModule:
-    """Return the Relax module of a request: integer, or float32 where it says so."""
-    if request.options.quantize == "none":
-        request.progress("bringing it into TVM")
-        return import_float(request.module, torch.zeros(1, *request.input_shape))
-    return quantize_network(request)
-
-
-def quantize_input(network: IntegerNetwork, image: torch.Tensor) -> NDArray[np.int8]:
-    """Bring a float32 input ``[1, C, H, W]`` to the network's int8 ``[H, W, C]``."""
-    return network.input_quant.quantize(image[0].permute(1, 2, 0).numpy())
-
-
-def c_name(name: str) -> str:
-    """Return a network's name as a C identifier: ``mobilenet_v1_0.25_128`` is ``mobilenet_v1_0_25_128``."""
-    return re.sub(r"^(?=\d)", "_", identifier(name)).lower()
 
 
 def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
@@ -129,8 +80,8 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         raise CompileError(
             f"{request.name} starts with {first.name} ({first.kind}): --stream-input needs a convolution over the image"
         )
-    lowered, tuned = _plan_stages(request, network)
-    name = c_name(request.name)
+    lowered, tuned = plan_stages(request, network)
+    name = request.c_name
     check_fit(request.name, MemoryNeed.least(lowered), board)
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
     request.progress("writing the C sources")
@@ -141,22 +92,27 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
         title=_title(request),
         generator=_generator(),
         pixel_rule=request.pixel_rule,
+        caller_arena=options.arena == "caller",
         # A microcontroller's program says itself what it is built for.
         flags=board.core_flags if board.runs_linux else (),
     )
     built, unknown_because = None, None
     try:
-        built = measure_footprint(files, name, board, streamed=lowered.streamed, progress=request.progress)
+        given = lowered.plan.arena_bytes if options.arena == "caller" else 0
+        built = measure_footprint(
+            files, name, board, streamed=lowered.streamed, caller_arena_bytes=given, progress=request.progress
+        )
     except ToolchainError as error:
         unknown_because = str(error)
     return {
         "kind": "c",
         **check_fit(request.name, MemoryNeed.estimate(lowered) if built is None else built.need, board),
-        "objective": _objective_of(options, board),
+        "objective": objective_of(options, board),
         "streamed_input": lowered.streamed,
+        "caller_arena": options.arena == "caller",
         "footprint": {"unknown_because": unknown_because} if built is None else built.as_json(),
         "tuned": tuned is not None,
-        **_stages_manifest(lowered, tuned),
+        **stages_manifest(lowered, tuned),
         **_integer_manifest(request, module, network, folder),
     }
 
@@ -164,94 +120,18 @@ def _compile_sources(request: CompileRequest, module: tvm.IRModule, folder: Path
 def _compile_stages(request: CompileRequest, module: tvm.IRModule, folder: Path) -> dict[str, Any]:
     network = read_relax(module)
     board, options = request.board, request.options
-    lowered, tuned = _plan_stages(request, network)
-    name = c_name(request.name)
+    lowered, tuned = plan_stages(request, network)
+    name = request.c_name
     check_ram_limit(request.name, lowered.plan.arena_bytes, options.ram_limit, board)
     texts = {"title": _title(request), "generator": _generator()}
     build_stage_library(lowered, name, board, folder, **texts, pixel_rule=request.pixel_rule, progress=request.progress)
     write_example(network, name, board, folder, **texts, pixel_rule=request.pixel_rule)
     return {
         "kind": "library",
-        "objective": _objective_of(options, board),
+        "objective": objective_of(options, board),
         "tuned": tuned is not None,
-        **_stages_manifest(lowered, tuned),
+        **stages_manifest(lowered, tuned),
         **_integer_manifest(request, module, network, folder),
-    }
-
-
-def _objective_of(options: CompileOptions, board: Board) -> Objective:
-    """Return what a board's plan is to need little of.
-
-    Raises
-    ------
-    CompileError
-        Cycles are asked for and can't be predicted.
-    """
-    if prices_of(board) is not None:
-        return options.objective or "cycles"
-    if options.objective == "cycles":
-        raise CompileError(
-            f"{board.name}: plans by predicted cycles need prices of the {board.core}, of which there are none; leave"
-            " --objective cycles out"
-        )
-    return "instructions"
-
-
-def _rounded(value: float | None) -> int | None:
-    return None if value is None else round(value)
-
-
-def _plans_stages(request: CompileRequest) -> bool:
-    """Tell whether layers become stages of a plan; all others are laid out by TVM."""
-    return request.board.instruction_set is not None and request.options.quantize == "int8"
-
-
-def _plan_stages(request: CompileRequest, network: IntegerNetwork) -> tuple[LoweredNetwork, RecordedPlan | None]:
-    """Plan a network and build its kernels; by records where there are some."""
-    board, options = request.board, request.options
-    request.progress("planning the layers")
-    plan, choices = plan_for_board(
-        network, board, options.ram_limit, streamed=options.stream_input, objective=_objective_of(options, board)
-    )
-    if options.tuning is None:
-        return build_stages(network, plan, choices), None
-    tuned = plan_by_records(
-        network,
-        board,
-        options.tuning,
-        plan,
-        options.ram_limit,
-        emulated=options.emulated_records,
-        objective=options.objective,
-        streamed=options.stream_input,
-    )
-    return build_stages(network, tuned.plan, choices), tuned
-
-
-def _stages_manifest(lowered: LoweredNetwork, tuned: RecordedPlan | None = None) -> dict[str, Any]:
-    costs = (None,) * len(lowered.stages) if tuned is None else tuned.costs
-    return {
-        "arena_bytes": lowered.plan.arena_bytes,
-        "constant_bytes": lowered.constant_bytes,
-        "predicted_instructions": round(lowered.predicted_instructions),
-        "predicted_cycles": _rounded(lowered.predicted_cycles),
-        "ram_choices": [asdict(choice) for choice in lowered.choices],
-        **({} if tuned is None else {"tuning": tuned.as_json()}),
-        "layers": [
-            {
-                "name": stage.name,
-                "layers": [layer.name for layer in stage.layers],
-                "shape": stage.output_layout.shape,
-                "macs": stage.macs,
-                "kernel": stage.kernel.variant,
-                "predicted_instructions": round(stage.predicted_instructions),
-                "predicted_cycles": _rounded(stage.predicted_cycles),
-                "arena_offset": lowered.plan.offsets[stage.name],
-                "layout": asdict(stage.output_layout),
-                **({} if cost is None or tuned is None else {"measured": {tuned.kind: cost}}),
-            }
-            for stage, cost in zip(lowered.stages, costs, strict=True)
-        ],
     }
 
 
@@ -260,7 +140,7 @@ def _compile_library(
 ) -> dict[str, Any]:
     refuse_plan_options(request.options, request.board)
     network = read_relax(module)
-    name = c_name(request.name)
+    name = request.c_name
     # The one that is deployed, and beside it one that gives every layer's output, for tests.
     libraries = {"main": f"{name}.so", "layers": f"{name}_layers.so"}
     for entry, file in libraries.items():
@@ -324,7 +204,7 @@ def _compile_float(request: CompileRequest, database: ms.database.Database | Non
     refuse_plan_options(request.options, request.board)
     request.progress("compiling the layers with TVM")
     executable = build_executable(module, request.board, database)
-    export_library(executable, request.board, folder / f"{c_name(request.name)}.so")
+    export_library(executable, request.board, folder / f"{request.c_name}.so")
     with torch.no_grad():
         classes = int(request.module(torch.zeros(1, *request.input_shape)).shape[-1])
     tuned = request.options.tuning is not None
@@ -348,7 +228,7 @@ def _compile_float_stages(
     texts = {"title": _title(request), "generator": _generator()}
     build_stage_library(
         lowered,
-        c_name(request.name),
+        request.c_name,
         request.board,
         folder,
         **texts,
@@ -360,7 +240,7 @@ def _compile_float_stages(
         "tuned": False,
         "macs": network.macs,
         **_float_manifest(request, network.output.output_shape[2]),
-        **_stages_manifest(lowered),
+        **stages_manifest(lowered),
     }
 
 
@@ -375,7 +255,7 @@ def _float_manifest(request: CompileRequest, classes: int) -> dict[str, Any]:
 
 def _common_manifest(request: CompileRequest) -> dict[str, Any]:
     return {
-        "name": c_name(request.name),
+        "name": request.c_name,
         "model": request.name,
         "board": request.board.name,
         "core": request.board.core,

@@ -23,6 +23,8 @@ FORMAT = 1
 GOLDEN_FILE = "golden.npz"
 #: What a folder's manifest says that is for a board to run, and holds no network.
 SERVER_KIT = "server kit"
+#: And of one that is for other build systems, with a network's sources in it.
+PACKAGE = "package"
 
 MOST_MANIFEST_BYTES = 4 << 20
 #: Elements of an input or a layer's output: several times those of the largest MobileNet.
@@ -111,6 +113,7 @@ class Tuning(Part):
     kind: Text
     measured_stages: Count
     measured_cost: Annotated[float, Field(ge=0)]
+    shipped: bool = False
 
 
 class ManifestLayer(Part):
@@ -236,6 +239,7 @@ class Manifest(Part):
     predicted_cycles: Count | None = None
     objective: Literal["cycles", "instructions"] = "instructions"
     streamed_input: bool = False
+    caller_arena: bool = False
     ram_choices: list[RamChoice] = []
     footprint: Footprint = ABSENT
     memories: Memories = ABSENT
@@ -305,6 +309,23 @@ def read_listing(path: Path) -> dict[str, str]:
     return files
 
 
+def refuse_other_kinds(folder: Path, kind: str) -> None:
+    """Refuse a folder with something of ours that a `kind` is not to replace, before the work and not after it.
+
+    Raises
+    ------
+    ArtifactError
+        It holds a compiled network, or something of another kind.
+    """
+    try:
+        found = json.loads((folder / MANIFEST).read_text()).get("kind")
+    except (OSError, ValueError, AttributeError):
+        return  # no manifest of ours: `replaced_folder` refuses what isn't empty
+    if found != kind:
+        what = f"a {found}" if found in (SERVER_KIT, PACKAGE) else "a compiled network"
+        raise ArtifactError(f"{folder}: holds {what}, not a {kind}; name another folder")
+
+
 def _read(path: Path, model: type[Part]) -> dict[str, Any]:
     data = read_file(path, MOST_MANIFEST_BYTES)
     try:
@@ -314,8 +335,10 @@ def _read(path: Path, model: type[Part]) -> dict[str, Any]:
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
     if not isinstance(content, dict) or found != FORMAT or isinstance(found, bool):
         raise ArtifactError(f"{path}: format {reprlib.repr(found)}, this thumbnet reads {FORMAT}; {AGAIN}")
-    if model is Manifest and content.get("kind") == SERVER_KIT:
-        raise ArtifactError(f"{path.parent}: holds a {SERVER_KIT}, no network; name a folder of `thumbnet compile -o`")
+    if model is Manifest and content.get("kind") in (SERVER_KIT, PACKAGE):
+        raise ArtifactError(
+            f"{path.parent}: holds a {content['kind']}, no network; name a folder of `thumbnet compile -o`"
+        )
     try:
         model.model_validate(content)
     except ValidationError as error:

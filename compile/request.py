@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from thumbnet.compile.errors import CompileError
 from thumbnet.compile.progress import Progress, say_nothing
+from thumbnet.compile.symbol_prefix import c_name, check_symbol_prefix
 from thumbnet.targets.board import Board
 
 if TYPE_CHECKING:  # the options are there at once for the command line; torch takes seconds
@@ -18,8 +19,12 @@ if TYPE_CHECKING:  # the options are there at once for the command line; torch t
     from torch import nn
 
 QuantizeMode = Literal["int8", "none"]
+#: How activations get their ranges.
+RangeMethod = Literal["minmax", "percentile", "mse", "auto"]
 #: What a plan is to need little of.
 Objective = Literal["cycles", "instructions"]
+#: Who has the arena.
+ArenaOwner = Literal["own", "caller"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,12 @@ class CompileOptions:
     ----------
     quantize : {"int8", "none"}
         int8, or float32 (boards that take a shared library only).
+    ranges : {"minmax", "percentile", "mse", "auto"}, optional
+        How int8's ranges come from calibration images; without it by least squared error, where no ranges are known.
+    equalize : bool
+        Bring the sizes of channels together first, see `thumbnet.compile.post_training.equalize`.
+    correct_biases : bool
+        Take what int8 moves the channels' means by back out of the biases.
     tuning : Path, optional
         Folder of tuning records to apply: of stages, or for boards that take a shared library of TVM's schedules.
     emulated_records : bool
@@ -41,18 +52,33 @@ class CompileOptions:
         Boards that take C sources: the program gives the image row by row as the network asks for it; it needs no RAM.
     keep_dead_channels : bool
         Leave channels in that are proven to have no influence on the output.
+    arena : {"own", "caller"}
+        Boards that take C sources: the network has its arena, or is given one by the program at each call.
+    name : str, optional
+        What the network is called in C, see `thumbnet.compile.symbol_prefix`; two in one program need two names.
+        Without it a name is made of the model's.
     objective : {"cycles", "instructions"}, optional
         Boards with our own kernels: what the plan is to need little of, as predicted. Without it cycles, where the core
         has a model of them.
     """
 
     quantize: QuantizeMode = "int8"
+    ranges: RangeMethod | None = None
+    equalize: bool = False
+    correct_biases: bool = False
     tuning: Path | None = None
     emulated_records: bool = False
     ram_limit: int | None = None
     stream_input: bool = False
     keep_dead_channels: bool = False
     objective: Objective | None = None
+    arena: ArenaOwner = "own"
+    name: str | None = None
+
+    @property
+    def prepares(self) -> bool:
+        """Whether something is done to the float network, or its ranges are not left to the quantizer."""
+        return self.ranges is not None or self.equalize or self.correct_biases
 
 
 #: int8, for speed, with all channels that matter.
@@ -86,7 +112,7 @@ class CompileRequest:
     Parameters
     ----------
     name : str
-        The network's name; its C identifier is made from it.
+        The network's name; where the options have none in C, that is made from it.
     module : nn.Module
         In eval mode, float32 NCHW to logits.
     input_shape : (C, H, W)
@@ -125,6 +151,11 @@ class CompileRequest:
     write_extra: Callable[[Path], None] = lambda _: None
     progress: Progress = say_nothing
 
+    @property
+    def c_name(self) -> str:
+        """What the network is called in C: prefix of its symbols, stem of its files."""
+        return self.options.name or c_name(self.name)
+
 
 def check_options(options: CompileOptions, board: Board) -> None:
     """Check that a board takes what is asked for.
@@ -132,8 +163,14 @@ def check_options(options: CompileOptions, board: Board) -> None:
     Raises
     ------
     CompileError
-        Naming the option to leave out.
+        Naming the option to leave out, or to change.
     """
+    if options.name is not None:
+        check_symbol_prefix(options.name)
+    if options.quantize == "none" and options.prepares:
+        raise CompileError(
+            "--ranges, --equalize and --correct-biases are about int8; leave them out, or --quantize none"
+        )
     if board.artifact == "c":
         if options.quantize == "none":
             raise CompileError(
@@ -142,6 +179,8 @@ def check_options(options: CompileOptions, board: Board) -> None:
         return
     if options.stream_input:
         raise CompileError(f"{board.name}: --stream-input is for boards that take C sources; leave it out")
+    if options.arena != "own":
+        raise CompileError(f"{board.name}: --arena {options.arena} is for boards that take C sources; leave it out")
     if board.instruction_set is None:
         refuse_plan_options(options, board)
 

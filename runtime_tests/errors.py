@@ -13,6 +13,10 @@ class DeviceFaultError(SessionError):
     """The device answered that something failed on its side, or stopped in the middle."""
 
 
+class ClockError(DeviceFaultError):
+    """The board's clock is not what it says, or can't be known: nothing can be said of time."""
+
+
 class ArenaOverrunError(DeviceFaultError):
     """The network wrote outside its arena.
 

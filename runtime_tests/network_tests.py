@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.compile_model import quantize_input
-from thumbnet.compile.emit.stack_usage import STACK_KIND
 from thumbnet.compile.frontend.torch_to_relax import import_float
 from thumbnet.compile.network.float_network import FloatNetwork
 from thumbnet.compile.network.float_reference import run_float_layers
@@ -20,13 +18,13 @@ from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.compile.passes.match_float_layers import match_float_layers
 from thumbnet.compile.progress import Progress, say_nothing
+from thumbnet.compile.quantize_request import quantize_input
 from thumbnet.models.image_folder import LabelledImage
 from thumbnet.models.weights import TrainedModel
+from thumbnet.runtime_tests.cost_checks import check_cost
 from thumbnet.runtime_tests.report import Report, Status
-from thumbnet.runtime_tests.session import DeviceSession, MemoryUse
+from thumbnet.runtime_tests.session import DeviceSession
 
-#: Inferences of one image for the cost of one inference.
-MEASURED_RUNS = 3
 #: float32 on two processors: sums of up to some thousand products in another order. Relative to the largest logit, or
 #: to the largest value of a layer. MobileNets stay near 1e-5 in both; a wrong weight or tap does not.
 FLOAT_TOLERANCE = 1e-4
@@ -51,6 +49,7 @@ def run_tests(
     *,
     advance: Callable[[], None] = lambda: None,
     progress: Progress = say_nothing,
+    report: Report | None = None,
 ) -> Report:
     """Load an artifact on a device and run all checks.
 
@@ -68,13 +67,15 @@ def run_tests(
         Called after each image.
     progress : callable
         Told before each step what is done next.
+    report : Report or None
+        An empty one to fill, so that the checks made so far are there wherever this ends.
 
     Raises
     ------
     SessionError
-        The device failed; that is not the network's fault and makes no report.
+        The device failed; that is not the network's fault, and no check.
     """
-    report = Report()
+    report = Report() if report is None else report
     report.values.update(
         model=artifact.manifest["model"],
         device=session.device.name,
@@ -99,7 +100,7 @@ def run_tests(
     _check_agreement(report, answers)
     _check_labels(report, answers)
     progress("measuring")
-    _measure(report, session, inputs.of(trained.preprocessing.pixels(images[0].path)))
+    check_cost(report, session, inputs.of(trained.preprocessing.pixels(images[0].path)))
     return report
 
 
@@ -345,50 +346,3 @@ def _top1_ties_at_random(scores: NDArray[Any], labels: NDArray[np.int64]) -> flo
     """Return the top-1 to expect if ties for the first place, common among int8 logits, were broken at random."""
     first = scores == scores.max(axis=1, keepdims=True)
     return float(np.mean(first[np.arange(len(labels)), labels] / first.sum(axis=1)))
-
-
-def _measure(report: Report, session: DeviceSession, image: NDArray[Any]) -> None:
-    measured = session.measure(image, MEASURED_RUNS)
-    memory = session.memory_use()
-    middle = float(np.median(measured.samples))
-    instructions = measured.kind == "instructions"
-    cycles, unpredicted_because = session.predict_cycles_or_say_why(image)
-    if cycles is not None:
-        report.values.update(cycles.as_json())
-    report.values.update(
-        threads=session.threads,
-        measurement={"kind": measured.kind, "samples": list(measured.samples), "error": measured.error},
-        instructions_per_inference=int(middle) if instructions else None,
-        cycles_per_inference=middle if measured.kind == "cycles" else None,
-        seconds_per_inference=middle if measured.kind == "seconds on the board" else None,
-        **asdict(memory),
-    )
-    unit = f"{middle:,.0f} {measured.kind}" if measured.kind != "seconds on the board" else f"{middle:.6f} seconds"
-    where = "" if instructions else " on the board"
-    detail = f"{unit}{where} ({measured.certainty})"
-    if cycles is not None or unpredicted_because is not None:
-        detail += f"; {cycles or f'cycles not predicted: {unpredicted_because}'}"
-    report.add("cost of one inference", Status.PASSED, detail)
-    report.add("memory", Status.PASSED, f"RAM {_bytes(memory.ram_bytes)}, flash {_bytes(memory.flash_bytes)}")
-    _check_stack(report, memory)
-
-
-def _check_stack(report: Report, memory: MemoryUse) -> None:
-    """Compare the high-water mark with the worst case, and both with the artifact's: no run may surprise anybody."""
-    worst, measured, limit = memory.stack_bytes, memory.stack_measured_bytes, memory.stack_limit_bytes
-    report.values["stack_kind"] = None if worst is None else STACK_KIND
-    if measured is None:
-        report.add("stack", Status.SKIPPED, "neither bounded nor measured on boards that run Linux")
-        return
-    known = f"unknown ({memory.stack_unknown_because});" if worst is None else f"{worst:,} bytes,"
-    detail = f"worst case {known} high-water mark {measured:,} bytes"
-    if limit is not None and (worst is None or max(worst, measured) > limit):
-        report.add("stack", Status.FAILED, f"{detail}; the artifact's manifest says at most {limit:,} bytes")
-    elif worst is None:
-        report.add("stack", Status.SKIPPED, detail)
-    else:
-        report.add("stack", Status.PASSED if measured <= worst else Status.FAILED, detail)
-
-
-def _bytes(value: int | None) -> str:
-    return "unknown" if value is None else f"{value:,} bytes"

@@ -16,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thumbnet.runtime_tests.errors import DeviceFaultError
-from thumbnet.runtime_tests.session import DeviceSession, LayerCost, MeasurementKind
+from thumbnet.runtime_tests.session import WARM_UPS, DeviceSession, LayerCost, MeasurementKind
 
-#: Runs before the first that counts.
-WARM_UPS = 3
 #: Samples of a stage without its outliers that are needed, and all that are taken at most.
 LEAST_SAMPLES, MOST_SAMPLES = 5, 50
 #: The standard error of a median, as a part of it, at which it is sure.

@@ -21,6 +21,37 @@ from thumbnet.targets.device import Device
 #: A number without its kind says nothing: what a `Measurement` counts.
 MeasurementKind = Literal["instructions", "cycles", "seconds on the board"]
 
+#: Runs before the first that counts, where what they cost varies: caches fill, buffers are allocated.
+WARM_UPS = 3
+#: Inferences whose costs are taken then. An odd number, so that the middle one is one of them.
+TIMED_RUNS = 21
+
+
+@dataclass(frozen=True)
+class CheckedClock:
+    """A board's clock that agrees with this computer's.
+
+    Parameters
+    ----------
+    hz : int
+        Its rate, as the board has it.
+    error : float
+        By how much it is faster than that, as a part of it.
+    uncertainty : float
+        By how much `error` may be off.
+    interval_s : float
+        How long the two were compared.
+    """
+
+    hz: int
+    error: float
+    uncertainty: float
+    interval_s: float
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"clock of {self.hz:,} Hz checked: {self.error:+.2%} ± {self.uncertainty:.2%} in {self.interval_s:.2f} s"
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -38,6 +69,10 @@ class Measurement:
     threads : int or None
         Threads that shared an inference's work; None on a microcontroller. Instructions are those of all together, with
         what they spend waiting.
+    warm_ups : int
+        Runs before the first sample.
+    clock : CheckedClock or None
+        What times are told by; None where nothing is told of time, or where nobody compared it with another clock.
 
     Raises
     ------
@@ -49,6 +84,8 @@ class Measurement:
     samples: tuple[float, ...]
     error: float = 0.0
     threads: int | None = None
+    warm_ups: int = 0
+    clock: CheckedClock | None = None
 
     def __post_init__(self) -> None:
         """Check the samples."""
@@ -60,8 +97,9 @@ class Measurement:
         if self.threads is not None and self.threads > 1 and self.kind == "instructions":
             return f"of {self.threads} threads together, waiting included; runs differ by {self.error:,.0f}"
         threads = "" if self.threads is None else ", one thread" if self.threads == 1 else f", {self.threads} threads"
-        if self.kind == "seconds on the board":
-            return f"median of {len(self.samples)}{threads}"
+        if self.kind != "instructions" and (self.kind != "cycles" or self.error):
+            warm = f" after {self.warm_ups} to warm up" if self.warm_ups else ""
+            return f"median of {len(self.samples)}{warm}{threads}"
         return ("exact" if self.error == 0 else f"error up to {self.error:g}") + threads
 
 
@@ -147,7 +185,7 @@ class DeviceSession(ABC):
     @property
     def place(self) -> str | None:
         """What tells the board from others of its type, as far as that is known."""
-        return " ".join(filter(None, (self.device.address, self.device.key))) or None
+        return " ".join(filter(None, (self.device.place, self.device.key))) or None
 
     @property
     def compiler(self) -> str:

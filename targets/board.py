@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -46,11 +46,14 @@ class Memory:
         First address.
     size : int
         Bytes.
+    emulated : bool
+        Whether what emulates the board has it.
     """
 
     name: str
     origin: int
     size: int
+    emulated: bool = True
 
     @property
     def end(self) -> int:
@@ -191,6 +194,8 @@ class Board:
             for one, other in pairwise(sorted((*self.flash_banks, *self.ram_banks), key=lambda bank: bank.origin)):
                 if one.overlaps(other):
                     raise BoardError(f"{self.name}: its memories {one.name} and {other.name} overlap")
+            if self.qemu is not None and not any(bank.emulated for bank in self.ram_banks):
+                raise BoardError(f"{self.name}: none of its RAM is emulated, {self.qemu} could run nothing")
         elif not self.llvm and self.core not in ARMV7_CORES:
             raise BoardError(f"{self.name}: a {self.family} board needs its llvm target")
 
@@ -203,6 +208,13 @@ class Board:
     def ram_banks(self) -> tuple[Memory, ...]:
         """All memories for data, in the order in which they are to be filled."""
         return () if self.ram is None else (self.ram, *self.other_ram)
+
+    def as_emulated(self) -> Board:
+        """Return the board with the RAM alone that what emulates it has."""
+        if self.ram is None:
+            return self
+        ram, *others = (bank for bank in self.ram_banks if bank.emulated)
+        return replace(self, ram=ram, other_ram=tuple(others))
 
     @property
     def artifact(self) -> Literal["c", "library"]:

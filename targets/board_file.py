@@ -11,10 +11,20 @@ import reprlib
 import stat
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from thumbnet.targets.board import CORTEX_M_FLAGS, Board, Caches, Family, FlashTiming, Memory
 from thumbnet.targets.errors import BoardError, TargetError
@@ -77,11 +87,32 @@ class Bank(Part):
         return Memory(self.name, self.origin, self.size)
 
 
+class RamBank(Bank):
+    """A memory for data; `emulated` is false where `qemu` hasn't it."""
+
+    emulated: bool = True
+
+    def memory(self) -> Memory:
+        """See `Bank.memory`."""
+        return replace(super().memory(), emulated=self.emulated)
+
+
 class UartPort(Part):
     """What every port needs to know of its UART."""
 
     uart_base: Address
     uart_irq: Irq
+
+
+class PinnedPort(UartPort):
+    """A port whose pins are chosen; the marker's is high while the network runs."""
+
+    @field_validator("marker_pin", check_fields=False)
+    @classmethod
+    def _leave_the_line_alone(cls, pin: int | None, info: ValidationInfo) -> int | None:
+        if pin is not None and pin in {info.data.get("tx_pin"), info.data.get("rx_pin")}:
+            raise ValueError("the line needs that pin for itself")
+        return pin
 
 
 class Mps2Port(UartPort):
@@ -92,34 +123,37 @@ class Mps2Port(UartPort):
     fpgaio_hz: Hertz
 
 
-class Stm32Port(UartPort):
+class Stm32Port(PinnedPort):
     """ST's STM32: see port_stm32.c; `pin_function` is the number of the pins' alternate function."""
 
     family: Literal["stm32"]
     series: Literal["f4", "f7", "l4", "h7", "u5"]
     tx_pin: StmPin
     rx_pin: StmPin
+    marker_pin: StmPin | None = None
     pin_function: Annotated[int, Field(ge=0, lt=16)]
     supply: Literal["ldo", "smps"] = "ldo"
 
 
-class Rp2Port(UartPort):
+class Rp2Port(PinnedPort):
     """Raspberry Pi's RP2040 and RP2350: see port_rp2.c."""
 
     family: Literal["rp2"]
     series: Literal["rp2040", "rp2350"]
     tx_pin: RpPin
     rx_pin: RpPin
+    marker_pin: RpPin | None = None
     crystal_hz: Hertz
 
 
-class NrfPort(UartPort):
+class NrfPort(PinnedPort):
     """Nordic's nRF52 and nRF53: see port_nrf.c; pins of port 1 begin at 32."""
 
     family: Literal["nrf"]
     series: Literal["nrf52", "nrf53"]
     tx_pin: NrfPin
     rx_pin: NrfPin
+    marker_pin: NrfPin | None = None
 
 
 class LinuxPort(Part):
@@ -171,7 +205,7 @@ class BoardPart(Part):
     qemu: Word | None = None
     stands_for: BoardName | None = None
     flash: Annotated[list[Bank], Field(max_length=16)] = []
-    ram: Annotated[list[Bank], Field(max_length=16)] = []
+    ram: Annotated[list[RamBank], Field(max_length=16)] = []
     vectors: Bank | None = None
     flash_timing: FlashTimingPart | None = None
     caches: CachesPart | None = None
@@ -308,7 +342,7 @@ def _explain(error: ValidationError) -> str:
 def _known_keys(place: tuple[int | str, ...]) -> list[str]:
     """Return the keys a table at that place may have."""
     tables: dict[str, type[BaseModel]] = {
-        **dict.fromkeys(("flash", "ram", "vectors"), Bank),
+        **{"flash": Bank, "ram": RamBank, "vectors": Bank},
         **{"flash_timing": FlashTimingPart, "caches": CachesPart, **_PORTS},
     }
     model = next((tables[part] for part in reversed(place) if isinstance(part, str) and part in tables), BoardPart)

@@ -29,6 +29,11 @@ class Device:
     address : str
         Serial: the port, for example ``/dev/ttyACM0``; rpc: ``host:port`` of a TVM RPC tracker; tcp: ``host:port`` of
         the board's firmware; otherwise empty.
+    serial_number : str
+        Serial: USB serial number of the port, whose path is looked up whenever it is opened; empty where `address` says
+        the path.
+    interface : int or None
+        Serial: which interface of the USB device with that number, where several are serial ports.
     baud : int
         Serial: symbols a second.
     key : str
@@ -41,14 +46,28 @@ class Device:
     board: Board
     kind: Kind
     address: str = ""
+    serial_number: str = ""
+    interface: int | None = None
     baud: int = 115200
     key: str = ""
     flash: FlashWay | None = None
 
     @property
+    def place(self) -> str:
+        """Where it is reached, in words; empty where it is started anew each time."""
+        if not self.serial_number:
+            return self.address
+        return f"USB {self.serial_number}" + ("" if self.interface is None else f" interface {self.interface}")
+
+    @property
     def emulated(self) -> bool:
         """Whether no real board is behind it: instructions are counted, and nothing is said of time."""
         return self.kind == "emulated" or self.key.endswith(_EMULATED_KEY)
+
+    @property
+    def firmware_board(self) -> Board:
+        """What a firmware is built for: the board, an emulated one with the memories that its emulator has."""
+        return self.board.as_emulated() if self.kind == "emulated" else self.board
 
 
 def tracker_key(board: Board, *, emulated: bool) -> str:

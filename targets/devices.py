@@ -9,6 +9,14 @@ A devices.toml looks like this::
     baud = 115200           # the default
     flash = "openocd:board/st_nucleo_l4.cfg"    # how a firmware gets there, see `flash_way`; may be left out
 
+    [devices.my_other_nucleo]
+    board = "nucleo_l4r5zi"
+    kind = "serial"
+    serial_number = "066CFF"    # in place of port: its USB serial number, see `thumbnet devices --scan`
+    interface = 2               # only where that has several ports
+    flash = "pyocd"
+    probe = "066CFF"            # the probe's serial number, where there are several
+
     [devices.my_pi]
     board = "raspberry_pi_4"
     kind = "rpc"
@@ -27,6 +35,7 @@ A devices.toml looks like this::
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +62,14 @@ LONGEST_TEXT = 255
 FASTEST_BAUD = 100_000_000
 #: Fields of each kind of device in a devices.toml, beside board and kind: name, type, whether it must be there.
 _FIELDS: dict[str, dict[str, tuple[type, bool]]] = {
-    "serial": {"port": (str, True), "baud": (int, False), "flash": (str, False)},
+    "serial": {
+        "port": (str, False),
+        "serial_number": (str, False),
+        "interface": (int, False),
+        "baud": (int, False),
+        "flash": (str, False),
+        "probe": (str, False),
+    },
     "rpc": {"tracker": (str, True), "key": (str, True)},
     "tcp": {"address": (str, True)},
     "emulated": {},
@@ -99,6 +115,40 @@ def get_device(name: str, toml_path: Path | None = None) -> Device:
     if name in devices:
         return devices[name]
     raise DeviceError(f"unknown device {name}{suggest(name, list(devices))}; known: {', '.join(devices)}")
+
+
+def devices_of(board: Board, toml_path: Path | None = None) -> list[Device]:
+    """Return the devices of a type of board: the real ones or, where there are none, emulated ones.
+
+    Raises
+    ------
+    DeviceError
+        There is none, or the file is wrong, see `list_devices`.
+    """
+    devices = [device for device in list_devices(toml_path) if device.board.name == board.name]
+    if not devices:
+        raise DeviceError(
+            f"no device is a {board.name}; a table [devices.NAME] in {toml_path or DEFAULT_FILE} adds one"
+        )
+    return [device for device in devices if not device.emulated] or devices
+
+
+def check_places(devices: Sequence[Device]) -> None:
+    """Check that no two devices are the same port; many on one tracker may well be.
+
+    Raises
+    ------
+    DeviceError
+        Two are.
+    """
+    seen: dict[str, Device] = {}
+    for device in devices:
+        if device.kind not in ("serial", "tcp"):
+            continue
+        by_path = device.kind == "serial" and device.address
+        place = os.path.realpath(device.address) if by_path else device.place
+        if (other := seen.setdefault(place, device)) is not device:
+            raise DeviceError(f"{other.name} and {device.name} are both at {device.place}; name one of them")
 
 
 def read_own_boards(toml_path: Path | None = None) -> list[Board]:
@@ -198,16 +248,32 @@ def _check_fields(where: str, table: dict[str, Any], fields: dict[str, tuple[typ
 
 
 def _serial_device(where: str, name: str, board: Board, table: dict[str, Any]) -> Device:
+    if "port" not in table and "serial_number" not in table:
+        raise DeviceError(f"{where}: port is missing, or serial_number")
+    if "port" in table and len({"serial_number", "interface"} & set(table)):
+        raise DeviceError(f"{where}: port says which one it is; leave serial_number and interface out, or port")
+    interface = table.get("interface")
+    if interface is not None and not 0 <= interface < 256:
+        raise DeviceError(f"{where}: interface is {reprlib.repr(interface)}, it must be 0 to 255")
     baud = table.get("baud", Device.baud)
     if not 0 < baud <= FASTEST_BAUD:
         raise DeviceError(f"{where}: baud is {reprlib.repr(baud)}, it must be 1 to {FASTEST_BAUD:,}")
     flash: FlashWay | None = None
+    if "probe" in table and "flash" not in table:
+        raise DeviceError(f"{where}: probe says by which probe flash = ... goes; flash is missing")
     if "flash" in table:
         try:
-            flash = parse_flash_way(table["flash"])
+            flash = parse_flash_way(table["flash"], table.get("probe", ""))
         except ValueError as error:
             raise DeviceError(f"{where}: flash is {reprlib.repr(table['flash'])}: {error}") from error
-    return Device(name, board, "serial", address=table["port"], baud=baud, flash=flash)
+    return Device(
+        *(name, board, "serial"),
+        address=table.get("port", ""),
+        serial_number=table.get("serial_number", ""),
+        interface=interface,
+        baud=baud,
+        flash=flash,
+    )
 
 
 def _is_text(value: str) -> bool:

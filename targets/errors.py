@@ -11,3 +11,7 @@ class BoardError(TargetError):
 
 class DeviceError(TargetError):
     """No such device, or a devices.toml that can't be read."""
+
+
+class QuarantineError(TargetError):
+    """A file of devices to leave out can't be read."""

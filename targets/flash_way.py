@@ -13,6 +13,8 @@ from thumbnet.targets.host_port import is_host_port
 FlashTool = Literal["gdb", "pyocd", "openocd", "uf2", "command"]
 #: What a command may name of the image.
 PLACEHOLDERS = ("elf", "hex", "bin", "uf2")
+#: What can be told which of several probes to take.
+_CHOOSES_PROBE = ("pyocd", "openocd")
 _FORMS = 'it must be "gdb:HOST:PORT", "pyocd", "pyocd:TARGET", "openocd:BOARD.cfg", "uf2:FOLDER or LABEL" or "command:"'
 
 
@@ -27,19 +29,22 @@ class FlashWay:
     argument : str
         The server's ``HOST:PORT``; pyOCD's name of the chip, or empty; OpenOCD's script; the drive's folder or label;
         the command, with ``{elf}``, ``{hex}``, ``{bin}`` or ``{uf2}`` where the image's path goes.
+    probe : str
+        pyOCD and OpenOCD: serial number of the probe, empty where there is only one.
     """
 
     tool: FlashTool
     argument: str = ""
+    probe: str = ""
 
 
-def parse_flash_way(text: str) -> FlashWay:
-    """Read what a devices.toml says.
+def parse_flash_way(text: str, probe: str = "") -> FlashWay:
+    """Read what a devices.toml says, and which probe it names.
 
     Raises
     ------
     ValueError
-        It says nothing that is known; the message tells the forms.
+        It says nothing that is known; the message tells the forms. Or a probe is named to what doesn't choose one.
     """
     name, _, argument = text.partition(":")
     argument = argument.strip()
@@ -58,7 +63,11 @@ def parse_flash_way(text: str) -> FlashWay:
         raise ValueError("behind uf2: stands a folder from / on, or the label of a drive")
     if tool == "command":
         _check_command(argument)
-    return FlashWay(tool, argument)
+    if probe and tool not in _CHOOSES_PROBE:
+        raise ValueError(f"probe = ... is for {' and '.join(_CHOOSES_PROBE)}; leave it out")
+    if probe and not re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", probe):
+        raise ValueError("the serial number of a probe has letters, digits, and some of _ . : -")
+    return FlashWay(tool, argument, probe)
 
 
 def _check_command(command: str) -> None:

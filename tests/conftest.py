@@ -18,17 +18,21 @@ settings.load_profile("thumbnet")
 
 #: The Debian package of each tool that a test may need.
 PACKAGES = {
+    "cmake": "cmake",
     "g++": "g++",
     "gcc": "gcc",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
     "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
+    "arm-none-eabi-g++": "gcc-arm-none-eabi",
     "arm-none-eabi-gcc": "gcc-arm-none-eabi",
+    "clang": "clang",
     "gdb-multiarch": "gdb-multiarch",
     "qemu-aarch64": "qemu-user",
     "qemu-arm": "qemu-user",
     "qemu-system-arm": "qemu-system-arm",
     "llvm-mca-19": "llvm-19",
+    "node": "nodejs",
 }
 
 

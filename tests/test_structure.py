@@ -20,14 +20,15 @@ MAY_IMPORT = {
 LEVELS = {
     "compile": (
         {"compile_model"},
-        {"tuning"},
+        {"plan_stages"},
+        {"quantize_request", "tuning"},
         {"emit"},
-        {"passes", "plan"},
+        {"passes", "plan", "post_training"},
         {"frontend", "kernels"},
         {"network"},
         {"artifact", "request", "replaced_folder"},
         {"manifest"},
-        {"aside", "file_access", "progress"},
+        {"aside", "file_access", "progress", "symbol_prefix"},
         {"errors"},
     ),
     "compile/kernels": (
@@ -57,8 +58,10 @@ LEVELS = {
         {"block_profile"},
     ),
     "runtime_tests": (
-        {"serve_session", "stage_measurer"},
+        {"device_runs", "serve_session", "stage_measurer"},
         {"measure_stages", "network_tests", "open_session"},
+        {"cost_checks"},
+        {"latency"},
         {"repeated_readings", "served"},
         {"linux", "mcu"},
         {"report", "session"},

@@ -6,12 +6,13 @@ What is listed in ``__all__`` keeps its name and meaning from release to release
 from __future__ import annotations
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.compile_model import compile_model, quantize_input, quantize_network
+from thumbnet.compile.compile_model import compile_model
 from thumbnet.compile.errors import CompileError
 from thumbnet.compile.network.integer_network import IntegerNetwork
 from thumbnet.compile.network.integer_relax import read_relax
 from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference
+from thumbnet.compile.quantize_request import quantize_input, quantize_network
 from thumbnet.compile.request import CompileOptions, CompileRequest
 from thumbnet.models.errors import ModelError
 from thumbnet.models.given_preprocessing import GivenPreprocessing

@@ -15,10 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from thumbnet.compile.errors import CompileError, explain_os_error
-from thumbnet.models.errors import ModelError
-from thumbnet.runtime_tests.errors import SessionError
-from thumbnet.targets.errors import TargetError
+from thumbnet.tools.error_line import error_line
 
 #: Where each command is defined. A command is imported when it runs or when its help is shown, and imports torch and
 #: TVM inside its function, so that the help is there at once.
@@ -31,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "tune": "thumbnet.tools.commands.tune:tune",
     "records": "thumbnet.tools.commands.records:records",
     "compile": "thumbnet.tools.commands.compile:compile",
+    "package": "thumbnet.tools.commands.package:package",
     "check": "thumbnet.tools.commands.check:check",
     "demo": "thumbnet.tools.commands.demo:demo",
     "test": "thumbnet.tools.commands.test:test",
@@ -41,10 +39,7 @@ COMMANDS: dict[str, str] = {
     "bench": "thumbnet.tools.commands.bench:bench",
 }
 
-KNOWN_ERRORS = (ModelError, TargetError, CompileError, SessionError)
 BAD_INPUT = 2
-#: A line that is longer holds a name nobody chose for reading.
-LONGEST_LINE = 2000
 
 
 class Stopped(BaseException):
@@ -127,7 +122,7 @@ def _run(received: Sequence[int]) -> int:
         if received:
             code = _say_stopped(received)
         else:
-            _print_error(_message(error))
+            click.echo(f"thumbnet: error: {error_line(error)}", err=True)
             code = BAD_INPUT
     _flush_output()
     return code
@@ -137,29 +132,6 @@ def _say_stopped(received: Sequence[int]) -> int:
     with contextlib.suppress(OSError):  # the terminal may be gone
         click.echo("thumbnet: stopped", err=True)
     return 128 + (received[0] if received else signal.SIGINT)
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, click.ClickException):
-        return error.format_message()
-    if isinstance(error, KNOWN_ERRORS):
-        return str(error)
-    if isinstance(error, OSError):
-        return explain_os_error(error)
-    if isinstance(error, MemoryError):
-        return "out of memory; close other programs, or choose a smaller network"
-    # Not foreseen: the person gets what is known of it in a line, and a way to more.
-    said = f"{type(error).__name__}: {error}"
-    return f"{said[: LONGEST_LINE // 2]} (not foreseen by thumbnet; `thumbnet --debug ...` prints where)"
-
-
-def _print_error(message: str) -> None:
-    # Names come from files that anybody may have written: no control characters reach the terminal.
-    words = " ".join(message.split())
-    line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in words)
-    if len(line) > LONGEST_LINE:
-        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
-    click.echo(f"thumbnet: error: {line}", err=True)
 
 
 def _flush_output() -> None:

@@ -49,23 +49,45 @@ def compile_network(
         Of the specific type for what is wrong.
     """
     progress("reading the weights")
-    request = replace(make_request(files, board, options), progress=progress)
+    return compile_request(files, replace(make_request(files, board, options), progress=progress), output)
+
+
+def compile_request(files: NetworkFiles, request: CompileRequest, output: Path) -> Artifact:
+    """Compile what `make_request` made of a network's files, and say what would fit where it doesn't.
+
+    Raises
+    ------
+    CompileError
+        Of the specific type for what is wrong.
+    """
     try:
         return compile_model(request, output)
     except DoesNotFitError as error:
         if files.is_own:
             raise
-        progress("looking for what would fit")
+        request.progress("looking for what would fit")
         classes = list_units(request.module)[-1].module.weight.shape[0]
         spec = replace(get_spec(files.model), classes=classes, input_channels=request.input_shape[0])
         raise DoesNotFitError(f"{error}: {suggest_variant(spec, error)}") from error
 
 
-def make_request(files: NetworkFiles, board: Board, options: CompileOptions = DEFAULT_OPTIONS) -> CompileRequest:
-    """Return what the compiler takes."""
+def make_request(
+    files: NetworkFiles,
+    board: Board,
+    options: CompileOptions = DEFAULT_OPTIONS,
+    calibration: ImageSet | None = None,
+) -> CompileRequest:
+    """Return what the compiler takes; `calibration` goes in place of the files' own images.
+
+    Raises
+    ------
+    ModelError
+        Of the specific type for what is wrong.
+    """
     trained = load_network(files)
     spec, preprocessing = trained.spec, trained.preprocessing
-    calibration = _load_calibration(files, options, trained)
+    if calibration is None:
+        calibration = _load_calibration(files, options)
     ranges = {} if calibration.images else dict(trained.activation_quant or {})
     if files.preprocessing.mean is not None and "mean" in trained.stated:
         # The file's range of the input is that of another scaling.
@@ -88,7 +110,7 @@ def make_request(files: NetworkFiles, board: Board, options: CompileOptions = DE
         input_shape=spec.input_shape,
         board=board,
         options=options,
-        calibration=[_tensor(trained, image) for image in calibration.images],
+        calibration=[to_tensor(trained, image) for image in calibration.images],
         activation_quant=ranges,
         weight_scales=trained.weight_scales,
         pixel_rule=PixelRule(
@@ -154,10 +176,15 @@ def _assume_preprocessing(files: NetworkFiles, trained: TrainedModel) -> list[st
     return lines
 
 
-def _load_calibration(files: NetworkFiles, options: CompileOptions, trained: TrainedModel) -> ImageSet:
-    folder = files.calibration
-    if folder is None and files.weights is None and options.quantize == "int8" and not files.is_own:
-        folder = BUNDLED_CALIBRATION
+def calibration_folder(files: NetworkFiles) -> Path | None:
+    """Return where a network's calibration images are: given, or bundled."""
+    if files.calibration is None and files.weights is None and not files.is_own:
+        return BUNDLED_CALIBRATION
+    return files.calibration
+
+
+def _load_calibration(files: NetworkFiles, options: CompileOptions) -> ImageSet:
+    folder = calibration_folder(files) if options.quantize == "int8" else files.calibration
     if folder is None:
         return ImageSet(())
     return load_images(folder, limit=files.calibration_limit, strict=files.strict)
@@ -168,13 +195,16 @@ def _describe_quantization(files: NetworkFiles, options: CompileOptions, calibra
     if options.quantize == "int8":
         source = "the weights file's own"
         if calibration.images:
-            bundled = " bundled" if files.calibration is None else ""
+            bundled = " bundled" if calibration_folder(files) == BUNDLED_CALIBRATION else ""
             source = f"calibrated on {len(calibration.images)}{bundled} images"
             if calibration.skipped:
                 source += f", {len(calibration.skipped)} skipped"
     return {
         "mode": options.quantize,
         "ranges": source,
+        "range_method": options.ranges,
+        "equalized": options.equalize,
+        "biases_corrected": options.correct_biases,
         # Whoever tests on these tests on what the ranges were made from.
         "calibration_sha256": [hash_image(image) for image in calibration.images],
         "calibration_skipped": list(calibration.skipped),
@@ -215,5 +245,6 @@ def check_core(artifact: Artifact, device: Device) -> None:
         )
 
 
-def _tensor(trained: TrainedModel, image: LabelledImage) -> torch.Tensor:
+def to_tensor(trained: TrainedModel, image: LabelledImage) -> torch.Tensor:
+    """Return an image as a network's input ``[1, C, H, W]``."""
     return trained.preprocessing.to_float(trained.preprocessing.pixels(image.path))

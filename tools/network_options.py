@@ -171,6 +171,23 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "strict": strict_option,
     "quantize": click.option("--quantize", type=click.Choice(["int8", "none"]), default="int8", show_default=True),
+    "ranges": click.option(
+        "--ranges",
+        type=click.Choice(["minmax", "percentile", "mse", "auto"]),
+        help="How int8's ranges come from calibration images: all values; all but 0.01 % at each end; the least squared"
+        " error (what is done without this option, where the weights bring no ranges); or for each tensor the one of"
+        " these that changes the network's answers least, measured on the calibration images.",
+    ),
+    "equalize": click.option(
+        "--equalize",
+        is_flag=True,
+        help="Bring the sizes of channels together before quantizing; the float network computes the same.",
+    ),
+    "correct_biases": click.option(
+        "--correct-biases",
+        is_flag=True,
+        help="Take what int8 adds to the mean of each channel on calibration images back out of its bias.",
+    ),
     "tuning": click.option(
         "--tuning", type=click.Path(path_type=Path, file_okay=False), help="Records of `thumbnet tune`."
     ),
@@ -196,6 +213,20 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         is_flag=True,
         help="Boards that take C sources: the program hands over the image row by row (a camera), which then takes no"
         " RAM.",
+    ),
+    "arena": click.option(
+        "--arena",
+        type=click.Choice(["own", "caller"]),
+        default="own",
+        show_default=True,
+        help="Boards that take C sources: the network has its arena, or your program gives it one at each call, which"
+        " networks may share.",
+    ),
+    "name": click.option(
+        "--name",
+        metavar="PREFIX",
+        help="What the network is called in C: prefix of its symbols and macros, stem of its files. Networks in one"
+        " program need different ones; without it, the model's name.",
     ),
     "keep_dead_channels": click.option(
         "--keep-dead-channels",

@@ -38,11 +38,13 @@ class StageCost:
     kind : {"instructions", "cycles", "seconds on the board"}
         What `cost` is.
     cost : float
-        Of this stage alone.
+        Of this stage alone: the middle one of `samples`.
     error : float
         Largest error of `cost`; 0 means exact.
     predicted_cycles : float or None
         Beside it, by a model of the core; None where there is none.
+    samples : tuple of float
+        What it cost in each inference, in the order taken.
     """
 
     name: str
@@ -53,6 +55,7 @@ class StageCost:
     cost: float
     error: float
     predicted_cycles: float | None = None
+    samples: tuple[float, ...] = ()
 
     @property
     def cost_per_mac(self) -> float | None:
@@ -68,6 +71,7 @@ class StageCost:
             "macs": self.macs,
             **cost_fields(self.kind, self.cost),
             "error": self.error,
+            "samples": list(self.samples),
             "predicted_cycles": None if self.predicted_cycles is None else round(self.predicted_cycles),
         }
 
@@ -78,11 +82,16 @@ def cost_fields(kind: MeasurementKind, cost: float) -> dict[str, float | int]:
 
 
 def profile_stages(
-    artifact: Artifact, session: DeviceSession, image: NDArray[Any], cycles: CyclePrediction | None = None
+    artifact: Artifact,
+    session: DeviceSession,
+    image: NDArray[Any],
+    cycles: CyclePrediction | None = None,
+    repeat: int = 1,
 ) -> list[StageCost]:
-    """Run one inference of a loaded artifact and return what each stage cost, in order of execution.
+    """Run inferences of a loaded artifact and return what each stage cost, in order of execution.
 
-    `cycles` are what the session predicts, if it does.
+    `cycles` are what the session predicts, if it does; `repeat` is how many inferences are run, of which each stage's
+    middle cost is given.
 
     Raises
     ------
@@ -94,7 +103,8 @@ def profile_stages(
     # The manifest names the kernel of each stage where it is ours; else they are TVM's own schedules.
     usual = "" if manifest["kind"] == "c" else f"TVM, {'tuned' if manifest.get('tuned') else 'untuned'}"
     stages = []
-    for cost in session.profile(image):
+    for costs in zip(*(session.profile(image) for _ in range(repeat)), strict=True):
+        cost, samples = costs[0], tuple(one.value for one in costs)
         entry = entries.get(cost.name, {})
         stages.append(
             StageCost(
@@ -103,9 +113,10 @@ def profile_stages(
                 kernel=entry.get("kernel", usual),
                 macs=entry.get("macs"),
                 kind=cost.kind,
-                cost=cost.value,
-                error=cost.error,
+                cost=median(samples),
+                error=max(one.error for one in costs),
                 predicted_cycles=None if cycles is None else cycles.stages[cost.name],
+                samples=samples,
             )
         )
     return stages

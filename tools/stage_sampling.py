@@ -67,8 +67,10 @@ HELD_OUT_NETWORKS: dict[Family, tuple[str, ...]] = {
     "cortex-a": ("vww_96", "mobilenet_v2_1.0_224"),
 }
 _CLASSES = 10
-#: By what estimates are taken to be wrong, as the standard deviation of the logarithm, and how many plans are drawn.
-_SPREAD, _MOST_PLANS = 0.12, 400
+#: By what estimates are taken to be wrong, as the standard deviation of the logarithm: more where less finds no more.
+_SPREADS = (0.12, 0.25, 0.5, 1.0)
+#: How many plans are drawn for each.
+_MOST_PLANS = 400
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ def sample_stages(
 ) -> dict[str, StagePlan]:
     """Return up to so many stages by their keys: those of plans that were best if estimates were wrong at random.
 
+    There are less only where the plans drawn have no more.
+
     Each plan is drawn for another limit on the arena, or for none; with `limited` all for that of the tuning.
     """
     rng = np.random.default_rng(seed)
@@ -104,7 +108,7 @@ def sample_stages(
     def cost_of(stage: StagePlan) -> float:
         key = keyed.key(stage)
         if key not in errors:
-            errors[key] = math.exp(rng.normal(0, _SPREAD))
+            errors[key] = math.exp(rng.normal(0, spread))
         return stage.cost * errors[key]
 
     graph = StageGraph(
@@ -120,7 +124,8 @@ def sample_stages(
         arenas = [max(stage.arena_bytes for stage in stages) for stages in graph.pareto_front()]
         limits = [*[None] * len(arenas), *arenas]
     found: dict[str, StagePlan] = {}
-    for _ in range(_MOST_PLANS):
+    for drawn in range(_MOST_PLANS * len(_SPREADS)):
+        spread = _SPREADS[drawn // _MOST_PLANS]
         errors.clear()
         for stage in graph.best_plan(limits[rng.integers(len(limits))]) or ():
             found.setdefault(keyed.key(stage), stage)

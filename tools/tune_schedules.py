@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from thumbnet.compile.compile_model import import_network
 from thumbnet.compile.emit.build_library import keep_entry
+from thumbnet.compile.quantize_request import import_network
 from thumbnet.compile.request import CompileRequest
 from thumbnet.compile.tuning.meta_schedule import tune_module
 from thumbnet.runtime_tests.linux.tuning_runner import open_tuning_target

@@ -14,7 +14,6 @@ from typing import Any
 import click
 from numpy.typing import NDArray
 
-from thumbnet.compile.compile_model import quantize_input, quantize_network
 from thumbnet.compile.errors import TuningError
 from thumbnet.compile.kernels.cycle_prices import prices_of
 from thumbnet.compile.kernels.instruction_sets import kernels_of
@@ -26,6 +25,7 @@ from thumbnet.compile.network.reference import run_reference_layers
 from thumbnet.compile.plan.board_plan import plan_for_board
 from thumbnet.compile.plan.choose_plan import PlacedPlan
 from thumbnet.compile.plan.stage_graph import StagePlan
+from thumbnet.compile.quantize_request import quantize_input, quantize_network
 from thumbnet.compile.request import CompileRequest
 from thumbnet.compile.request import Objective as PlanObjective
 from thumbnet.compile.tuning.plan_search import PlanSearch, StageCostModel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -15,16 +16,19 @@ from numpy.typing import NDArray
 
 from thumbnet.compile.emit.c_codegen import generate_body, lower
 from thumbnet.compile.kernels.portable import ARITHMETIC_HEADER
+from thumbnet.compile.kernels.rolling_stage import READ_ROW
 from thumbnet.compile.network.integer_network import IntegerNetwork
-from thumbnet.compile.network.integer_relax import identifier
 from thumbnet.compile.network.layers import Network
 from thumbnet.compile.plan.lowered_network import LoweredNetwork, Stage
 from thumbnet.compile.plan.place_tensors import scratch_name
 from thumbnet.compile.request import PixelRule
+from thumbnet.compile.symbol_prefix import identifier
 
 _FOLDER = Path(__file__).parent
 #: The header of kernels that share their work among threads.
 THREADS_HEADER = "thumbnet_threads.h"
+#: Bytes; the widest vectors are read and written where this puts them.
+ARENA_ALIGNMENT = 16
 _CTYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "float32": "float"}
 
 
@@ -37,6 +41,7 @@ def emit_c(
     generator: str,
     pixel_rule: PixelRule | None = None,
     for_tvm: bool = False,
+    caller_arena: bool = False,
     flags: Sequence[str] = (),
 ) -> list[Path]:
     """Write the sources of a network.
@@ -57,6 +62,8 @@ def emit_c(
         From an image to the input, for the header.
     for_tvm : bool
         Write ``<name>_tvm.c`` too, by which a TVM runtime calls the stages.
+    caller_arena : bool
+        The functions take the arena from the program instead of having one.
     flags : sequence of str
         What a compiler that makes programs for more than the board has to be told: CMakeLists.txt does.
 
@@ -79,6 +86,8 @@ def emit_c(
         "pixel_minus_128": pixel_rule is not None and _is_pixel_minus_128(pixel_rule, lowered.network),
         "ctype": _CTYPES[lowered.network.dtype],
         "arena_bytes": lowered.plan.arena_bytes,
+        "arena_alignment": ARENA_ALIGNMENT,
+        "caller_arena": caller_arena,
         "streamed": lowered.streamed,
         "input_offset": lowered.plan.offsets.get("input"),
         "stages": [
@@ -89,6 +98,7 @@ def emit_c(
         "kernels_header": lowered.headers[0].name if lowered.headers else None,
         "definitions": list(dict.fromkeys(line for stage in lowered.stages for line in stage.kernel.definitions)),
     }
+    _own_kernels(context, lowered, name)
     files = []
     templates = {
         "model.h.j2": f"{name}.h",
@@ -119,6 +129,7 @@ def template_environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,  # C, not HTML
     )
+    environment.globals["in_arena"] = _in_arena
     environment.filters["c_values"] = _c_values
     environment.filters["product"] = math.prod
     environment.filters["c_float"] = _c_float
@@ -127,8 +138,10 @@ def template_environment() -> jinja2.Environment:
 
 
 def name_stages(name: str, lowered: LoweredNetwork) -> list[str]:
-    """Return a symbol for each stage; those that the interface or another stage has already get an underscore more."""
-    taken = {f"{name}_{own}" for own in ("arena", "input", "layer_t", "layers", "output", "run", "run_layer")}
+    """Return a symbol for each stage; what the interface, a kernel or another stage has gets an underscore more."""
+    functions = {"arena", "input", "layers", "output", "run", "run_layer", "set_threads", READ_ROW}
+    interface = functions | {"layer_t", "task_t", "parallel_for_t"}
+    taken = {f"{name}_{own}" for own in interface | _kernel_names(lowered)}
     symbols: list[str] = []
     for stage in lowered.stages:
         symbol = f"{name}_{identifier(stage.name)}"
@@ -137,6 +150,26 @@ def name_stages(name: str, lowered: LoweredNetwork) -> list[str]:
         taken.add(symbol)
         symbols.append(symbol)
     return symbols
+
+
+def _own_kernels(context: dict[str, Any], lowered: LoweredNetwork, name: str) -> None:
+    """Put the network's name in front of its kernels': to link-time optimization assembly is one file for a program."""
+    kernels = "|".join(_kernel_names(lowered) | {READ_ROW})
+    of_definition, of_call = re.compile(rf"\b(?:{kernels})\b|(?<=\.L)(?=\w)"), re.compile(rf"\b(?:{kernels})(?=\()")
+    context["definitions"] = [of_definition.sub(rf"{name}_\g<0>", line) for line in context["definitions"]]
+    for stage in context["stages"]:
+        stage["body"] = of_call.sub(rf"{name}_\g<0>", stage["body"])
+
+
+def _kernel_names(lowered: LoweredNetwork) -> set[str]:
+    """Return what the definitions define: the first argument of their macros.
+
+    Of float32 none: it is linked into libraries as objects only, in which its assembly is local.
+    """
+    if lowered.network.dtype == "float32":
+        return set()
+    definitions = (line for stage in lowered.stages for line in stage.kernel.definitions)
+    return {found[1] for found in (re.match(r"TN_\w+\((\w+)", line) for line in definitions) if found}
 
 
 def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork, arrays: dict[int, str]) -> dict[str, Any]:
@@ -158,7 +191,7 @@ def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork, arrays: d
     parameters: list[str] = []
     arguments: list[str] = []
     # The output may lie over an input where a plan lets it; without that, the compiler may rely on their being apart.
-    restrict = "restrict " if _apart(stage, places) else ""
+    restrict = "TN_RESTRICT " if _apart(stage, places) else ""
     for parameter in function.params:
         ctype = _CTYPES[str(parameter.ty.element_type)]
         const = "const " if parameter.name in constants or parameter.name.startswith("input") else ""
@@ -166,7 +199,7 @@ def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork, arrays: d
         if parameter.name in constants:
             arguments.append(constants[parameter.name]["symbol"])
         else:
-            arguments.append(f"({const}{ctype} *)(arena + {places[parameter.name]})")
+            arguments.append(_in_arena(f"{const}{ctype}", places[parameter.name]))
     return {
         "stage": stage,
         "name": stage.name,
@@ -179,6 +212,12 @@ def _stage_context(prefix: str, stage: Stage, lowered: LoweredNetwork, arrays: d
         "offsets": places,
         "output_bytes": stage.output_layout.size,
     }
+
+
+def _in_arena(ctype: str, offset: int) -> str:
+    """Return a place in the arena as a pointer; by way of void where a byte's address may not do for the type."""
+    void = "" if ctype.endswith("int8_t") else f"({'const ' * ctype.startswith('const ')}void *)"
+    return f"({ctype} *){void}(arena + {offset})"
 
 
 def _apart(stage: Stage, places: dict[str, int]) -> bool:

@@ -55,7 +55,7 @@ class Footprint:
         What they need of the C library (``memcpy`` and the like); a program that uses it anyway has it once, and on
         boards that run Linux the system has it.
     static_bytes : int
-        Static RAM: the arena, with input and output in it.
+        Static RAM: the arena, with input and output in it, whoever has it.
     stack : StackUse
         Worst case of one inference.
     """
@@ -90,7 +90,13 @@ class Footprint:
 
 
 def measure_footprint(
-    files: Sequence[Path], name: str, board: Board, *, streamed: bool = False, progress: Progress = say_nothing
+    files: Sequence[Path],
+    name: str,
+    board: Board,
+    *,
+    streamed: bool = False,
+    caller_arena_bytes: int = 0,
+    progress: Progress = say_nothing,
 ) -> Footprint:
     """Build the sources of a network for its board, and look what came out.
 
@@ -104,6 +110,8 @@ def measure_footprint(
         One that takes C sources.
     streamed : bool
         The network reads its image from the program, whose own part is not counted.
+    caller_arena_bytes : int
+        Size of an arena that the program has, for the network has none; it counts as the network's.
     progress : callable
         Told before each step what is done next.
 
@@ -152,7 +160,7 @@ def measure_footprint(
             code_bytes=sizes.get(".network_code", 0),
             constant_bytes=sizes.get(".network_constants", 0),
             library_bytes=sizes.get(".library", 0) + sizes.get(".ARM.exidx", 0),
-            static_bytes=sizes.get(".data", 0) + sizes.get(".bss", 0),
+            static_bytes=sizes.get(".data", 0) + sizes.get(".bss", 0) + caller_arena_bytes,
             stack=stack,
         )
 

@@ -43,8 +43,15 @@ class FloatModule(nn.Module):
         """Return the logits."""
         values = {NETWORK_INPUT: images}
         for name, sources in self._order:
-            values[name] = self.get_submodule(name)(*(values[source] for source in sources))
+            values[name] = layer_of(self, name)(*(values[source] for source in sources))
         return values[self._order[-1][0]].flatten(1)
+
+
+def layer_of(module: FloatModule, name: str) -> LayerModule:
+    """Return what computes a layer: no method, as submodules may have any name."""
+    layer = module.get_submodule(name)
+    assert isinstance(layer, LayerModule)
+    return layer
 
 
 def _place(module: nn.Module, path: list[str], layer: nn.Module) -> None:
@@ -58,12 +65,23 @@ def _place(module: nn.Module, path: list[str], layer: nn.Module) -> None:
     module.add_module(path[-1], layer)
 
 
-class _Clamped(nn.Module):
+class LayerModule(nn.Module):
+    """Computes a layer: its sources' values float32 ``[N, C, H, W]`` to its own."""
+
     def __init__(self, layer: FloatLayer) -> None:
         super().__init__()
         self.minimum, self.maximum = layer.minimum, layer.maximum
 
+    def forward(self, *sources: torch.Tensor) -> torch.Tensor:
+        """Return the layer's values."""
+        return self.clamp(self.unclamped(*sources))
+
+    def unclamped(self, *sources: torch.Tensor) -> torch.Tensor:
+        """Return the values before the layer's clamp."""
+        raise NotImplementedError
+
     def clamp(self, values: torch.Tensor) -> torch.Tensor:
+        """Return values in the layer's clamp."""
         if (self.minimum, self.maximum) == (-math.inf, math.inf):
             return values
         if (self.minimum, self.maximum) == (0.0, math.inf):
@@ -73,7 +91,9 @@ class _Clamped(nn.Module):
         return nn.functional.hardtanh(values, max(self.minimum, -largest), min(self.maximum, largest))
 
 
-class _Convolution(_Clamped):
+class ConvolutionModule(LayerModule):
+    """Computes a convolution, full or depthwise."""
+
     def __init__(self, layer: FloatConvolution | FloatDepthwiseConvolution) -> None:
         super().__init__(layer)
         weight = torch.from_numpy(layer.weight)
@@ -86,42 +106,46 @@ class _Convolution(_Clamped):
         top, left, bottom, right = layer.padding
         self.padding = (left, right, top, bottom)
 
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the convolution, clamped."""
+    def unclamped(self, *sources: torch.Tensor) -> torch.Tensor:
+        """Return the convolution."""
+        return self.convolve(sources[0], self.weight)
+
+    def convolve(self, values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return the convolution with weights in place of its own, ``[out, in / groups, kernel_h, kernel_w]``."""
         left, right, top, bottom = self.padding
         around = (0, 0)
         if (top, left) == (bottom, right):
             around = (top, left)
         else:
             values = nn.functional.pad(values, self.padding)
-        return self.clamp(nn.functional.conv2d(values, self.weight, self.bias, self.stride, around, 1, self.groups))
+        return nn.functional.conv2d(values, weight, self.bias, self.stride, around, 1, self.groups)
 
 
-class _AveragePool2d(_Clamped):
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the mean over all pixels, clamped."""
-        return self.clamp(nn.functional.adaptive_avg_pool2d(values, 1))
+class _AveragePool2d(LayerModule):
+    def unclamped(self, *sources: torch.Tensor) -> torch.Tensor:
+        """Return the mean over all pixels."""
+        return nn.functional.adaptive_avg_pool2d(sources[0], 1)
 
 
-class _MaxPool2d(_Clamped):
+class _MaxPool2d(LayerModule):
     def __init__(self, layer: FloatMaxPool) -> None:
         super().__init__(layer)
         self.kernel, self.stride, self.padding = layer.kernel, layer.stride, layer.padding[:2]
 
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the largest under each window, clamped."""
-        return self.clamp(nn.functional.max_pool2d(values, self.kernel, self.stride, self.padding))
+    def unclamped(self, *sources: torch.Tensor) -> torch.Tensor:
+        """Return the largest under each window."""
+        return nn.functional.max_pool2d(sources[0], self.kernel, self.stride, self.padding)
 
 
-class _Add(_Clamped):
-    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Return the sum, clamped."""
-        return self.clamp(a + b)
+class _Add(LayerModule):
+    def unclamped(self, *sources: torch.Tensor) -> torch.Tensor:
+        """Return the sum."""
+        return sources[0] + sources[1]
 
 
-_LAYERS: dict[type[FloatLayer], type[_Clamped]] = {
-    FloatConvolution: _Convolution,
-    FloatDepthwiseConvolution: _Convolution,
+_LAYERS: dict[type[FloatLayer], type[LayerModule]] = {
+    FloatConvolution: ConvolutionModule,
+    FloatDepthwiseConvolution: ConvolutionModule,
     FloatAveragePool: _AveragePool2d,
     FloatMaxPool: _MaxPool2d,
     FloatAdd: _Add,

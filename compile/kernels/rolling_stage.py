@@ -25,8 +25,8 @@ from thumbnet.compile.kernels.stage_code import Index, StageCode
 from thumbnet.compile.network.integer_network import Add
 from thumbnet.compile.network.layers import AddLayer, AnyLayer, ConvolutionLayer, DepthwiseLayer, Shape
 
-#: What a streamed chain calls with the number of an image's row and the place for its values.
-READ_ROW = "thumbnet_read_row"
+#: What a streamed chain calls, by the network's name, with the number of an image's row and the place for its values.
+READ_ROW = "read_row"
 
 
 class RollingStage(StageCode):

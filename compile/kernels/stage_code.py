@@ -37,6 +37,10 @@ class StageCode:
     def _call(self, name: str, *arguments: Index) -> None:
         T.evaluate(T.call_extern("void", name, *arguments))
 
+    def _fill(self, place: tirx.Expr, value: int, count: Index) -> None:
+        """Fill `count` bytes; C's memset takes how many as an unsigned number."""
+        self._call("memset", place, value, count if isinstance(count, int) else count.astype("uint32"))
+
     def _define(self, macro: str, name: str, *arguments: object) -> str:
         self.definitions.append(f"TN_DEF_{macro}({', '.join([name, *map(str, arguments)])})")
         return name
@@ -68,14 +72,14 @@ class StageCode:
         row, plane = layout.row_bytes // layout.element_bytes, layout.channel_bytes // layout.element_bytes
         if not layout.planar:
             # Pixels: of int8, or of float32 and filled with zeros.
-            self._call("memset", self._at(buffer, first * row), value, count * layout.row_bytes)
+            self._fill(self._at(buffer, first * row), value, count * layout.row_bytes)
             return
         if layout.element_bytes == 1:
             if layout.row_major:
-                self._call("memset", self._at(buffer, first * row), value, count * row)
+                self._fill(self._at(buffer, first * row), value, count * row)
                 return
             with self._loop("channel", layout.shape[2]) as channel:
-                self._call("memset", self._at(buffer, channel * plane + first * row), value, count * pitch)
+                self._fill(self._at(buffer, channel * plane + first * row), value, count * pitch)
             return
         with self._loops(channel=layout.shape[2], row=count, column=pitch) as (channel, y, x):
             at = channel * plane + (first + y) * row + x

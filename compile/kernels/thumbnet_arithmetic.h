@@ -3,8 +3,14 @@
 #define THUMBNET_ARITHMETIC_H
 
 #include <stdint.h>
-#if defined(__ARM_FEATURE_SAT)
-#include <arm_acle.h>
+
+/* What C and C++ have different words for. */
+#ifdef __cplusplus
+#define TN_RESTRICT __restrict
+#define TN_EXTERN extern "C"
+#else
+#define TN_RESTRICT restrict
+#define TN_EXTERN extern
 #endif
 
 /* Where code lies that takes the time: -DTN_CODE_SECTION='".itcm"' has the layers and their kernels in sections of that
@@ -32,7 +38,7 @@ static inline int32_t thumbnet_multiply_high_round_half_up(int32_t a, int32_t b)
 static inline int32_t thumbnet_clamp(int32_t value, int32_t minimum, int32_t maximum) {
 #if defined(__ARM_FEATURE_SAT)
     if (__builtin_constant_p(minimum) && __builtin_constant_p(maximum) && minimum == -128 && maximum == 127)
-        return __ssat(value, 8);
+        return (int32_t)__builtin_arm_ssat(value, 8);
 #endif
     const int32_t low = value > minimum ? value : minimum;
     return low < maximum ? low : maximum;

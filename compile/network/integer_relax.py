@@ -8,7 +8,6 @@ output.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import tvm
@@ -28,6 +27,7 @@ from thumbnet.compile.network.integer_network import (
 from thumbnet.compile.network.layer_fields import ARRAYS, join_layer, split_layer
 from thumbnet.compile.network.quantization import TensorQuant
 from thumbnet.compile.network.relax_expr import bindings_of, constant
+from thumbnet.compile.symbol_prefix import identifier
 
 #: Function attribute: the layer's scalars, as in the dataclass of its kind.
 LAYER = "thumbnet.layer"
@@ -70,11 +70,6 @@ def read_relax(module: tvm.IRModule) -> IntegerNetwork:
     attribute = module.attrs[INPUT]
     height, width, channels = (int(extent) for extent in attribute["shape"])
     return IntegerNetwork((height, width, channels), TensorQuant(*_plain(attribute["quant"])), tuple(layers))
-
-
-def identifier(name: str) -> str:
-    """Return a layer's name as a C identifier: ``features.3.conv.0.0`` is ``features_3_conv_0_0``."""
-    return re.sub(r"[^0-9A-Za-z]", "_", name)
 
 
 def _constants(layer: Layer) -> dict[str, relax.Expr]:

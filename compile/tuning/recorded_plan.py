@@ -22,8 +22,11 @@ from thumbnet.compile.tuning.plan_search import SLACK
 from thumbnet.compile.tuning.records import has_schedule_records, read_records
 from thumbnet.compile.tuning.stage_key import KeyedStages, kernels_digest
 from thumbnet.compile.tuning.stage_record import EMULATED_KINDS, REAL_KINDS, CostKind, StageRecord
-from thumbnet.compile.tuning.stage_records import newest_records, read_stage_records
+from thumbnet.compile.tuning.stage_records import measured_costs, newest_records, read_stage_records
 from thumbnet.targets.board import Board
+
+#: Records that come with the package: of the bundled networks, made by `python -m thumbnet.tools.shipped_records`.
+SHIPPED = Path(__file__).parent / "shipped"
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,24 @@ class RecordedPlan:
         What costs are.
     costs : tuple of float or None
         Of each stage as measured; None where it was not.
+    shipped : bool
+        Whether the records are those that came with the package.
     """
 
     plan: PlacedPlan
     kind: CostKind
     costs: tuple[float | None, ...]
+    shipped: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return what a manifest says of it: how many stages were measured, and what these cost together."""
         measured = [cost for cost in self.costs if cost is not None]
-        return {"kind": self.kind, "measured_stages": len(measured), "measured_cost": float(sum(measured))}
+        return {
+            "kind": self.kind,
+            "measured_stages": len(measured),
+            "measured_cost": float(sum(measured)),
+            "shipped": self.shipped,
+        }
 
 
 def limit_of(untuned: PlacedPlan, board: Board, ram_limit: int | None) -> int:
@@ -145,6 +156,45 @@ def plan_by_records(
         )
     records = [newest.get(keyed.key(stage)) for stage in plan.stages]
     return RecordedPlan(plan, kind, tuple(None if record is None else record.cost for record in records))
+
+
+def plan_by_shipped_records(
+    network: Network, board: Board, untuned: PlacedPlan, *, folder: Path = SHIPPED
+) -> RecordedPlan | None:
+    """Return the plan that costs least by the records of a bundled network, in no more RAM than without them.
+
+    They are predicted cycles of emulated boards, and count for a board of the very type they are of.
+
+    Parameters
+    ----------
+    network : Network
+        What to compute.
+    board : Board
+        What it is compiled for.
+    untuned : PlacedPlan
+        For few predicted cycles, under whatever limit.
+    folder : Path
+        Of the records.
+
+    Returns
+    -------
+    RecordedPlan or None
+        None where a stage of `untuned` is none of theirs: they are of another network, board or thumbnet.
+    """
+    kind: CostKind = "predicted cycles"
+    measured = measured_costs(read_stage_records(folder), core=board.core, kind=kind, emulated=True, board=board.name)
+    keyed = KeyedStages()
+    if any(math.isinf(measured.get(keyed.key(stage), math.inf)) for stage in untuned.stages):
+        return None
+    graph = StageGraph(
+        network,
+        kernels_of(board),
+        prices=prices_of(board),
+        slack=SLACK,
+        cost_of=lambda stage: measured.get(keyed.key(stage), math.inf),
+    )
+    plan = fastest_plan(graph, untuned.arena_bytes)
+    return RecordedPlan(plan, kind, tuple(measured[keyed.key(stage)] for stage in plan.stages), shipped=True)
 
 
 def _kinds_of(objective: Objective | None, *, emulated: bool) -> list[CostKind]:

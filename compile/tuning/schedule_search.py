@@ -38,8 +38,11 @@ ROUND = 16
 #: Rounds of a layer one after the other that find nothing better by `_LEAST_GAIN`, before it is left alone.
 PATIENCE = 2
 _LEAST_GAIN = 0.01
-#: A layer is left alone too where its best schedule costs so many times what the plan pays for it.
-HOPELESS = 2.0
+#: A layer is left alone too where its best schedule costs, after a round, so many times more than the plan pays for it;
+#: after two rounds half of that, after three a third. (Rounds after the first gain a quarter at most, mostly less.)
+HOPELESS = 1.0
+#: And where the plan pays so small a part of its whole cost for it that nothing found could be noticed.
+_LEAST_PART = 0.005
 #: Schedules alive in the evolution, and how many of them at least are new: MetaSchedule's own 512 and 50 are made for
 #: thousands of trials, and where a layer has fewer schedules than that it gives none at all.
 _POPULATION, _LEAST_NEW, _MOST_FAILURES, _GENERATIONS = 64, 1, 20, 3
@@ -176,8 +179,12 @@ class _LayerSearch:
         return not self._out and not self._ended and self._rounds_without_gain < PATIENCE
 
     def is_hopeless(self, paid: Mapping[str, float]) -> bool:
-        """Tell whether what it has found is far from what is paid for the layers."""
-        return math.isfinite(self._best) and self._best * len(self._layers) > HOPELESS * self._paid(paid)
+        """Tell whether what it has found is far from what is paid for the layers, or that is next to nothing."""
+        mine = self._paid(paid)
+        if mine < _LEAST_PART * sum(paid.values()):
+            return True
+        limit = mine * (1 + HOPELESS / max(1, self._rounds))
+        return math.isfinite(self._best) and self._best * len(self._layers) > limit
 
     def promise(self, paid: Mapping[str, float]) -> float:
         """Return how much there is to be gained, compared to others."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -12,8 +11,7 @@ from pathlib import Path
 import jinja2
 
 from thumbnet.compile.artifact import write_manifest
-from thumbnet.compile.errors import ArtifactError
-from thumbnet.compile.manifest import MANIFEST, SERVER_KIT
+from thumbnet.compile.manifest import SERVER_KIT, refuse_other_kinds
 from thumbnet.compile.progress import Progress, say_nothing
 from thumbnet.compile.replaced_folder import replaced_folder
 from thumbnet.runtime_tests.linux.rpc_server_build import build_board_server
@@ -56,7 +54,7 @@ def write_kit(board: Board, folder: Path, progress: Progress = say_nothing) -> l
     """
     if board.family != "cortex-a" or board.artifact != "library":
         raise BoardError(f"{board.name}: a {board.core} board has no server kit; name one that TVM has a runtime for")
-    _check_place(folder)
+    refuse_other_kinds(folder, SERVER_KIT)
     built = build_board_server(board, progress)
     needs = needed_versions(built)
     context = {
@@ -95,13 +93,3 @@ def needed_versions(files: Sequence[Path]) -> dict[str, str]:
             numbers = tuple(int(part) for part in version.split(b"."))
             newest[name.decode()] = max(newest.get(name.decode(), ()), numbers)
     return {name: ".".join(map(str, numbers)) for name, numbers in newest.items()}
-
-
-def _check_place(folder: Path) -> None:
-    """Refuse what isn't a kit, before the kit is built; a compiled network has a manifest too."""
-    try:
-        kind = json.loads((folder / MANIFEST).read_text()).get("kind")
-    except (OSError, ValueError, AttributeError):
-        return  # no manifest of ours: `replaced_folder` refuses what isn't empty
-    if kind != SERVER_KIT:
-        raise ArtifactError(f"{folder}: holds a compiled network, not a server kit; name another folder")

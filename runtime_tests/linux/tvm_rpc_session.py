@@ -37,6 +37,7 @@ from thumbnet.runtime_tests.linux.shared_work import check_shares_work, limit_po
 from thumbnet.runtime_tests.linux.tracker import Connected, TrackedDevice, connect_device
 from thumbnet.runtime_tests.linux.vm_profile import VmCall, middle_costs, name_layers, parse_profile
 from thumbnet.runtime_tests.session import (
+    WARM_UPS,
     DeviceSession,
     LayerCost,
     Measurement,
@@ -181,9 +182,8 @@ class TvmRpcSession(DeviceSession):
     def measure(self, image: NDArray[Any], repeat: int) -> Measurement:
         """Run inferences of one input under the device's timer.
 
-        Before the first sample the network has run three times, so that its buffers are allocated. The cost of an empty
-        call, measured by the same timer, is subtracted from instruction counts: those of one thread are exact and
-        repeatable.
+        Before the first sample the network has run `WARM_UPS` times. The cost of an empty call, by the same timer, is
+        subtracted from instruction counts: those of one thread are exact and repeatable.
         """
         self._loaded()
         with self._calling("measuring"):
@@ -195,7 +195,7 @@ class TvmRpcSession(DeviceSession):
         if self.cost_kind == "instructions":
             overhead = min(self._sample(_NOTHING) for _ in range(3))
             samples = [sample - overhead for sample in samples]
-        return Measurement(self.cost_kind, tuple(samples), error, self.threads)
+        return Measurement(self.cost_kind, tuple(samples), error, self.threads, WARM_UPS)
 
     def profile(self, image: NDArray[Any]) -> list[LayerCost]:
         """Run one inference with the VM's calls measured one by one, see `DeviceSession.profile`.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.network.integer_relax import identifier
+from thumbnet.compile.symbol_prefix import identifier
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from thumbnet.runtime_tests.errors import DeviceFaultError
+from thumbnet.runtime_tests.errors import ClockError
 from thumbnet.runtime_tests.session import MeasurementKind
 
 #: With -icount shift=0 QEMU's clock advances by one nanosecond an instruction.
@@ -49,7 +49,7 @@ class BoardTimer:
 
         Raises
         ------
-        DeviceFaultError
+        ClockError
             They can't be true: no more than a call that does nothing, or more than the whole call.
         """
         self._check(ticks, ticks, self.overhead, call_s)
@@ -65,19 +65,19 @@ class BoardTimer:
 
     def _check(self, longest: int, total: int, least: int, call_s: float) -> None:
         if longest <= least:
-            raise DeviceFaultError(
+            raise ClockError(
                 f"the board's timer counted {longest} ticks in a run and {least} in an empty call: "
                 f"it stands still, or {self.hz} Hz are too coarse"
             )
         if self.kind == "instructions":
             return  # an emulated clock, which has nothing to do with this computer's
         if call_s * self.hz >= _WRAP_TICKS:
-            raise DeviceFaultError(
+            raise ClockError(
                 f"the run took up to {call_s:.1f} s, the board's timer of {self.hz} Hz starts again after "
                 f"{_WRAP_TICKS / self.hz:.1f} s: its {total} ticks say nothing"
             )
         if total > call_s * self.hz * _CLOCK_TOLERANCE:
-            raise DeviceFaultError(
+            raise ClockError(
                 f"the board's timer counted {total / self.hz:.6f} s in a call of {call_s:.6f} s: "
                 f"it doesn't count up at {self.hz} Hz"
             )

@@ -60,12 +60,12 @@ def deploy(
     found = ask_identity(device, line, START_S)
     if found is None:
         raise FlashError(
-            f"{device.name}: was flashed by {device.flash.tool} but does not answer on {device.address}; is that its "
+            f"{device.name}: was flashed by {device.flash.tool} but does not answer on {device.place}; is that its "
             "serial port, and the board reset?"
         )
     if not _runs(found, device, image):
         raise FlashError(
-            f"{device.name}: was flashed by {device.flash.tool} but the board on {device.address} runs {found.model} "
+            f"{device.name}: was flashed by {device.flash.tool} but the board on {device.place} runs {found.model} "
             f"{found.model_hash} for {found.board}; are there two boards?"
         )
     return True

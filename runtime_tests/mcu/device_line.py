@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from thumbnet.runtime_tests.mcu.serial_ports import find_port
 from thumbnet.runtime_tests.mcu.serial_transport import SerialTransport
 from thumbnet.runtime_tests.mcu.tcp_transport import TcpTransport
 from thumbnet.runtime_tests.mcu.transport import Transport
@@ -14,8 +15,17 @@ _NETWORK_DELAY_S = 2.0
 
 
 def line_of(device: Device) -> Transport:
-    """Return the line to a device of kind serial or tcp, to be opened."""
-    return TcpTransport(device.address) if device.kind == "tcp" else SerialTransport(device.address, device.baud)
+    """Return the line to a device of kind serial or tcp, to be opened.
+
+    Raises
+    ------
+    DeviceUnreachableError
+        It is known by its USB serial number, and there is no such port, or more than one.
+    """
+    if device.kind == "tcp":
+        return TcpTransport(device.address)
+    path = device.address or find_port(device.name, device.serial_number, device.interface)
+    return SerialTransport(path, device.baud)
 
 
 def longest_call_s(device: Device) -> float:

@@ -12,7 +12,7 @@ from thumbnet.runtime_tests.errors import DeviceFaultError, DeviceUnreachableErr
 from thumbnet.runtime_tests.mcu.framing import FrameDamagedError, FrameReader, decode_frame, encode_frame
 from thumbnet.runtime_tests.mcu.transport import Transport, TransportTimeoutError
 
-VERSION = 4
+VERSION = 5
 #: Version, command, session, sequence.
 HEADER = struct.Struct("<BBII")
 
@@ -29,6 +29,7 @@ class Command(IntEnum):
     READ_OUTPUT = 7
     SELF_TEST = 8
     CALIBRATE = 9
+    CLOCK = 10
 
 
 class Reply(IntEnum):

@@ -30,11 +30,13 @@ from thumbnet.runtime_tests.mcu.firmware_sources import (
     BOOT2,
     FIRMWARE,
     STACK_BYTES,
+    Protocol,
     linker_script,
     region_of,
     sources_of,
     write_boot_block,
 )
+from thumbnet.runtime_tests.mcu.mlperf_tiny import benchmark_name, mlperf_source
 from thumbnet.runtime_tests.qemu_plugin import first_error
 from thumbnet.runtime_tests.run_folder import cache_folder, run_folder
 from thumbnet.targets.board import Board
@@ -56,7 +58,7 @@ _PACKAGES = {
 COMPILE_FLAGS = (*CODE_FLAGS, "-Wall", "-Wextra", "-Werror", STACK_FLAG)
 #: By the beginning of an object's name. -O3 is what instruction counts are published with; none of the firmware's own
 #: instructions is counted, so that it is made small.
-OPTIMIZATION = {"network": "-O3", "firmware": "-Os", "golden": "-Os"}
+OPTIMIZATION = {"network": "-O3", "firmware": "-Os", "data": "-Os"}
 LINK_FLAGS = ("-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,--fatal-warnings")
 
 
@@ -69,7 +71,7 @@ class _Form:
 
 
 _BARE = _Form(("-nostartfiles",), "start")
-_PROGRAM = _Form(("-static",), "rpc_loop")
+_PROGRAM = _Form(("-static",), "serve_loop")
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ def hash_network(artifact: Artifact) -> str:
     return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
 
 
-def build_firmware(artifact: Artifact, board: Board, out: Path | None = None) -> FirmwareImage:
+def build_firmware(
+    artifact: Artifact, board: Board, out: Path | None = None, protocol: Protocol = "thumbnet"
+) -> FirmwareImage:
     """Build the firmware of a network for a board, or take it from the cache.
 
     Parameters
@@ -129,6 +133,8 @@ def build_firmware(artifact: Artifact, board: Board, out: Path | None = None) ->
         With a firmware port.
     out : Path or None
         Where the ELF file is put as well, to be flashed by whatever tool the board needs.
+    protocol : {"thumbnet", "mlperf-tiny"}
+        What it speaks on its line.
 
     Raises
     ------
@@ -148,7 +154,7 @@ def build_firmware(artifact: Artifact, board: Board, out: Path | None = None) ->
             f"{board.name}: thumbnet has no firmware for it; build the C sources into your own program"
         )
     compiler = _find_tool(board.cross_compiler)
-    plan = _plan_build(artifact, board, compiler)
+    plan = _plan_build(artifact, board, compiler, protocol)
     folder = cache_folder("firmware") / plan.digest
     if not (folder / "firmware.elf").is_file():
         _build_aside(plan, folder, board, artifact)
@@ -185,40 +191,41 @@ class _Plan:
     firmware: dict[str, Path]  # object's stem to source
     network: dict[str, bytes]  # name to contents: sources and headers, the listed ones alone
     linker_script: str
-    golden: str
+    data: str  # source of what the firmware needs of the artifact beside the network
     digest: str
 
 
-def _plan_build(artifact: Artifact, board: Board, compiler: str) -> _Plan:
+def _plan_build(artifact: Artifact, board: Board, compiler: str, protocol: Protocol) -> _Plan:
     name = artifact.name
     if not re.fullmatch(r"[a-z_][a-z0-9_]*", name):
         raise ArtifactError(f"{artifact.folder}: {name!r} is no C identifier in lower case")
     definitions = {
-        "MODEL": name,
-        "MODEL_UPPER": name.upper(),
-        "MODEL_HEADER": f'"{name}.h"',
-        "MODEL_HASH": hash_network(artifact),
+        "TN_MODEL": name,
+        "TN_MODEL_UPPER": name.upper(),
+        "TN_MODEL_HEADER": f"<{name}.h>",
+        "TN_MODEL_HASH": hash_network(artifact),
         "BOARD": board.name,
         f"{name.upper()}_ARENA_ATTRIBUTE": f'__attribute__((section("{ARENA_SECTION}")))',
+        **({"MLPERF_MODEL": benchmark_name(artifact)} if protocol == "mlperf-tiny" else {}),
         **({} if board.clock_hz is None else {"CLOCK_HZ": f"{board.clock_hz}u"}),
         **({} if board.series is None else {f"SERIES_{board.series.upper()}": "1"}),
         **{key: f"{value:#x}u" for key, value in board.peripherals.items()},
     }
     flags = (*board.core_flags, *COMPILE_FLAGS, *(f"-D{key}={value}" for key, value in definitions.items()))
     form = _form_of(board)
-    firmware = {f"firmware_{Path(name).stem}": FIRMWARE / name for name in sources_of(board)}
+    firmware = {f"firmware_{Path(name).stem}": FIRMWARE / name for name in sources_of(board, protocol)}
     network = {name: _read_listed(artifact, name) for name in _listed_sources(artifact)}
     if not any(name.endswith(".c") for name in network):
         raise ArtifactError(f"{artifact.folder}: lists no C sources; compile the network again")
-    script = linker_script(board, artifact)
-    golden = _golden_source(artifact)
+    script = linker_script(board, artifact, protocol)
+    data = mlperf_source(artifact) if protocol == "mlperf-tiny" else golden_source(artifact)
     version = _run([compiler, "--version"], FIRMWARE, "version")
     options = [*flags, *OPTIMIZATION.values(), *form.link_flags, *LINK_FLAGS]
-    digest = hashlib.sha256("\0".join([*options, script, golden, version]).encode())
+    digest = hashlib.sha256("\0".join([*options, script, data, version]).encode())
     contents = {path.name: path.read_bytes() for path in [*firmware.values(), *sorted(FIRMWARE.glob("*.h")), BOOT2]}
     for name, content in [*contents.items(), *network.items()]:
         digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
-    return _Plan(compiler, version.splitlines()[0], flags, firmware, network, script, golden, digest.hexdigest()[:32])
+    return _Plan(compiler, version.splitlines()[0], flags, firmware, network, script, data, digest.hexdigest()[:32])
 
 
 def _form_of(board: Board) -> _Form:
@@ -237,7 +244,8 @@ def _read_listed(artifact: Artifact, name: str) -> bytes:
     return content
 
 
-def _golden_source(artifact: Artifact) -> str:
+def golden_source(artifact: Artifact) -> str:
+    """Return the C source of the golden vectors that the firmware checks itself with."""
     inputs, outputs = artifact.golden()
     inputs, outputs = inputs.astype(np.int8), outputs.astype(np.int8)
     size = inputs[0].nbytes + outputs[0].nbytes if len(inputs) else 1
@@ -262,10 +270,11 @@ def _build_aside(plan: _Plan, folder: Path, board: Board, artifact: Artifact) ->
             path = aside / "network" / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        (aside / "golden.c").write_text(plan.golden)
+        (aside / "data.c").write_text(plan.data)
         (aside / "firmware.ld").write_text(plan.linker_script)
         blocks = write_boot_block(board, plan.compiler, plan.flags, aside)
-        include = ("-I", str(FIRMWARE), "-I", "network")
+        # A network may have the name of a header of the firmware's.
+        include = ("-iquote", str(FIRMWARE), "-I", "network")
 
         def compile_one(lifeline: int, stem: str, source: Path) -> None:
             maps = (f"-ffile-prefix-map={source.parent}=.", f"-ffile-prefix-map={aside}=.")
@@ -277,7 +286,7 @@ def _build_aside(plan: _Plan, folder: Path, board: Board, artifact: Artifact) ->
             **plan.firmware,
             **{f"network_{path.stem}": path for path in sources},
             **blocks,
-            "golden": Path("golden.c"),
+            "data": Path("data.c"),
         }
         # The lifeline breaks first: after Ctrl-C or an error, no compiler is waited for.
         with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool, shared_lifeline() as lifeline:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import jinja2
 
@@ -16,8 +17,13 @@ from thumbnet.targets.board import Board, Memory
 from thumbnet.targets.placement import Placement, arena_memories, place
 
 FIRMWARE = Path(__file__).parent / "firmware"
-#: Sources that every board's firmware has.
-_COMMON = ("rpc.c", "frame.c", "measure.c", "canary.c")
+#: What a firmware speaks: thumbnet's own protocol, or that of the benchmark MLPerf Tiny's runner.
+Protocol = Literal["thumbnet", "mlperf-tiny"]
+#: The sources of each, which every board's firmware has.
+_SERVERS: dict[Protocol, tuple[str, ...]] = {
+    "thumbnet": ("rpc.c", "network_calls.c", "network_memory.c", "frame.c", "measure.c", "canary.c"),
+    "mlperf-tiny": ("mlperf_tiny.c", "network_memory.c"),
+}
 #: And those of a port, by the series of the chip where they differ.
 _PORTS: dict[tuple[str, str | None], tuple[str, ...]] = {
     ("linux", None): ("port_linux.c",),
@@ -47,8 +53,8 @@ BOOT2_BYTES = 252
 _CRC_POLYNOMIAL = 0x04C1_1DB7
 
 
-def sources_of(board: Board) -> tuple[str, ...]:
-    """Return the names of the firmware's sources for a board.
+def sources_of(board: Board, protocol: Protocol) -> tuple[str, ...]:
+    """Return the names of the sources of a board's firmware that speaks a protocol.
 
     Raises
     ------
@@ -60,17 +66,17 @@ def sources_of(board: Board) -> tuple[str, ...]:
         raise ToolchainError(
             f"{board.name}: thumbnet has no firmware for it; build the C sources into your own program"
         )
-    return (*own, *_COMMON)
+    return (*own, *_SERVERS[protocol])
 
 
-def linker_script(board: Board, artifact: Artifact) -> str:
+def linker_script(board: Board, artifact: Artifact, protocol: Protocol) -> str:
     """Return the linker script of a firmware with a network in it."""
     template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     sizes = {"stack_bytes": STACK_BYTES, "arena_bytes": artifact.manifest["arena_bytes"]}
     if board.flash is None:
         text = (FIRMWARE / "linux.ld.j2").read_text()
         return template.from_string(text).render(board=board, **sizes, guard_bytes=GUARD_BYTES)
-    placement = _place(board, artifact)
+    placement = _place(board, artifact, protocol)
     beside = [bank for bank in board.ram_banks if not bank.overlaps(placement.arena)]
     text = (FIRMWARE / "firmware.ld.j2").read_text()
     return template.from_string(text).render(
@@ -89,10 +95,11 @@ def region_of(memory: Memory) -> str:
     return memory.name.replace("+", "_")
 
 
-def _place(board: Board, artifact: Artifact) -> Placement:
+def _place(board: Board, artifact: Artifact, protocol: Protocol) -> Placement:
     """Return what goes where: as it was compiled, where it was for this board. The linker has the last word."""
     manifest = artifact.manifest
-    image_bytes = math.prod(manifest["input"]["shape"]) if manifest.get("streamed_input") else 0
+    beside_arena = manifest.get("streamed_input") or protocol == "mlperf-tiny"
+    image_bytes = math.prod(manifest["input"]["shape"]) if beside_arena else 0
     compiled_for = manifest.get("memories", {}).get("arena") if manifest["board"] == board.name else None
     if compiled_for in {memory.name for memory in arena_memories(board)}:
         board = replace(board, arena_in=compiled_for)

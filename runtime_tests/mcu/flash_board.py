@@ -69,27 +69,28 @@ def flash_board(way: FlashWay, board: Board, image: FirmwareImage, progress: Pro
     if way.tool == "gdb":
         flash_by_gdb(way.argument, board, image.elf)
     elif way.tool == "pyocd":
-        _flash_by_pyocd(way.argument, board, image)
+        _flash_by_pyocd(way, board, image)
     elif way.tool == "openocd":
-        _flash_by_openocd(way.argument, image.elf)
+        _flash_by_openocd(way.argument, way.probe, image.elf)
     elif way.tool == "uf2":
         _flash_by_drive(way.argument, board, image, progress)
     else:
         _flash_by_command(way.argument, board, image)
 
 
-def _flash_by_pyocd(target: str, board: Board, image: FirmwareImage) -> None:
+def _flash_by_pyocd(way: FlashWay, board: Board, image: FirmwareImage) -> None:
     with tempfile.TemporaryDirectory(dir=run_folder()) as name:
         content = write_image(image, board, "bin", Path(name) / "firmware.bin").read_bytes()
-        flash_by_pyocd(target, board, image.elf, content)
+        flash_by_pyocd(way, board, image.elf, content)
 
 
-def _flash_by_openocd(script: str, elf: Path) -> None:
+def _flash_by_openocd(script: str, probe: str, elf: Path) -> None:
     openocd = shutil.which("openocd")
     if openocd is None:
         raise FlashError("openocd is not installed; `apt install openocd` brings it")
     # OpenOCD's own language: braces keep the path one word.
-    done = run_guarded([openocd, "-f", script, "-c", f"program {{{elf}}} verify reset exit"])
+    chosen = ["-c", f"adapter serial {probe}"] if probe else []
+    done = run_guarded([openocd, "-f", script, *chosen, "-c", f"program {{{elf}}} verify reset exit"])
     said = f"{done.stdout}\n{done.stderr}"
     for words, meaning in _OPENOCD_FAULTS.items():
         if words in said:

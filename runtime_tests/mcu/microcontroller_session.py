@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.errors import ToolchainError
+from thumbnet.compile.errors import DoesNotFitError, ToolchainError
 from thumbnet.runtime_tests.cycles.predict import CyclePrediction
 from thumbnet.runtime_tests.errors import (
     ArenaOverrunError,
@@ -25,7 +25,6 @@ from thumbnet.runtime_tests.errors import (
     EmulatorMissingError,
     SessionError,
 )
-from thumbnet.runtime_tests.mcu.board_timer import BoardTimer
 from thumbnet.runtime_tests.mcu.counted_calls import CountedCalls
 from thumbnet.runtime_tests.mcu.debug_port import DebugPort
 from thumbnet.runtime_tests.mcu.deploy import deploy
@@ -35,8 +34,9 @@ from thumbnet.runtime_tests.mcu.firmware_build import FirmwareImage, build_firmw
 from thumbnet.runtime_tests.mcu.identity_check import check_identity, explain_setup, way_onto_board
 from thumbnet.runtime_tests.mcu.manifest_stages import explain_overrun, layout_of
 from thumbnet.runtime_tests.mcu.protocol import Identity, ProtocolClient, Run, SelfTest
+from thumbnet.runtime_tests.mcu.run_meter import RunMeter
 from thumbnet.runtime_tests.mcu.transport import Transport
-from thumbnet.runtime_tests.session import DeviceSession, LayerCost, Measurement, MeasurementKind, MemoryUse
+from thumbnet.runtime_tests.session import WARM_UPS, DeviceSession, LayerCost, Measurement, MemoryUse
 from thumbnet.targets.device import Device
 
 Result = TypeVar("Result")
@@ -44,8 +44,6 @@ Result = TypeVar("Result")
 #: By how much the stack of an inference may pass the manifest's where another compiler built the firmware; built by the
 #: same one, it may not.
 OTHER_COMPILER_STACK_BYTES = 128
-#: Empty calls whose shortest is the overhead of the board's timer.
-CALIBRATIONS = 5
 
 
 class MicrocontrollerSession(DeviceSession):
@@ -91,7 +89,7 @@ class MicrocontrollerSession(DeviceSession):
         self._counter: CountedCalls | None = None
         self._transport: Transport | None = None
         self._client: ProtocolClient | None = None
-        self._timer: BoardTimer | None = None
+        self._meter: RunMeter | None = None
         self._stack_bytes: int | None = None
 
     # ------------------------------------------------------------------ loading
@@ -115,7 +113,7 @@ class MicrocontrollerSession(DeviceSession):
         self.close()
         if self.device.kind == "emulated":
             find_qemu(self.device.board)  # before a long build
-        self.image = build_firmware(artifact, self.device.board)
+        self.image = self._build(artifact)
         self._artifact = artifact
         self._stack_bytes = None
         try:
@@ -129,10 +127,20 @@ class MicrocontrollerSession(DeviceSession):
             )
             self.identity = self._identify(self.image)
             check_identity(self.device, self.identity, artifact, self.image)
-            self._calibrate(self.identity)
+            self._meter = self._ask(lambda client: RunMeter(self.device, client, self._counter))
         except BaseException:
             self.close()
             raise
+
+    def _build(self, artifact: Artifact) -> FirmwareImage:
+        built_for = self.device.firmware_board
+        try:
+            return build_firmware(artifact, built_for)
+        except DoesNotFitError as error:
+            lacking = [bank.name for bank in self.device.board.ram_banks if bank not in built_for.ram_banks]
+            if not lacking:
+                raise
+            raise DoesNotFitError(f"{error}; emulated, it has no {', '.join(lacking)}") from error
 
     def _open(self, transport: Transport, image: FirmwareImage) -> None:
         try:
@@ -153,7 +161,8 @@ class MicrocontrollerSession(DeviceSession):
                 options = self._counter.qemu_options
             except ToolchainError as error:
                 self.inexact_because = str(error)
-        if board.runs_linux and self._counter is None:
+        # QEMU's chips have timers at rates of their own, or none.
+        if board.firmware != "mps2" and self._counter is None:
             raise EmulatorMissingError(f"{self.device.name} only counts exactly: {self.inexact_because}")
         self._emulator = start_emulator(board, image.elf, options)
         return self._emulator.transport
@@ -168,21 +177,6 @@ class MicrocontrollerSession(DeviceSession):
             if not self.device.board.runs_linux:
                 remedy += ", and reset the board"
             raise DeviceUnreachableError(f"{error} If not, {remedy}") from error
-
-    def _calibrate(self, identity: Identity) -> None:
-        """Measure a call of one instruction: what it costs beyond that is the measurement's own."""
-        counter = self._counter
-        if counter is not None:
-            counter.clear()
-            self._ask(lambda client: client.calibrate())
-            self._ask(lambda _: counter.calibrate())
-            return
-        kind: MeasurementKind = "cycles" if identity.tick_kind == "cycles" else "seconds on the board"
-        if self.device.kind == "emulated":
-            kind = "instructions"
-        # The first calls may be slow: caches, or an emulator's translation.
-        overhead = min(self._ask(lambda client: client.calibrate()) for _ in range(CALIBRATIONS))
-        self._timer = BoardTimer(kind, identity.tick_hz, overhead)
 
     # ------------------------------------------------------------------ the session
 
@@ -205,25 +199,26 @@ class MicrocontrollerSession(DeviceSession):
         return outputs
 
     def measure(self, image: NDArray[Any], repeat: int) -> Measurement:
-        """See `DeviceSession.measure`."""
-        samples = tuple(self._cost(*self._run_once(image)) for _ in range(repeat))
-        return Measurement(self._kind, samples, self._error)
+        """See `DeviceSession.measure`. A real board is warmed up before."""
+        meter = self._checked_meter()
+        warm_ups = 0 if self.device.kind == "emulated" else WARM_UPS
+        for _ in range(warm_ups):
+            self._run_once(image)
+        samples = tuple(self._cost(meter, *self._run_once(image)) for _ in range(repeat))
+        return Measurement(meter.kind, samples, meter.error, warm_ups=warm_ups, clock=meter.clock)
 
     def profile(self, image: NDArray[Any]) -> list[LayerCost]:
         """See `DeviceSession.profile`."""
+        meter = self._checked_meter()
         layers = self._loaded.manifest["layers"]
         self._write(image)
-        if self._counter is not None:
-            self._counter.clear()
+        meter.start()
         started = time.monotonic()
         ticks = self._ask(lambda client: client.profile())
-        call_s, timer = time.monotonic() - started, self._timer
-        if timer is None:
-            costs = self._counted(len(layers))
-        else:
-            costs = self._ask(lambda _: timer.convert_layers(ticks, call_s))
+        call_s = time.monotonic() - started
+        costs = self._ask(lambda _: meter.read_layers(ticks, call_s))
         return [
-            LayerCost(layer["name"], self._kind, cost, self._error) for layer, cost in zip(layers, costs, strict=True)
+            LayerCost(layer["name"], meter.kind, cost, meter.error) for layer, cost in zip(layers, costs, strict=True)
         ]
 
     def predict_cycles(self, image: NDArray[Any]) -> CyclePrediction | None:
@@ -274,7 +269,7 @@ class MicrocontrollerSession(DeviceSession):
         if self._counter is not None:
             self._counter.close()
             self._counter = None
-        self._timer = None
+        self._meter = None
 
     # ------------------------------------------------------------------ parts
 
@@ -306,16 +301,19 @@ class MicrocontrollerSession(DeviceSession):
         return self.identity
 
     @property
-    def _kind(self) -> MeasurementKind:
-        return "instructions" if self._timer is None else self._timer.kind
+    def _running_meter(self) -> RunMeter:
+        if self._meter is None:
+            raise SessionError(f"{self.device.name}: no network is loaded")
+        return self._meter
 
-    @property
-    def _error(self) -> float:
-        return 0.0 if self._timer is None else self._timer.error
+    def _cost(self, meter: RunMeter, run: Run, call_s: float) -> float:
+        return self._ask(lambda _: meter.read_run(run.ticks, call_s))
 
-    def _cost(self, run: Run, call_s: float) -> float:
-        timer = self._timer
-        return self._counted(1)[0] if timer is None else self._ask(lambda _: timer.convert(run.ticks, call_s))
+    def _checked_meter(self) -> RunMeter:
+        """Return the meter; what it says of a real board's time can be believed."""
+        meter = self._running_meter
+        self._ask(meter.check_clock)
+        return meter
 
     def _stack_limit(self, image: FirmwareImage) -> int | None:
         footprint = self._loaded.manifest.get("footprint", {})
@@ -332,7 +330,7 @@ class MicrocontrollerSession(DeviceSession):
         except ArenaOverrunError as error:
             raise explain_overrun(error, self.device, self._loaded) from error
         except DeviceFaultError as error:
-            raise DeviceFaultError(f"{self.device.name}: {error}") from error
+            raise type(error)(f"{self.device.name}: {error}") from error
         except DeviceUnreachableError as error:
             if self._emulator is not None:
                 error = self._emulator.explain(error)
@@ -360,8 +358,7 @@ class MicrocontrollerSession(DeviceSession):
     def _run_once(self, image: NDArray[Any]) -> tuple[Run, float]:
         """Run one inference; return it, and how many seconds the call took here."""
         self._write(image)
-        if self._counter is not None:
-            self._counter.clear()
+        self._running_meter.start()
         started = time.monotonic()
         try:
             run = self._ask(lambda client: client.run())
@@ -375,9 +372,3 @@ class MicrocontrollerSession(DeviceSession):
         if self._memory is None:
             return client.read_output(run)
         return run.check_output(self._memory.read_memory(run.output_address, run.output_bytes))
-
-    def _counted(self, calls: int) -> list[float]:
-        """Return the instructions of each measured call since the counter was cleared."""
-        counter = self._counter
-        assert counter is not None
-        return [float(count) for count in self._ask(lambda _: counter.read(calls))]

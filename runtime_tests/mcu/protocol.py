@@ -171,6 +171,14 @@ class ProtocolClient:
         (ticks,) = struct.unpack("<I", self._call(Command.CALIBRATE, expected=4))
         return int(ticks)
 
+    def clock(self) -> int:
+        """Return the ticks that the board's timer has counted, modulo 2**32.
+
+        Until the next call the core stays awake: some counters stand still while it sleeps.
+        """
+        (ticks,) = struct.unpack("<I", self._call(Command.CLOCK, expected=4))
+        return int(ticks)
+
     def _run(self, command: Command, arguments: bytes, output_bytes: int) -> Run:
         results = self._call(command, arguments, expected=_RUN.size)
         run = Run(self._exchange.sequence, *_RUN.unpack(results))

@@ -10,15 +10,16 @@ from typing import Any
 from thumbnet.runtime_tests.errors import FlashError
 from thumbnet.runtime_tests.mcu.gdb_flash import CPUID, explain_core, part_number
 from thumbnet.targets.board import Board
+from thumbnet.targets.flash_way import FlashWay
 
 
-def flash_by_pyocd(target: str, board: Board, elf: Path, content: bytes) -> None:
-    """Load an image by the one probe that is connected, compare what is on the board then, and start it.
+def flash_by_pyocd(way: FlashWay, board: Board, elf: Path, content: bytes) -> None:
+    """Load an image by a probe, compare what is on the board then, and start it.
 
     Parameters
     ----------
-    target : str
-        pyOCD's name of the chip, empty where the probe knows it.
+    way : FlashWay
+        pyOCD's name of the chip, empty where the probe knows it; which probe, empty where only one is connected.
     board : Board
         What should be there.
     elf : Path
@@ -29,7 +30,7 @@ def flash_by_pyocd(target: str, board: Board, elf: Path, content: bytes) -> None
     Raises
     ------
     FlashError
-        One line: pyOCD or the probe is missing, the chip is another, the board has other bytes.
+        One line: pyOCD or the probe is missing, several are there, the chip is another, the board has other bytes.
     """
     try:
         from pyocd.core.exceptions import Error
@@ -39,10 +40,17 @@ def flash_by_pyocd(target: str, board: Board, elf: Path, content: bytes) -> None
         raise FlashError("pyOCD is not installed; `pip install 'thumbnet[probe]'` brings it") from error
     step = "while it was looked for"
     try:
-        options = {"target_override": target} if target else {}
-        session = ConnectHelper.session_with_chosen_probe(blocking=False, return_first=True, options=options)
+        options = {"target_override": way.argument} if way.argument else {}
+        chosen = {"blocking": False, "unique_id": way.probe or None}
+        found = [probe.unique_id for probe in ConnectHelper.get_all_connected_probes(**chosen)]
+        if len(found) > 1:
+            raise FlashError(
+                f"pyocd: {len(found)} probes are there ({', '.join(found)[:300]}); say by probe = ... which one it is"
+            )
+        session = ConnectHelper.session_with_chosen_probe(**chosen, return_first=True, options=options)
         if session is None:
-            raise FlashError("pyocd: no probe is there; plug it in, or let the other program that holds it go")
+            which = f"probe {way.probe}" if way.probe else "probe"
+            raise FlashError(f"pyocd: no {which} is there; plug it in, or let the other program that holds it go")
         step = "while the board was connected"
         with session:
             _check_core(session, board)

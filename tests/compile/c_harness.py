@@ -11,7 +11,9 @@ from thumbnet.compile.emit.emit_c import emit_c
 from thumbnet.compile.network.reference import run_reference_layers
 from thumbnet.compile.plan.lowered_network import lower_network
 
-STRICT = ("-std=c99", "-O1", "-Wall", "-Wextra", "-Werror")
+#: What careful projects ask for.
+WARNINGS = ("-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Wundef", "-Werror")
+STRICT = ("-std=c99", "-O1", *WARNINGS, "-Wcast-align=strict")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 #: Reads images from stdin and writes each layer's output to stdout.
 MAIN = """
@@ -30,6 +32,12 @@ void {name}_read_row(int32_t row, int8_t *pixels) {{
     memcpy(pixels, image + row * bytes, bytes);
 }}
 #endif
+#if {NAME}_CALLER_ARENA
+static uint8_t arena[{NAME}_ARENA_BYTES] __attribute__((aligned({NAME}_ARENA_ALIGNMENT)));
+#define {name}_input() {name}_input(arena)
+#define {name}_run_layer(layer) {name}_run_layer(arena, layer)
+#define {name}_arena() arena
+#endif
 int main(void) {{
     while (fread({name}_input(), 1, {NAME}_INPUT_BYTES, stdin) == {NAME}_INPUT_BYTES) {{
         for (uint32_t layer = 0; layer < {NAME}_LAYER_COUNT; ++layer) {{
@@ -47,13 +55,13 @@ def lower_fast(network):
     return lower_network(network, 1 << 20)
 
 
-def emit(network, folder, name="net"):
-    return emit_lowered(lower_fast(network), folder, name)
+def emit(network, folder, name="net", **options):
+    return emit_lowered(lower_fast(network), folder, name, **options)
 
 
-def emit_lowered(lowered, folder, name="net"):
+def emit_lowered(lowered, folder, name="net", **options):
     folder.mkdir(parents=True, exist_ok=True)
-    return emit_c(lowered, name, folder, title="a network of the tests", generator="thumbnet's tests")
+    return emit_c(lowered, name, folder, title="a network of the tests", generator="thumbnet's tests", **options)
 
 
 def build(folder, name="net", flags=(*STRICT, *SANITIZERS), compiler="gcc"):

@@ -11,14 +11,16 @@ from torch import nn
 from tvm import relax
 
 from thumbnet.compile.artifact import Artifact
-from thumbnet.compile.compile_model import c_name, compile_model, quantize_input
+from thumbnet.compile.compile_model import compile_model
 from thumbnet.compile.emit import footprint
 from thumbnet.compile.errors import ArtifactError, CompileError, DoesNotFitError, QuantizationError
 from thumbnet.compile.kernels.layouts import Layout
 from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.compile.plan.fit import CODE_RESERVE_BYTES
+from thumbnet.compile.quantize_request import quantize_input
 from thumbnet.compile.request import CompileOptions, CompileRequest
+from thumbnet.compile.symbol_prefix import c_name
 from thumbnet.models.image_folder import list_images
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES, load_model
 from thumbnet.targets.board import Memory
@@ -103,6 +105,27 @@ def test_sources_give_the_references_bytes_in_every_layer(sources, digits, tmp_p
     assert different_layers(program, network, images[:3], layouts) == []
     fast = build(tmp_path / "copy", C_NAME, flags=(*STRICT, "-O3"))
     assert different_layers(fast, network, images, layouts) == []
+
+
+def test_an_arena_of_the_callers(sources, digits, make_request, tmp_path):
+    network, images, _, _ = digits
+    request = make_request("mps2_an386", arena="caller")
+    request = replace(request, options=replace(request.options, name="reader"))
+    artifact = compile_model(request, tmp_path / "artifact")
+    assert artifact.name == "reader" and artifact.manifest["caller_arena"]
+    layouts = {layer["name"]: Layout(**layer["layout"]) for layer in artifact.manifest["layers"]}
+    shutil.copytree(artifact.folder, tmp_path / "copy")
+    assert different_layers(build(tmp_path / "copy", "reader"), network, images[:3], layouts) == []
+    # Whoever has it, the board has to have the room.
+    for key in ("static_bytes", "constant_bytes"):
+        assert artifact.manifest["footprint"][key] <= sources.manifest["footprint"][key]
+    assert artifact.manifest["footprint"]["static_bytes"] == artifact.manifest["arena_bytes"]
+    assert artifact.manifest["memories"]["arena"] == sources.manifest["memories"]["arena"]
+
+
+def test_libraries_have_their_arenas(make_request, tmp_path):
+    with pytest.raises(CompileError, match="--arena caller is for boards that take C sources; leave it out"):
+        compile_model(make_request("raspberry_pi_4", arena="caller"), tmp_path / "artifact")
 
 
 def _load(artifact, name):

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from thumbnet.compile.artifact import Artifact, write_manifest
-from thumbnet.compile.compile_model import import_network
 from thumbnet.compile.emit.stage_library import build_stage_library
 from thumbnet.compile.kernels.instruction_sets import float_kernels_of
 from thumbnet.compile.network.float_network import FloatConvolution
 from thumbnet.compile.passes.match_float_layers import match_float_layers
 from thumbnet.compile.plan.lowered_network import lower_network
+from thumbnet.compile.quantize_request import import_network
 from thumbnet.compile.request import CompileOptions
 from thumbnet.models.image_folder import list_images
 from thumbnet.models.weights import BUNDLED_IMAGES

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from thumbnet.compile.compile_model import compile_model, quantize_network
+from thumbnet.compile.compile_model import compile_model
 from thumbnet.compile.errors import DoesNotFitError
 from thumbnet.compile.network.integer_relax import read_relax
 from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
+from thumbnet.compile.quantize_request import quantize_network
 from thumbnet.compile.request import CompileOptions, CompileRequest
 from thumbnet.models.image_folder import list_images
 from thumbnet.models.variants import get_spec

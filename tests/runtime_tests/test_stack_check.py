@@ -2,7 +2,7 @@
 
 import pytest
 
-from thumbnet.runtime_tests.network_tests import _check_stack
+from thumbnet.runtime_tests.cost_checks import check_stack
 from thumbnet.runtime_tests.report import Report
 from thumbnet.runtime_tests.session import MemoryUse
 
@@ -29,7 +29,7 @@ from thumbnet.runtime_tests.session import MemoryUse
 def test_a_deeper_run_than_the_worst_case_fails_with_the_numbers(worst, measured, limit, status, detail):
     report = Report()
     because = None if worst else "recursion: f -> f"
-    _check_stack(report, MemoryUse(1, 1, 1, worst, measured, because, limit))
+    check_stack(report, MemoryUse(1, 1, 1, worst, measured, because, limit))
     [check] = report.checks
     assert (check.name, check.status.value) == ("stack", status)
     assert detail in check.detail

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from thumbnet.compile.artifact import Artifact, write_manifest
-from thumbnet.compile.compile_model import REFERENCE_FILE, quantize_input
+from thumbnet.compile.compile_model import REFERENCE_FILE
 from thumbnet.compile.emit.emit_c import emit_c
 from thumbnet.compile.emit.stage_library import build_stage_library
 from thumbnet.compile.errors import ArtifactError
@@ -17,6 +17,7 @@ from thumbnet.compile.network.network_file import load_network
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.compile.plan.fit import arena_limit
 from thumbnet.compile.plan.lowered_network import lower_network
+from thumbnet.compile.quantize_request import quantize_input
 from thumbnet.models.image_folder import list_images
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
 from thumbnet.runtime_tests.network_tests import run_tests

@@ -44,6 +44,9 @@ def test_a_board_of_ones_own_is_read_from_its_file(tmp_path):
     assert board.ram_banks == (Memory("DTCM", 0x2000_0000, 64 << 10), Memory("SRAM", 0x2001_0000, 256 << 10))
     assert board.peripherals["TX_PIN"] == 3 * 16 + 8 and board.peripherals["RX_PIN"] == 16 + 11
     assert board.peripherals["UART_BASE"] == 0x4000_4800 and board.series == "f7"
+    assert "MARKER_PIN" not in board.peripherals
+    (tmp_path / "my_board.toml").write_text(OWN + 'marker_pin = "PA5"')
+    assert read_board(tmp_path / "my_board.toml").peripherals["MARKER_PIN"] == 5
 
 
 def test_every_built_in_board_is_a_start_for_ones_own(tmp_path):
@@ -86,6 +89,11 @@ def test_every_built_in_board_is_a_start_for_ones_own(tmp_path):
         (_changed("pin_function = 7", "pin_function = 16"), r"port\.pin_function is 16"),
         (_changed("uart_irq = 39", "uart_irq = 480"), r"port\.uart_irq is 480"),
         (OWN + 'supply = "battery"', r"port\.supply is 'battery'"),
+        (OWN + 'marker_pin = "PA16"', r"port\.marker_pin is 'PA16': a port has pins 0 to 15, not 16"),
+        (OWN + 'marker_pin = "PD8"', r"port\.marker_pin is .*: the line needs that pin for itself"),
+        (OWN + 'marker_pin = "PB11"', r"port\.marker_pin is .*: the line needs that pin for itself"),
+        (OWN + "marker_pin = 5", r"port\.marker_pin is 5"),
+        (OWN + 'marker = "PA5"', r"unknown field port\.marker, did you mean marker_pin"),
         (OWN + "[cache]\n", "unknown field cache, did you mean caches"),
         ("flash = 3\n" + _changed("flash = [{", "# ["), "flash is 3"),
         ("a = " + "[" * 20_000, "not TOML"),

@@ -12,6 +12,14 @@ kind = "serial"
 port = "/dev/ttyACM0"
 baud = 921600
 
+[devices.my_other_nucleo]
+board = "nucleo_l4r5zi"
+kind = "serial"
+serial_number = "066CFF"
+interface = 2
+flash = "pyocd"
+probe = "066CFF"
+
 [devices.my_pi]
 board = "raspberry_pi_4"
 kind = "rpc"
@@ -48,6 +56,10 @@ def test_reads_the_users_devices(write_toml, monkeypatch):
     path = write_toml(GOOD)
     serial = get_device("my_nucleo", path)
     assert (serial.kind, serial.address, serial.baud) == ("serial", "/dev/ttyACM0", 921600)
+    other = get_device("my_other_nucleo", path)
+    assert (other.address, other.serial_number, other.interface) == ("", "066CFF", 2)
+    assert (other.flash.tool, other.flash.probe) == ("pyocd", "066CFF")
+    assert (serial.place, other.place) == ("/dev/ttyACM0", "USB 066CFF interface 2")
     rpc = get_device("my_pi", path)
     assert (rpc.kind, rpc.address, rpc.key) == ("rpc", "localhost:9190", "pi4")
     tcp = get_device("my_old_pi", path)
@@ -72,6 +84,21 @@ def test_an_unknown_device_names_the_nearest(write_toml):
         ('[devices.a]\nboard = "mps2_an386"\n', "device a: kind is None; known: serial, rpc, tcp, emulated"),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "usb"\n', "kind is 'usb'"),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\n', "port is missing"),
+        *(
+            (f'[devices.a]\nboard = "mps2_an386"\nkind = "serial"\n{fields}\n', message)
+            for fields, message in (
+                ('port = "p"\nserial_number = "s"', "leave serial_number and interface out, or port"),
+                ('port = "p"\ninterface = 0', "leave serial_number and interface out, or port"),
+                ("interface = 0", "port is missing, or serial_number"),
+                ("serial_number = 66", "serial_number is 66, it must be text"),
+                ('serial_number = ""', "1 to 255 printable characters"),
+                ('port = "p"\nprobe = "A"', "flash is missing"),
+                ('port = "p"\nflash = "uf2:X"\nprobe = "A"', "is for pyocd and openocd; leave it out"),
+                ('port = "p"\nflash = "openocd:x.cfg"\nprobe = "A]; exit"', "has letters, digits, and some of"),
+                ('serial_number = "s"\ninterface = -1', "interface is -1, it must be 0 to 255"),
+                ('serial_number = "s"\ninterface = "0"', "interface is '0', it must be a whole number"),
+            )
+        ),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = 3\n', "port is 3, it must be text"),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = "p"\nbuad = 3\n', "field buad, did you mean baud"),
         ('[devices.a]\nboard = "mps2_an386"\nkind = "serial"\nport = "p"\nbaud = -1\n', "baud is -1"),

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thumbnet.compile.compile_model import quantize_network
 from thumbnet.compile.network.integer_network import Convolution, DepthwiseConvolution
 from thumbnet.compile.network.integer_relax import read_relax
+from thumbnet.compile.quantize_request import quantize_network
 from thumbnet.compile.request import CompileOptions, check_options
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
 from thumbnet.runtime_tests.errors import SessionError
 from thumbnet.runtime_tests.mcu import microcontroller_session
-from thumbnet.runtime_tests.session import Measurement
 from thumbnet.targets.errors import BoardError
 from thumbnet.targets.registry import get_board
 from thumbnet.tools import benchmark, workloads
@@ -23,7 +22,6 @@ from thumbnet.tools.commands import bench
 from thumbnet.tools.network import compile_network
 from thumbnet.tools.network_options import NetworkFiles
 from thumbnet.tools.progress import show_steps
-from thumbnet.tools.stage_costs import StageCost, print_stages
 
 DIGITS = "mobilenet_v1_0.25_digits"
 CALIBRATION = BUNDLED_FOLDER / "calibration"
@@ -360,20 +358,6 @@ def test_profile_of_a_library(thumbnet, tmp_path):
     assert sum(stage["macs"] or 0 for stage in content["layers"]) == content["macs"]
     assert all(stage["kernel"].startswith("neon") for stage in content["layers"] if stage["macs"])
     assert "in no stage" in out
-
-
-def test_stages_of_a_real_board_are_times(capsys):
-    stages = [
-        StageCost("a", ("a",), "portable", 1000, "seconds on the board", 1e-4, 0.0),
-        StageCost("b", ("b0", "b"), "dsp", 2000, "seconds on the board", 3e-4, 0.0),
-        StageCost("reshape", (), "TVM", None, "seconds on the board", 1e-5, 0.0),
-    ]
-    print_stages("Times", stages, Measurement("seconds on the board", (6e-4, 4e-4, 5e-4)))
-    out = capsys.readouterr().out
-    assert "microseconds on the board" in out
-    assert out.index("300.0") < out.index("100.0") < out.index("10.0 ") < out.index("410.0") < out.index("500.0")
-    assert "60.0%" in out
-    assert stages[0].as_json()["seconds"] == 1e-4
 
 
 def test_bad_input_to_profile(refused, compiled, tmp_path):

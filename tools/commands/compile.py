@@ -14,9 +14,17 @@ from thumbnet.compile.request import CompileOptions, check_options
 from thumbnet.tools.board_options import board_file_option, chosen_board
 from thumbnet.tools.commands.devices import devices_option
 from thumbnet.tools.network_options import NetworkFiles, compile_options, network_files
-from thumbnet.tools.output import json_option, print_table, write_json
+from thumbnet.tools.output import check_place, json_option, print_table, write_json
 from thumbnet.tools.progress import show_steps
+from thumbnet.tools.quantization_goal import QuantizationGoal, check_goal
 from thumbnet.tools.skipped_images import print_skipped
+
+
+def _check_points(_: click.Context, __: click.Parameter, points: float | None) -> float | None:
+    # No comparison with a NaN holds.
+    if points is not None and not 0 <= points <= 100:
+        raise click.BadParameter(f"{points:g} is not a number of points from 0 to 100")
+    return points
 
 
 @click.command()
@@ -31,6 +39,35 @@ from thumbnet.tools.skipped_images import print_skipped
     " board's order in which it fits.",
 )
 @compile_options()
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="POINTS",
+    callback=_check_points,
+    help="Points of top-1 that int8 may lose on --images, without labels of agreement with float: the methods are tried"
+    " in their order (plain, ranges, equalized, corrected) until one keeps it, and the compile fails where none does.",
+)
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of images for --max-drop and --quantization-report, with labels.csv (file,class_index) or a folder a"
+    " class where the labels are known. None is tested on that is calibrated on: without --calibration the folder is"
+    " split.",
+)
+@click.option(
+    "--images-limit",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="Images tested on at most, spread evenly over the folder.",
+)
+@click.option(
+    "--quantization-report",
+    "report_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=check_place,
+    help="Write how far int8 takes each layer from float32, its range and where that is from, as JSON, and print it.",
+)
 @click.option("--pareto", is_flag=True, help="Print what other limits on RAM would give.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False))
 @json_option
@@ -41,6 +78,10 @@ def compile(
     board_file: Path | None,
     devices_file: Path | None,
     arena_memory: str | None,
+    max_drop: float | None,
+    images: Path | None,
+    images_limit: int,
+    report_file: Path | None,
     pareto: bool,
     output: Path,
     json_file: Path | None,
@@ -65,11 +106,16 @@ def compile(
             f"{board}: --pareto is about plans of our own kernels, which this board does without; leave it out"
         )
 
+    goal = QuantizationGoal(max_drop, images, images_limit, report_file is not None)
+    check_goal(goal, options)
+
     with show_steps(f"compiling {files.model} for {board}") as shown:
         shown.step("loading PyTorch and TVM")
-        from thumbnet.tools.network import compile_network
+        from thumbnet.tools.checked_quantization import quantize_checked
+        from thumbnet.tools.network import compile_request
 
-        artifact = compile_network(files, target, output, options, shown.step)
+        checked = quantize_checked(files, target, options, goal, shown.step)
+        artifact = compile_request(files, checked.request, output)
     manifest = artifact.manifest
     rows: list[tuple[str, object]] = [
         ("model", manifest["model"]),
@@ -80,7 +126,8 @@ def compile(
         ("dead channels", _dead_channels(manifest.get("dead_channels"))),
         ("layers", len(manifest["layers"]) or None),
         (
-            "arena, without the input (bytes)" if options.stream_input else "arena, input included (bytes)",
+            ("the caller's arena" if options.arena == "caller" else "arena")
+            + (", without the input (bytes)" if options.stream_input else ", input included (bytes)"),
             manifest.get("arena_bytes"),
         ),
         ("cycles an inference (predicted)", manifest.get("predicted_cycles")),
@@ -90,17 +137,20 @@ def compile(
         *_footprint(manifest),
         *_memories(manifest),
         ("ranges", manifest["quantization"]["ranges"]),
+        ("quantization", _quantization(manifest["quantization"])),
         ("image to input", manifest["preprocessing"]["geometry"]),
         ("pixel to value", manifest["preprocessing"]["scaling"]),
         *(("assumed", line) for line in manifest["assumptions"]),
         ("folder", output),
     ]
+    checked.print()
     print_skipped(manifest["quantization"]["calibration_skipped"])
     print_table("Compiled", ["what", "value"], [(key, _text(value)) for key, value in rows if value is not None])
     if pareto:
         _print_choices(
             manifest.get("ram_choices", ()), manifest.get("arena_bytes"), manifest.get("objective", "instructions")
         )
+    write_json(report_file, checked.as_json())
     write_json(json_file, {**manifest, "folder": str(output)})
 
 
@@ -165,6 +215,16 @@ def _dead_channels(entry: Any) -> str | None:  # noqa: ANN401 - as in the manife
     )
 
 
+def _quantization(said: Mapping[str, Any]) -> str | None:
+    """Return what was done beyond rounding to known or calibrated ranges."""
+    done = [
+        f"ranges by {said['range_method']}" if said["range_method"] else "",
+        "channels equalized" if said["equalized"] else "",
+        "biases corrected" if said["biases_corrected"] else "",
+    ]
+    return ", ".join(filter(None, done)) or None
+
+
 def _measured(manifest: dict[str, Any]) -> str | None:
     """Return how much of a tuned plan was measured, what that costs, and which stages were not."""
     tuning = manifest.get("tuning")
@@ -175,7 +235,8 @@ def _measured(manifest: dict[str, Any]) -> str | None:
     costs = f", which cost {number} {tuning['kind']}" if measured else ""
     others = [stage["name"] for stage in manifest["layers"] if "measured" not in stage]
     unmeasured = f"; not {', '.join(others)}" if measured and others else ""
-    return f"{measured} of {len(manifest['layers'])}{costs}{unmeasured}"
+    whose = " (records that came with thumbnet)" if tuning.get("shipped") else ""
+    return f"{measured} of {len(manifest['layers'])}{whose}{costs}{unmeasured}"
 
 
 def _text(value: object) -> str:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,12 +13,22 @@ from thumbnet.tools.commands.devices import devices_option
 from thumbnet.tools.output import json_option, print_table, write_json
 from thumbnet.tools.progress import show_steps
 
+if TYPE_CHECKING:
+    from thumbnet.runtime_tests.mcu.firmware_sources import Protocol
+
 
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--device", required=True, help="Name of a device, see `thumbnet devices`.")
 @click.option("--only-build", is_flag=True, help="Write the firmware's files into --output, and touch no board.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for --only-build.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["thumbnet", "mlperf-tiny"]),
+    default="thumbnet",
+    show_default=True,
+    help="What the firmware speaks; MLPerf Tiny's is for the benchmark's own runner, with --only-build.",
+)
 @click.option("--force", is_flag=True, help="Flash the board even where it runs this firmware already.")
 @devices_option
 @json_option
@@ -26,6 +37,7 @@ def flash(
     device: str,
     only_build: bool,
     output: Path | None,
+    protocol: Protocol,
     force: bool,
     devices_file: Path | None,
     json_file: Path | None,
@@ -35,6 +47,10 @@ def flash(
     The board's table in devices.toml says how: flash = "gdb:HOST:PORT" for the GDB server of any probe, "pyocd",
     "openocd:BOARD.cfg", "uf2:LABEL" for a boot loader's drive, or "command: PROGRAM {elf}" (or {hex}, {bin}, {uf2}).
     A board that runs this very firmware is left alone. `thumbnet test`, `profile` and `tune` flash by themselves.
+
+    With --only-build --protocol mlperf-tiny the firmware is one that the runner of MLPerf Tiny drives, in its modes
+    performance and accuracy (115,200 baud): it takes the runner's pixels as the network was trained on them, and gives
+    probabilities.
     """
     from thumbnet.compile.artifact import Artifact
     from thumbnet.runtime_tests.mcu.deploy import deploy
@@ -45,6 +61,11 @@ def flash(
 
     if only_build != (output is not None):
         raise click.UsageError("--only-build and --output go together")
+    if protocol != "thumbnet" and not only_build:
+        raise click.UsageError(
+            f"--protocol {protocol}: thumbnet can't ask such a firmware what it runs; take --only-build, and flash it "
+            "by yourself"
+        )
     target = get_device(device, devices_file)
     if target.board.runs_linux:
         raise click.UsageError(f"{device}: {target.board.name} is no microcontroller; nothing is flashed there")
@@ -55,7 +76,7 @@ def flash(
     flashed = False
     with show_steps(f"{loaded.manifest['model']} on {target.name}") as shown:
         shown.step("building the firmware")
-        image = build_firmware(loaded, target.board)
+        image = build_firmware(loaded, target.firmware_board, protocol=protocol)
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
             files = [

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from thumbnet.compile.artifact import Artifact
 
-#: Inferences for the whole's cost where samples differ: on real devices, and where several threads wait for each other.
-TIMED_RUNS = 5
+#: Inferences for the whole's cost on emulated devices: counts are exact, but where several threads wait for each other.
+COUNTED_RUNS, COUNTED_RUNS_OF_THREADS = 1, 5
+#: Inferences for the stages' costs on real devices.
+TIMED_PROFILES = 5
 
 
 @click.command()
@@ -56,7 +58,9 @@ def profile(
 
     with show_steps(f"{loaded.manifest['model']} on {target.name}") as shown:
         shown.step("loading PyTorch and TVM")
+        from thumbnet.runtime_tests.latency import describe_cost, measurement_fields
         from thumbnet.runtime_tests.open_session import open_session
+        from thumbnet.runtime_tests.session import TIMED_RUNS
         from thumbnet.tools.cycle_output import cycle_fields, print_basis
         from thumbnet.tools.network import check_core
         from thumbnet.tools.stage_costs import cost_fields, median, print_stages, profile_stages
@@ -69,12 +73,16 @@ def profile(
             session.load(loaded)
             shown.step("measuring")
             cycles, unpredicted_because = session.predict_cycles_or_say_why(image)
-            stages = profile_stages(loaded, session, image, cycles)
-            whole = session.measure(image, 1 if target.kind == "emulated" and threads == 1 else TIMED_RUNS)
+            counted_runs = COUNTED_RUNS if threads == 1 else COUNTED_RUNS_OF_THREADS
+            # The whole first: the stages of a real board are warm then.
+            whole = session.measure(image, counted_runs if target.emulated else TIMED_RUNS)
+            stages = profile_stages(loaded, session, image, cycles, 1 if target.emulated else TIMED_PROFILES)
     model = loaded.manifest["model"]
     what = f"{whole.kind} of one inference ({whole.certainty})"
     print_stages(f"{model} on {target.name} ({target.board.core}): {what}, {source}", stages, whole, cycles)
     print_basis([(target.board.core, cycles, unpredicted_because)])
+    if not target.emulated:
+        click.echo(f"Whole inference: {describe_cost(whole, target.board)}")
     if loaded.manifest["kind"] == "library":
         click.echo("What TVM's virtual machine does between kernels is in the whole inference and in no stage.")
     write_json(
@@ -89,6 +97,7 @@ def profile(
             "threads": threads,
             "error": whole.error,
             "macs": loaded.manifest.get("macs"),
+            "measurement": measurement_fields(whole, target.board),
             **cost_fields(whole.kind, median(whole.samples)),
             **cycle_fields(cycles, unpredicted_because),
             "layers": [stage.as_json() for stage in sorted(stages, key=lambda stage: -stage.cost)],
@@ -100,8 +109,8 @@ def _input_of(artifact: Artifact, image_file: Path | None) -> tuple[NDArray[Any]
     """Return an input ``[H, W, C]`` in the artifact's dtype, and where it is from."""
     import numpy as np
 
-    from thumbnet.compile.compile_model import quantize_input
     from thumbnet.compile.network.network_file import load_reference
+    from thumbnet.compile.quantize_request import quantize_input
     from thumbnet.tools.network import load_trained
 
     integer = artifact.manifest["dtype"] == "int8"

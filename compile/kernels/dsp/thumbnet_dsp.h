@@ -37,14 +37,20 @@ TN_INLINE int32_t tn_requant(int32_t acc, int32_t M, int32_t zo) {
 }
 
 #if TN_DSP
+#ifdef __clang__
+/* A kernel's assembly is a longer string than C99 asks a compiler to take; GCC lets assembly have them. */
+#pragma clang diagnostic ignored "-Woverlength-strings"
+#endif
 #define TN_STR_(x) #x
 #define TN_STR(x) TN_STR_(x)
 /* Kernels are whole functions in top-level assembly, each in a section of its own (the linker drops those not called):
- * the compiler sees only a declaration, so it assumes the full calling convention, at any optimization level. */
+ * the compiler sees only a declaration, so it assumes the full calling convention, at any optimization level. They are
+ * global, for link-time optimization puts callers elsewhere, but nothing that a shared library would show. */
 #define TN_FN(NAME, BODY)                                                                                              \
     __asm(".pushsection " TN_SECTION #NAME                                                                             \
           ", \"ax\", %progbits\n .syntax unified\n .thumb\n .p2align 2\n .thumb_func\n"                                \
-          ".type " #NAME ", %function\n" #NAME ":\n" BODY ".size " #NAME ", . - " #NAME "\n .popsection\n");
+          ".global " #NAME "\n .hidden " #NAME "\n .type " #NAME ", %function\n" #NAME ":\n" BODY ".size " #NAME       \
+          ", . - " #NAME "\n .popsection\n");
 /* A macro's parameter as the assembly's constant .Lk_NAME, until the next kernel sets it. */
 #define TN_LET(NAME, VALUE) ".set .Lk_" NAME ", " TN_STR(VALUE) "\n"
 /* Shift of an accumulator in front of requantization. */

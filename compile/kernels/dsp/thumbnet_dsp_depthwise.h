@@ -128,7 +128,7 @@
  * ROWS1 are the products of the three rows for two pixels and for one; LOAD_ZO, where no register is free before them,
  * puts the zero point into register ZO. */
 #define TN_DW_KERNEL(NAME, IN, LET, CHANNEL, TAPS, ROWS2, ROWS1, LOAD_ZO, ZO, STRIDE)                   \
-    void NAME(const int8_t *params, const IN *in, int16_t *out, const int8_t *params_end, int32_t row_bytes);\
+    TN_EXTERN void NAME(const int8_t *params, const IN *in, int16_t *out, const int8_t *params_end, int32_t row_bytes); \
     TN_FN(NAME, LET CHANNEL TAPS                                                                        \
     TN_DW_PAIRS ROWS2 LOAD_ZO TN_DW_OUT2(ZO)                                                            \
     TN_DW_ODD ROWS1 LOAD_ZO TN_DW_OUT1(ZO)                                                              \

@@ -321,10 +321,10 @@
     "tn_depthwise_large .Lk_K, .Lk_S, .Lk_W, .Lk_PACKED, .Lk_PITCH, .Lk_WPB, .Lk_ICH, .Lk_OSTEP, .Lk_O1, .Lk_OCH, "    \
     ".Lk_ZO, .Lk_SH\n")
 #define TN_DEF_DW_LARGE(NAME, K, S, W, PACKED, ...)                                                                    \
-    void NAME(const int8_t *params, const int16_t *in, int16_t *out, const int8_t *params_end, int32_t rows);          \
+    TN_EXTERN void NAME(const int8_t *params, const int16_t *in, int16_t *out, const int8_t *params_end, int32_t rows); \
     TN_DWL_KERNEL(NAME, K, S, W, PACKED, 0, __VA_ARGS__)
 #define TN_DEF_DW_LARGE_P8(NAME, ...)                                                                                  \
-    void NAME(const int8_t *params, const int8_t *in, int16_t *out, const int8_t *params_end, int32_t rows,            \
+    TN_EXTERN void NAME(const int8_t *params, const int8_t *in, int16_t *out, const int8_t *params_end, int32_t rows,  \
               int16_t *plane);                                                                                         \
     TN_DWL_KERNEL(NAME, __VA_ARGS__)
 

@@ -18,7 +18,7 @@
  * NHWC at the first tap of the first pixel, ROW bytes a row. Slots: tap rows of (b0 b2 b1 b3 b4 b6 b5 b7), then b8 of
  * the three rows and a slot of any value (zero weight). Up to 1 byte beyond the last tap is read. */
 #define TN_DEF_IM2COL3(NAME, ROWB)                                                                      \
-    void NAME(const int8_t *in, int16_t *out, int32_t pairs);                                           \
+    TN_EXTERN void NAME(const int8_t *in, int16_t *out, int32_t pairs);                                 \
     TN_FN(NAME,                                                                                         \
     TN_LET("ROWB", ROWB)                                                                                \
     "push {r4-r11, lr}\n"                                                                               \
@@ -55,7 +55,7 @@
 /* int8 NHWC (K channels a pixel, K a multiple of 8, 4-byte aligned) to pair16(K): slots 0 2 1 3 of each four channels,
  * so packed weights in natural byte order agree. 11 instructions for 16 values. */
 #define TN_DEF_TO_PAIR16(NAME, K)                                                                       \
-    void NAME(const int8_t *in, int16_t *out, int32_t pairs);                                           \
+    TN_EXTERN void NAME(const int8_t *in, int16_t *out, int32_t pairs);                                 \
     TN_FN(NAME,                                                                                         \
     TN_LET("K", K)                                                                                      \
     "push {r4-r11, lr}\n"                                                                               \
@@ -82,7 +82,7 @@
     "pop {r4-r11, pc}\n")
 /* int8 NHWC with 8 channels to wide(8), two pixels a turn: 10 instructions for 16 values. */
 #define TN_DEF_TO_WIDE8(NAME)                                                                           \
-    void NAME(const int8_t *in, int16_t *out, int32_t pairs);                                           \
+    TN_EXTERN void NAME(const int8_t *in, int16_t *out, int32_t pairs);                                 \
     TN_FN(NAME,                                                                                         \
     "push {r4-r11, lr}\n"                                                                               \
     "1:\n"                                                                                              \

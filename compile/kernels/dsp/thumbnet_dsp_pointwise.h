@@ -163,7 +163,7 @@
 /* Output planar16: channel c at out + c * CS; `rows` rows of an even number of pixels (act_end ends the first), gap
  * bytes of out skipped between rows. */
 #define TN_DEF_PW2X4_PLANAR(NAME, K, SH, SAT)                                                           \
-    void NAME(const int16_t *act, int16_t *out, const int16_t *act_end, const int32_t *stream, int32_t rows, \
+    TN_EXTERN void NAME(const int16_t *act, int16_t *out, const int16_t *act_end, const int32_t *stream, int32_t rows, \
               int32_t gap);                                                                             \
     TN_FN(NAME,                                                                                         \
     TN_PW4_MACS(K, SH, "ldrd r6, r8, [sp, #36]\n")                                                      \
@@ -176,7 +176,7 @@
     TN_PW4_ROWS)
 /* Output planar8. */
 #define TN_DEF_PW2X4_PLANAR8(NAME, K, SH)                                                               \
-    void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream, int32_t rows, \
+    TN_EXTERN void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream, int32_t rows, \
               int32_t gap);                                                                             \
     TN_FN(NAME,                                                                                         \
     TN_PW4_MACS(K, SH, "ldrd r6, r8, [sp, #36]\n")                                                      \
@@ -195,7 +195,7 @@
     TN_PW4_ROWS)
 /* Output int8 NHWC; CS is the number of channels. */
 #define TN_DEF_PW2X4_NHWC(NAME, K, SH)                                                                  \
-    void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream);          \
+    TN_EXTERN void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream); \
     TN_FN(NAME,                                                                                         \
     TN_PW4_MACS(K, SH, "")                                                                              \
     TN_PW4_SAT8                                                                                         \
@@ -321,7 +321,7 @@
 /* Output planar16: c0 at out, c1 CS bytes further; `rows` rows of an even number of pixels (act_end ends the first),
  * gap bytes of out skipped between rows. */
 #define TN_DEF_PW2X2_PLANAR(NAME, K, SH, SAT)                                                           \
-    void NAME(const int16_t *act, int16_t *out, const int16_t *act_end, const int32_t *stream, int32_t rows, \
+    TN_EXTERN void NAME(const int16_t *act, int16_t *out, const int16_t *act_end, const int32_t *stream, int32_t rows, \
               int32_t gap);                                                                             \
     TN_FN(NAME,                                                                                         \
     TN_PW_MACS(K, SH)                                                                                   \
@@ -331,7 +331,7 @@
     TN_PW_ROWS)
 /* Output planar8. */
 #define TN_DEF_PW2X2_PLANAR8(NAME, K, SH)                                                               \
-    void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream, int32_t rows, \
+    TN_EXTERN void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream, int32_t rows, \
               int32_t gap);                                                                             \
     TN_FN(NAME,                                                                                         \
     TN_PW_MACS(K, SH)                                                                                   \
@@ -344,7 +344,7 @@
     TN_PW_ROWS)
 /* Output int8 NHWC; CS is the number of channels. */
 #define TN_DEF_PW2X2_NHWC(NAME, K, SH)                                                                  \
-    void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream);          \
+    TN_EXTERN void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream); \
     TN_FN(NAME,                                                                                         \
     TN_PW_MACS(K, SH)                                                                                   \
     TN_SAT4                                                                                             \
@@ -381,7 +381,7 @@
     "ssat r0, #8, r0\n"                                                                                 \
     "ssat r1, #8, r1\n"
 #define TN_DEF_PW1X2_NHWC(NAME, K, SH)                                                                  \
-    void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream);          \
+    TN_EXTERN void NAME(const int16_t *act, int8_t *out, const int16_t *act_end, const int32_t *stream); \
     TN_FN(NAME,                                                                                         \
     TN_PW_MACS1(K, SH)                                                                                  \
     "strb r1, [r8, #1]\n"                                                                               \
@@ -404,7 +404,7 @@
  * 0 and 1, {0, 1} of slot 0 and {0, 1} of slot 1 (so that SXTB16 gives neighbours), and one of channels 2 and 3, then
  * {M0, M1, M2, M3}. K a multiple of 4, 16 weights a word of four: some 1.4 cycles a weight. */
 #define TN_DEF_WIDEN4(NAME)                                                                             \
-    void NAME(int32_t *stream, const int32_t *flash, int32_t zo, int32_t cs, int32_t k);                \
+    TN_EXTERN void NAME(int32_t *stream, const int32_t *flash, int32_t zo, int32_t cs, int32_t k);      \
     TN_FN(NAME,                                                                                         \
     "push {r2, r4-r11, lr}\n"                                                                           \
     "ldm r1!, {r4, r6, r8, r10}\n"                                                                      \
@@ -484,7 +484,7 @@
 
 /* The same for any K that 32 divides, given as the last argument: one body for all. */
 #define TN_DEF_WIDEN32(NAME)                                                                            \
-    void NAME(int32_t *stream, const int32_t *flash, int32_t zo, int32_t cs, int32_t k);                \
+    TN_EXTERN void NAME(int32_t *stream, const int32_t *flash, int32_t zo, int32_t cs, int32_t k);      \
     TN_FN(NAME,                                                                                         \
     "push {r2, r3, r4-r11, lr}\n"                                                                       \
     "ldm r1!, {r4, r5, r12, lr}\n"           /* b0, b1, M0, M1 */                                       \
@@ -512,7 +512,7 @@
  * Registers: r0-r3 a pixel, r4-r7 weights, r8 bias, r9 M, r10 zo, r11 out, r12 act, lr and r0 the accumulators.
  */
 #define TN_DEF_PW_K8(NAME, PPL, AROW, GAP, SATSTORE)                                                    \
-    void NAME(const int16_t *act, void *out, const int16_t *act_end, const int32_t *params, int32_t rows); \
+    TN_EXTERN void NAME(const int16_t *act, void *out, const int16_t *act_end, const int32_t *params, int32_t rows); \
     TN_FN(NAME,                                                                                         \
     "ldr r12, [sp]\n"                                                                                   \
     "push {r2, r4-r12, lr}\n"                                                                           \

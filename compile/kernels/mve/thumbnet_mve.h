@@ -10,7 +10,8 @@
  * Requantization: out = clamp(zp + ((2 * (acc << shift) * m + 2^31) >> 32)): one VQRDMLASH with zp as its scalar.
  *
  * Kernels are whole functions in top-level assembly, each in a section of its own (the linker drops those not called):
- * the compiler sees only a declaration, so it assumes the full calling convention, at any optimization level.
+ * the compiler sees only a declaration, so it assumes the full calling convention, at any optimization level. They are
+ * global, for link-time optimization puts callers elsewhere, but nothing that a shared library would show.
  * A kernel is one macro of the assembler; those of a family, TN_MVE_*_MACROS, are defined before its first kernel.
  */
 #ifndef TN_MVE_H
@@ -24,6 +25,11 @@
 #include "thumbnet_mve_portable.h"
 #else
 
+#ifdef __clang__
+/* The assembler's macros are longer strings than C99 asks a compiler to take; GCC lets assembly have them. */
+#pragma clang diagnostic ignored "-Woverlength-strings"
+#endif
+
 /* The assembler's macros that all kernels share. */
 /* clang-format off */
 #define TN_MVE_COMMON_MACROS                                                                                           \
@@ -35,6 +41,8 @@
     ".thumb\n"                                                                                                         \
     ".p2align 2\n"                                                                                                     \
     ".thumb_func\n"                                                                                                    \
+    ".global \\name\n"                                                                                                  \
+    ".hidden \\name\n"                                                                                                  \
     ".type \\name, %function\n"                                                                                        \
     "\\name:\n"                                                                                                        \
     "push {r4-r11, lr}\n"                                                                                              \
@@ -180,19 +188,19 @@
 
 /* Residual add: out = clamp((a * MA + b * MB + CONSTANT) >> SHIFT), SHIFT 1 or more. In place allowed. */
 #define TN_DEF_MVE_ADD(NAME, MA, MB, CONSTANT, SHIFT, LO, HI)                                                          \
-    void NAME(int8_t *out, const int8_t *a, const int8_t *b, int32_t values);                                          \
+    TN_EXTERN void NAME(int8_t *out, const int8_t *a, const int8_t *b, int32_t values);                                \
     TN_MVE_KERNEL(TN_MVE_ELEMENTWISE_MACROS,                                                                           \
                   "tn_sum " #NAME ", " #MA ", " #MB ", " #CONSTANT ", " #SHIFT ", " #LO ", " #HI)
 
 /* Average pool over PIXELS pixels STRIDE bytes apart, with one multiplier. */
 #define TN_DEF_MVE_AVERAGE(NAME, PIXELS, STRIDE, BIAS, MULTIPLIER, SHIFT, ZP, LO, HI)                                  \
-    void NAME(const int8_t *in, int8_t *out, int32_t channels);                                                        \
+    TN_EXTERN void NAME(const int8_t *in, int8_t *out, int32_t channels);                                              \
     TN_MVE_KERNEL(TN_MVE_ELEMENTWISE_MACROS, "tn_average " #NAME ", " #PIXELS ", " #STRIDE ", " #BIAS ", " #MULTIPLIER \
                                              ", " #SHIFT ", " #ZP ", " #LO ", " #HI)
 
 /* Moves `bytes` bytes of each channel of a window up by `distance` bytes. */
 #define TN_DEF_MVE_CARRY(NAME)                                                                                         \
-    void NAME(int8_t *window, int32_t distance, int32_t bytes, int32_t channels, int32_t channel_bytes);               \
+    TN_EXTERN void NAME(int8_t *window, int32_t distance, int32_t bytes, int32_t channels, int32_t channel_bytes);     \
     TN_MVE_KERNEL(TN_MVE_ELEMENTWISE_MACROS, "tn_carry " #NAME)
 #endif
 #endif

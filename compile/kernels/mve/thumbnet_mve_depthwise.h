@@ -235,7 +235,7 @@
  * 1, as a sum: what `rows` can need (STRIDE 2: 2 and 1).
  * 73 instructions for 4 x 4 outputs with STRIDE 1 (rows less than 128 bytes apart), 53 for 4 x 2 with STRIDE 2. */
 #define TN_DEF_MVE_DEPTHWISE(NAME, STRIDE, WIDTH, ROWB, CHB, OSTRIDE, ROWSET, SHIFT, ZP, LO, HI)                       \
-    void NAME(const int8_t *in, int8_t *out, const int32_t *params, int32_t channels, int32_t rows);                   \
+    TN_EXTERN void NAME(const int8_t *in, int8_t *out, const int32_t *params, int32_t channels, int32_t rows);         \
     TN_MVE_KERNEL(TN_MVE_LANES_MACROS, "tn_depthwise " #NAME ", " #STRIDE ", " #WIDTH ", " #ROWB ", " #CHB             \
                                        ", " #OSTRIDE ", " #ROWSET ", " #SHIFT ", " #ZP ", " #LO ", " #HI)
 
@@ -391,7 +391,7 @@
  * in which the kernel has four places: a VMLADAV for each output. Taps in the order [3 columns][4 rows], the fourth 0.
  * 25 instructions for 4 x 2 outputs, and 8 for 16 columns of 4 rows interleaved. */
 #define TN_DEF_MVE_DEPTHWISE_PATCHES(NAME, WIDTH, ROWB, CHB, OSTRIDE, SHIFT, ZP, LO, HI)                               \
-    void NAME(const int8_t *in, int8_t *out, const int32_t *params, int32_t channels, int32_t rows);                   \
+    TN_EXTERN void NAME(const int8_t *in, int8_t *out, const int32_t *params, int32_t channels, int32_t rows);         \
     TN_MVE_KERNEL(TN_MVE_PATCHES_MACROS, "tn_depthwise_patches " #NAME ", " #WIDTH ", " #ROWB ", " #CHB ", " #OSTRIDE  \
                                          ", " #SHIFT ", " #ZP ", " #LO ", " #HI)
 #endif

@@ -206,7 +206,7 @@
  * bytes. params of a channel: pairs of rows of taps interleaved, the last one with zeros, up to whole words; bias,
  * multiplier. 70 instructions for 4 x 2 outputs of 7x7, 56 of 5x5; with STRIDE 2 70 and 57. */
 #define TN_DEF_MVE_DEPTHWISE_PAIRS(NAME, K, STRIDE, WIDTH, ROWB, CHB, OSTRIDE, SHIFT, ZP, LO, HI)                      \
-    void NAME(const int8_t *in, int8_t *out, const int32_t *params, int32_t channels, int32_t rows);                   \
+    TN_EXTERN void NAME(const int8_t *in, int8_t *out, const int32_t *params, int32_t channels, int32_t rows);         \
     TN_MVE_KERNEL(TN_MVE_PATCHES_MACROS TN_MVE_PAIRS_MACROS,                                                           \
                   "tn_depthwise_pairs " #NAME ", " #K ", " #STRIDE ", " #WIDTH ", " #ROWB ", " #CHB ", " #OSTRIDE      \
                   ", " #SHIFT ", " #ZP ", " #LO ", " #HI)

@@ -252,8 +252,8 @@
  * channels][16] int8, bias[4], multiplier[4] int32. 14 * K / 16 + 13 instructions for 8 outputs; 4 vectors of weights
  * stay in registers. */
 #define TN_DEF_MVE_POINTWISE(NAME, K, STRIDE, OCH, OPIX, LAST, TAIL, ODD, SHIFT, ZP, LO, HI)                           \
-    void NAME(const int8_t *act, int8_t *out, const int32_t *weights, int32_t pairs, int32_t rows, int32_t gap,        \
-              int32_t blocks);                                                                                         \
+    TN_EXTERN void NAME(const int8_t *act, int8_t *out, const int32_t *weights, int32_t pairs, int32_t rows,           \
+                        int32_t gap, int32_t blocks);                                                                  \
     TN_MVE_KERNEL(TN_MVE_POINTWISE_MACROS, "tn_pointwise " #NAME ", " #K ", " #STRIDE ", " #OCH ", " #OPIX ", " #LAST  \
                                            ", " #TAIL ", " #ODD ", " #SHIFT ", " #ZP ", " #LO ", " #HI)
 
@@ -284,6 +284,6 @@
 
 /* Taps of a 3-row kernel, TAPS bytes of each row, into SLOTS bytes a pixel; pixels STEP bytes apart in the image. */
 #define TN_DEF_MVE_IM2COL(NAME, TAPS, ROWB, STEP, SLOTS)                                                               \
-    void NAME(const int8_t *in, int8_t *act, int32_t pixels);                                                          \
+    TN_EXTERN void NAME(const int8_t *in, int8_t *act, int32_t pixels);                                                \
     TN_MVE_KERNEL(TN_MVE_IMAGE_MACROS, "tn_im2col " #NAME ", " #TAPS ", " #ROWB ", " #STEP ", " #SLOTS)
 #endif

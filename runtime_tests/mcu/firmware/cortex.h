@@ -27,11 +27,20 @@ static inline void cortex_sleep(void) {
 
 static inline uint32_t cortex_cycles(void) { return REGISTER(0xE0001004u); /* DWT_CYCCNT */ }
 
-/* Whether there is a cycle counter that counts; emulators model none, it reads as zero. */
+#define DWT_CTRL REGISTER(0xE0001000u)
+#define CYCLES_ON (1u << 0)
+#define CYCLES_NOT_SECURE (1u << 23) /* Armv8.1-M: it stands still in secure state */
+#define HAS_NO_CYCLES (1u << 25)
+
+/* Whether there is a cycle counter that counts. Emulators model none, it reads as zero; and on a core with TrustZone it
+ * stands still where secure code may not be traced. */
 static inline uint8_t cortex_start_cycle_counter(void) {
     REGISTER(0xE000EDFCu) |= 1u << 24;  /* DEMCR: trace on */
     REGISTER(0xE0001FB0u) = 0xC5ACCE55; /* DWT_LAR: unlocks it, which a Cortex-M7 needs */
-    REGISTER(0xE0001000u) |= 1u;        /* DWT_CTRL */
+    if (DWT_CTRL & HAS_NO_CYCLES) {
+        return 0;
+    }
+    DWT_CTRL = (DWT_CTRL & ~CYCLES_NOT_SECURE) | CYCLES_ON;
     uint32_t before = cortex_cycles();
     for (volatile int i = 0; i < 4; i++) {
     }

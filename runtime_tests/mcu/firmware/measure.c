@@ -7,14 +7,15 @@
 static uint32_t *measured_stack __attribute__((used));
 
 /* Assembly, so that no compiler puts an instruction between the two marks. */
-__attribute__((naked, noinline)) void measured_call(measured_t function, uint32_t argument) {
-    (void)function, (void)argument;
+__attribute__((naked, noinline)) void measured_call(measured_t function, uintptr_t first, uintptr_t second) {
+    (void)function, (void)first, (void)second;
     __asm volatile("push {r4, lr}\n"
+                   "mov r4, r0\n"
+                   "mov r0, r1\n"
+                   "mov r1, r2\n"
                    "ldr r3, =measured_stack\n"
                    "mov r2, sp\n"
                    "str r2, [r3]\n"
-                   "mov r4, r0\n"
-                   "mov r0, r1\n"
                    ".global measure_begin\n"
                    "measure_begin:\n"
                    "blx r4\n"

@@ -4,13 +4,13 @@
 
 #include <stdint.h>
 
-/* A function that takes one uint32_t, or nothing: the argument is in a register that it needn't read. */
+/* A function that takes up to two words: arguments are in registers that it needn't read. */
 typedef void (*measured_t)(void);
 
-/* Call function(argument) from a fixed place: the instruction at the symbol measure_begin is the call itself, the one
- * at measure_end follows it. So the instructions executed from measure_begin up to measure_end are the call's own one
- * plus the function's. */
-void measured_call(measured_t function, uint32_t argument);
+/* Call function(first, second) from a fixed place: the instruction at the symbol measure_begin is the call itself, the
+ * one at measure_end follows it. So the instructions executed from measure_begin up to measure_end are the call's own
+ * one plus the function's. */
+void measured_call(measured_t function, uintptr_t first, uintptr_t second);
 
 /* Executes exactly one instruction: measuring it gives the overhead of a measurement. */
 void measured_nothing(void);

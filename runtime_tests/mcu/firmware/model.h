@@ -1,33 +1,45 @@
-/* The generated network under names of its own: -DMODEL=digits -DMODEL_UPPER=DIGITS -DMODEL_HEADER='"digits.h"'. */
+/* The generated network under names of its own: -DTN_MODEL=digits -DTN_MODEL_UPPER=DIGITS
+ * -DTN_MODEL_HEADER='<digits.h>'. A network may be called anything, "model" too, but tn_ or thumbnet. */
 #ifndef THUMBNET_MODEL_H
 #define THUMBNET_MODEL_H
 
 #include <stdint.h>
 
-#include MODEL_HEADER
+#include TN_MODEL_HEADER
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 #define STRING_(a) #a
 #define STRING(a) STRING_(a)
 
-#define MODEL_NAME STRING(MODEL)
-#define MODEL_INPUT_BYTES JOIN(MODEL_UPPER, _INPUT_BYTES)
-#define MODEL_INPUT_ROW_BYTES (JOIN(MODEL_UPPER, _INPUT_WIDTH) * JOIN(MODEL_UPPER, _INPUT_CHANNELS))
-#define MODEL_OUTPUT_BYTES JOIN(MODEL_UPPER, _OUTPUT_BYTES)
-#define MODEL_ARENA_BYTES JOIN(MODEL_UPPER, _ARENA_BYTES)
-#define MODEL_LAYER_COUNT JOIN(MODEL_UPPER, _LAYER_COUNT)
-#if JOIN(MODEL_UPPER, _STREAMED_INPUT)
-/* An image beside the arena, from which the network reads row by row. */
-int8_t *model_input(void);
+#define TN_MODEL_NAME STRING(TN_MODEL)
+#define TN_MODEL_INPUT_BYTES JOIN(TN_MODEL_UPPER, _INPUT_BYTES)
+#define TN_MODEL_INPUT_ROW_BYTES (JOIN(TN_MODEL_UPPER, _INPUT_WIDTH) * JOIN(TN_MODEL_UPPER, _INPUT_CHANNELS))
+#define TN_MODEL_OUTPUT_SCALE JOIN(TN_MODEL_UPPER, _OUTPUT_SCALE)
+#define TN_MODEL_OUTPUT_BYTES JOIN(TN_MODEL_UPPER, _OUTPUT_BYTES)
+#define TN_MODEL_ARENA_BYTES JOIN(TN_MODEL_UPPER, _ARENA_BYTES)
+#define TN_MODEL_LAYER_COUNT JOIN(TN_MODEL_UPPER, _LAYER_COUNT)
+#define TN_MODEL_CALLER_ARENA JOIN(TN_MODEL_UPPER, _CALLER_ARENA)
+#define model_run JOIN(TN_MODEL, _run)
+#define model_run_layer JOIN(TN_MODEL, _run_layer)
+#define model_layers JOIN(TN_MODEL, _layers)
+/* The arena, and where input and output lie in it; an image that the network reads row by row lies beside it. */
+#if TN_MODEL_CALLER_ARENA
+extern uint8_t firmware_arena[TN_MODEL_ARENA_BYTES];
+#define network_arena() firmware_arena
+#define network_input() JOIN(TN_MODEL, _input)(firmware_arena)
+#define network_output() JOIN(TN_MODEL, _output)(firmware_arena)
+#define network_run() model_run(firmware_arena)
 #else
-#define model_input JOIN(MODEL, _input)
+#define network_arena JOIN(TN_MODEL, _arena)
+#define network_input JOIN(TN_MODEL, _input)
+#define network_output JOIN(TN_MODEL, _output)
+#define network_run model_run
 #endif
-#define model_output JOIN(MODEL, _output)
-#define model_run JOIN(MODEL, _run)
-#define model_run_layer JOIN(MODEL, _run_layer)
-#define model_arena JOIN(MODEL, _arena)
-#define model_layers JOIN(MODEL, _layers)
+#if JOIN(TN_MODEL_UPPER, _STREAMED_INPUT)
+#undef network_input
+int8_t *network_input(void);
+#endif
 
 /* Generated beside the network from golden.npz. */
 extern const uint32_t golden_count;

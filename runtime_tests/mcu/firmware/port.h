@@ -25,11 +25,19 @@ const char *port_missing(void);
  * its request: bytes may be lost then, but the next one after them must be taken again, overrun or not. */
 uint8_t port_read_byte(void);
 
+/* Whether a byte has arrived, so that port_read_byte() doesn't wait. */
+int port_has_byte(void);
+
 /* Send all bytes; return when the last one is handed to the line. */
 void port_write(const uint8_t *bytes, size_t length);
 
-/* A free-running 32-bit counter, its rate in hertz, and what it counts. It needs no interrupt, because an interrupt
- * inside a measurement would be counted with it. */
+/* Whether the network runs: the pin that the board file names as its marker, if any, is high meanwhile, so that whoever
+ * measures the board's current knows which is a run's. */
+void port_mark(int running);
+
+/* A free-running counter that uses all its 32 bits, its rate in hertz, and what it counts: the core's cycles where the
+ * core counts them, else a timer. It needs no interrupt, because an interrupt inside a measurement would be counted
+ * with it; and there is none, they stay masked for good. */
 uint32_t port_ticks(void);
 uint32_t port_tick_hz(void);
 uint8_t port_tick_kind(void);

@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #include "port.h"
-#include "rpc.h"
+#include "serve.h"
 
 #define DEFAULT_ADDRESS "127.0.0.1:7355"
 #define TICK_HZ 10000000u /* wraps after seven minutes */
@@ -39,6 +39,8 @@ enum { IDLE_S = 15, PROBE_S = 5, PROBES = 3 };
 extern uint8_t __stack_guard[], __stack_bottom[];
 
 static int line = -1;
+
+int port_has_byte(void) { return 1; } /* the kernel's clock goes on whoever waits */
 
 uint8_t port_read_byte(void) {
     static uint8_t buffer[4096];
@@ -65,6 +67,8 @@ void port_write(const uint8_t *bytes, size_t length) {
         length -= (size_t)sent;
     }
 }
+
+void port_mark(int running) { (void)running; }
 
 /* Asks the kernel itself: the C library's function would leave its traces on the stack that is measured. */
 uint32_t port_ticks(void) {
@@ -95,7 +99,7 @@ enum {
 
 static void report_fault(int number, siginfo_t *info, void *context) {
     const ucontext_t *at = context;
-    rpc_fault_t fault = {.address = (uint32_t)(uintptr_t)info->si_addr, .pc = (uint32_t)at->uc_mcontext.arm_pc};
+    fault_t fault = {.address = (uint32_t)(uintptr_t)info->si_addr, .pc = (uint32_t)at->uc_mcontext.arm_pc};
     switch (number) {
     case SIGSEGV:
         fault.cfsr = MEMORY_FAULT;
@@ -112,13 +116,13 @@ static void report_fault(int number, siginfo_t *info, void *context) {
     default:
         fault.cfsr = BUS_FAULT;
     }
-    rpc_fault_loop(&fault);
+    serve_fault_loop(&fault);
 }
 
 /* The stack of the microcontrollers' size, so that what a run uses of it can be measured in the same way. */
 __attribute__((naked, noreturn)) static void start_on_own_stack(void) {
     __asm volatile("ldr sp, =__stack_top\n"
-                   "bl rpc_loop\n");
+                   "bl serve_loop\n");
 }
 
 __attribute__((noreturn)) static void serve(int connected) {

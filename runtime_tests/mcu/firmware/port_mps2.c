@@ -34,11 +34,13 @@ void port_start_memories(void) {}
 
 const char *port_missing(void) { return ""; }
 
+int port_has_byte(void) { return (UART_STATE & STATE_RX_FULL) != 0; }
+
 uint8_t port_read_byte(void) {
-    while (!(UART_STATE & STATE_RX_FULL)) {
+    while (!port_has_byte()) {
         UART_INTCLEAR = INT_RX;
         cortex_clear_pending(UART_IRQ);
-        if (UART_STATE & STATE_RX_FULL) {
+        if (port_has_byte()) {
             break;
         }
         cortex_sleep();
@@ -53,6 +55,8 @@ void port_write(const uint8_t *bytes, size_t length) {
         UART_DATA = bytes[i];
     }
 }
+
+void port_mark(int running) { (void)running; }
 
 uint32_t port_ticks(void) { return has_cycle_counter ? cortex_cycles() : FPGA_COUNTER; }
 

@@ -1,5 +1,5 @@
 /* Nordic's nRF52 and nRF53 (application core, secure): UARTE, which moves bytes by DMA. UART_BASE, UART_IRQ, TX_PIN,
- * RX_PIN (32 pins a port) and CLOCK_HZ come from the Board. */
+ * RX_PIN, MARKER_PIN if any (32 pins a port), and CLOCK_HZ come from the Board. */
 #include "cortex.h"
 #include "port.h"
 #include "setup.h"
@@ -8,10 +8,12 @@
 #define CLOCK 0x40000000u
 #define PINS 0x50000500u              /* the registers of port 0 */
 #define INSTRUCTION_CACHE 0x4001E540u /* of the flash controller */
+#define TIMER 0x40008000u
 #else
 #define CLOCK 0x50005000u
 #define PINS 0x50842500u
 #define INSTRUCTION_CACHE 0x50001500u /* of the cache beside the flash */
+#define TIMER 0x5000F000u
 #define CORE_DIVIDER REGISTER(CLOCK + 0x558u)
 #endif
 
@@ -33,6 +35,14 @@
 #define SEND_FROM REGISTER(UART_BASE + 0x544u)
 #define SEND_BYTES REGISTER(UART_BASE + 0x548u)
 
+#define START_TIMER REGISTER(TIMER + 0x000u)
+#define CAPTURE REGISTER(TIMER + 0x040u)
+#define TIMER_WIDTH REGISTER(TIMER + 0x508u)
+#define TIMER_PRESCALER REGISTER(TIMER + 0x510u)
+#define CAPTURED REGISTER(TIMER + 0x540u)
+#define WIDTH_32 3u
+#define PER_MICROSECOND 4u /* 16 MHz by two to the power of it */
+
 #define PORT_OF(pin) (PINS + 0x300u * ((pin) / 32u))
 #define RECEIVED_INTERRUPT (1u << 4)
 #define UARTE_ON 8u
@@ -44,6 +54,12 @@ static uint8_t sending[64];
 static volatile uint8_t received;
 
 static uint8_t has_cycle_counter;
+
+static void start_timer(void) {
+    TIMER_WIDTH = WIDTH_32;
+    TIMER_PRESCALER = PER_MICROSECOND;
+    START_TIMER = 1;
+}
 
 static void listen(void) {
     EVENT_RECEIVED = 0;
@@ -60,6 +76,21 @@ static void connect_pins(void) {
     PIN_RXD = RX_PIN;
 }
 
+#ifdef MARKER_PIN
+void port_mark(int running) {
+    REGISTER(PORT_OF(MARKER_PIN) + (running ? 0x08u : 0x0Cu)) = 1u << (MARKER_PIN % 32u); /* OUTSET, OUTCLR */
+}
+
+static void start_marker(void) {
+    port_mark(0);
+    REGISTER(PORT_OF(MARKER_PIN) + 0x18u) = 1u << (MARKER_PIN % 32u); /* DIRSET */
+}
+#else
+void port_mark(int running) { (void)running; }
+
+static void start_marker(void) {}
+#endif
+
 void port_start_memories(void) {}
 
 void port_init(void) {
@@ -70,19 +101,27 @@ void port_init(void) {
     setup_wait(CRYSTAL_STARTED, 1, 1, "crystal");
     REGISTER(INSTRUCTION_CACHE) = 1;
     connect_pins();
+    start_marker();
     BAUD_RATE = BAUD_115200;
     ENABLE = UARTE_ON;
     INTERRUPTS = RECEIVED_INTERRUPT;
     has_cycle_counter = cortex_start_cycle_counter();
+    if (!has_cycle_counter) {
+        start_timer();
+    }
     cortex_wake_by(UART_IRQ);
     listen();
 }
 
+int port_has_byte(void) {
+    ERRORS = ERRORS; /* an overrun, which is the host's to repeat */
+    return EVENT_RECEIVED != 0;
+}
+
 uint8_t port_read_byte(void) {
-    while (!EVENT_RECEIVED) {
-        ERRORS = ERRORS; /* an overrun, which is the host's to repeat */
+    while (!port_has_byte()) {
         cortex_clear_pending(UART_IRQ);
-        if (EVENT_RECEIVED) {
+        if (port_has_byte()) {
             break;
         }
         cortex_sleep();
@@ -108,8 +147,14 @@ void port_write(const uint8_t *bytes, size_t length) {
     }
 }
 
-uint32_t port_ticks(void) { return has_cycle_counter ? cortex_cycles() : 0; }
+uint32_t port_ticks(void) {
+    if (has_cycle_counter) {
+        return cortex_cycles();
+    }
+    CAPTURE = 1;
+    return CAPTURED;
+}
 
-uint32_t port_tick_hz(void) { return CLOCK_HZ; }
+uint32_t port_tick_hz(void) { return has_cycle_counter ? CLOCK_HZ : 1000000u; }
 
-uint8_t port_tick_kind(void) { return TICKS_CYCLES; }
+uint8_t port_tick_kind(void) { return has_cycle_counter ? TICKS_CYCLES : TICKS_TIMER; }

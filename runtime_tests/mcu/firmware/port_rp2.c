@@ -1,5 +1,6 @@
-/* Raspberry Pi's RP2040 and RP2350: the PL011 UART, and for the former, which has no cycle counter, the microsecond
- * timer. UART_BASE, UART_IRQ, TX_PIN, RX_PIN, CRYSTAL_HZ and CLOCK_HZ come from the Board. */
+/* Raspberry Pi's RP2040 and RP2350: the PL011 UART, and the microsecond timer where no cycle counter counts, as on the
+ * former. UART_BASE, UART_IRQ, TX_PIN, RX_PIN, MARKER_PIN if any, CRYSTAL_HZ and CLOCK_HZ come from the
+ * Board. */
 #include "cortex.h"
 #include "port.h"
 #include "setup.h"
@@ -12,14 +13,26 @@
 #define PLL 0x40028000u
 #define IO 0x40014000u
 #define PADS 0x4001C000u
+#define WATCHDOG_TICK 0x4005802Cu
+#define MICROSECONDS 0x40054028u
+#define OUT_SET 0xD0000014u
+#define OUT_CLEAR 0xD0000018u
+#define OUT_ENABLE 0xD0000024u
 #else
 #define RESETS 0x40020000u
-#define NEEDED (1u << 6 | 1u << 9 | 1u << 14 | 3u << 26) /* IO, pads, PLL, UARTs */
+#define NEEDED (1u << 6 | 1u << 9 | 1u << 14 | 1u << 23 | 3u << 26) /* IO, pads, PLL, timer, UARTs */
 #define CLOCKS 0x40010000u
 #define XOSC 0x40048000u
 #define PLL 0x40050000u
 #define IO 0x40028000u
 #define PADS 0x40038000u
+#define TIMER_TICK_CONTROL 0x40108018u
+#define TIMER_TICK_CYCLES 0x4010801Cu
+#define MICROSECONDS 0x400B0028u
+/* Of pins 0 to 31; those of the others stand behind. */
+#define OUT_SET 0xD0000018u
+#define OUT_CLEAR 0xD0000020u
+#define OUT_ENABLE 0xD0000038u
 /* What the boot ROM looks for in the first 4 KiB: a program for this chip's Arm cores in secure state. */
 __attribute__((section(".image_definition"), used)) static const uint32_t image_definition[] = {
     0xFFFFDED3u, /* begin */
@@ -80,10 +93,11 @@ _Static_assert(PLL_MULTIPLIER >= 16 && PLL_MULTIPLIER * CRYSTAL_HZ == VCO_HZ, "c
 #define ON_SEND_RECEIVE (1u | 3u << 8)
 #define RECEIVE_INTERRUPTS (1u << 4 | 1u << 6) /* a part of the queue is filled, or something in it is old */
 #define PIN_UART 2u
+#define PIN_SOFTWARE 5u
 #define PAD_INPUT (1u << 6)
 #define PAD_PULL_UP (1u << 3)
 
-static uint32_t core_hz, timer_hz;
+static uint32_t core_hz, tick_hz;
 
 static int start_clocks(void) {
     REGISTER(XOSC_STARTUP) = STARTUP_CYCLES;
@@ -112,37 +126,62 @@ static int start_clocks(void) {
     return 1;
 }
 
-static void connect_pin(uint32_t pin) {
+static void connect_pin(uint32_t pin, uint32_t function) {
     REGISTER(PADS + 4u + 4u * pin) = PAD_INPUT | PAD_PULL_UP;
-    REGISTER(IO + 4u + 8u * pin) = PIN_UART;
+    REGISTER(IO + 4u + 8u * pin) = function;
 }
 
-#ifdef SERIES_RP2040
-#define WATCHDOG_TICK 0x4005802Cu
-#define TICK_ON (1u << 9)
-#define MICROSECONDS 0x40054028u
+#ifdef MARKER_PIN
+#define MARKER(registers) REGISTER((registers) + 4u * (MARKER_PIN / 32u))
 
-/* Microseconds come from the crystal. */
-static void start_timer(void) {
-    REGISTER(WATCHDOG_TICK) = TICK_ON | (core_hz == RING_HZ ? RING_HZ : CRYSTAL_HZ) / 1000000u;
-    timer_hz = 1000000u;
+void port_mark(int running) {
+    if (running) {
+        MARKER(OUT_SET) = 1u << (MARKER_PIN % 32u);
+    } else {
+        MARKER(OUT_CLEAR) = 1u << (MARKER_PIN % 32u);
+    }
 }
 
-uint32_t port_ticks(void) { return REGISTER(MICROSECONDS); }
-
-uint8_t port_tick_kind(void) { return TICKS_TIMER; }
+static void start_marker(void) {
+    port_mark(0);
+    MARKER(OUT_ENABLE) = 1u << (MARKER_PIN % 32u);
+    connect_pin(MARKER_PIN, PIN_SOFTWARE);
+}
 #else
-static void start_timer(void) {
-    cortex_start_cycle_counter();
-    timer_hz = core_hz;
-}
+void port_mark(int running) { (void)running; }
 
-uint32_t port_ticks(void) { return cortex_cycles(); }
-
-uint8_t port_tick_kind(void) { return TICKS_CYCLES; }
+static void start_marker(void) {}
 #endif
 
-uint32_t port_tick_hz(void) { return timer_hz; }
+static uint8_t has_cycle_counter;
+
+/* Microseconds, from the crystal. */
+static void start_timer(void) {
+    uint32_t per_microsecond = (core_hz == RING_HZ ? RING_HZ : CRYSTAL_HZ) / 1000000u;
+#ifdef SERIES_RP2040
+    REGISTER(WATCHDOG_TICK) = 1u << 9 | per_microsecond;
+#else
+    REGISTER(TIMER_TICK_CYCLES) = per_microsecond;
+    REGISTER(TIMER_TICK_CONTROL) = 1u;
+#endif
+    tick_hz = 1000000u;
+}
+
+static void start_ticks(void) {
+#ifdef SERIES_RP2350
+    has_cycle_counter = cortex_start_cycle_counter();
+#endif
+    tick_hz = core_hz;
+    if (!has_cycle_counter) {
+        start_timer();
+    }
+}
+
+uint32_t port_ticks(void) { return has_cycle_counter ? cortex_cycles() : REGISTER(MICROSECONDS); }
+
+uint8_t port_tick_kind(void) { return has_cycle_counter ? TICKS_CYCLES : TICKS_TIMER; }
+
+uint32_t port_tick_hz(void) { return tick_hz; }
 
 void port_start_memories(void) {}
 
@@ -153,8 +192,9 @@ void port_init(void) {
         start_clocks();
     }
     REGISTER(PERI_CTRL) = PERI_ENABLE; /* from the system's clock */
-    connect_pin(TX_PIN);
-    connect_pin(RX_PIN);
+    connect_pin(TX_PIN, PIN_UART);
+    connect_pin(RX_PIN, PIN_UART);
+    start_marker();
     uint32_t divider = (core_hz * 4u + BAUD / 2u) / BAUD; /* of 16 times the baud, in 64ths */
     UART_DIVIDER = divider >> 6;
     UART_FRACTION = divider & 63u;
@@ -162,15 +202,17 @@ void port_init(void) {
     UART_TRIGGER = 0; /* an eighth of the queue */
     UART_INTERRUPTS = RECEIVE_INTERRUPTS;
     UART_CONTROL = ON_SEND_RECEIVE;
-    start_timer();
+    start_ticks();
     cortex_wake_by(UART_IRQ);
 }
 
+int port_has_byte(void) { return !(UART_FLAGS & RECEIVED_NONE); }
+
 uint8_t port_read_byte(void) {
-    while (UART_FLAGS & RECEIVED_NONE) {
+    while (!port_has_byte()) {
         UART_CLEAR = RECEIVE_INTERRUPTS;
         cortex_clear_pending(UART_IRQ);
-        if (!(UART_FLAGS & RECEIVED_NONE)) {
+        if (port_has_byte()) {
             break;
         }
         cortex_sleep();

@@ -6,7 +6,10 @@
 #include "frame.h"
 #include "measure.h"
 #include "model.h"
+#include "network_calls.h"
 #include "port.h"
+#include "reply.h"
+#include "serve.h"
 
 #define HEADER_BYTES 10u /* see rpc.h */
 #define REQUEST_BYTES (HEADER_BYTES + 4u + RPC_CHUNK + FRAME_CRC_BYTES)
@@ -18,41 +21,17 @@ static uint32_t reply_length;
 static uint32_t session; /* 0: none, as after a reset */
 static uint32_t last_sequence;
 
-static uint32_t input_written;         /* bytes of the input written in order since the last run */
-static uint32_t next_layer = RPC_NONE; /* the only layer whose inputs are valid */
-static uint32_t layer_ticks[MODEL_LAYER_COUNT];
-
-static struct {
-    uint32_t sequence; /* of the call that left it; 0: there is none */
-    const uint8_t *bytes;
-    uint32_t size;
-} output;
-
-#if JOIN(MODEL_UPPER, _STREAMED_INPUT)
-static int8_t image[MODEL_INPUT_BYTES];
-
-int8_t *model_input(void) { return image; }
-
-void JOIN(MODEL, _read_row)(int32_t row, int8_t *pixels) {
-    memcpy(pixels, image + row * MODEL_INPUT_ROW_BYTES, MODEL_INPUT_ROW_BYTES);
-}
-#endif
-
 static void write_port(const uint8_t *bytes, uint32_t length) { port_write(bytes, length); }
-
-static uint32_t get_u32(const uint8_t *bytes) {
-    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
-}
 
 static void put_u8(uint8_t value) { reply[reply_length++] = value; }
 
-static void put_u32(uint32_t value) {
+void reply_u32(uint32_t value) {
     for (uint32_t i = 0; i < 4; i++) {
         put_u8((uint8_t)(value >> (8 * i)));
     }
 }
 
-static void put_bytes(const void *bytes, uint32_t length) {
+void reply_bytes(const void *bytes, uint32_t length) {
     memcpy(reply + reply_length, bytes, length);
     reply_length += length;
 }
@@ -61,7 +40,7 @@ static void put_bytes(const void *bytes, uint32_t length) {
 static inline __attribute__((always_inline)) void put_string(const char *string) {
     uint32_t length = (uint32_t)strlen(string);
     put_u8((uint8_t)length);
-    put_bytes(string, length);
+    reply_bytes(string, length);
 }
 
 /* Not in reply[], which may have to be repeated. */
@@ -78,21 +57,21 @@ static void send_reply(void) {
     frame_send(reply, reply_length, write_port);
 }
 
-static void clear_results(void) { reply_length = HEADER_BYTES + 1u; }
+void reply_clear(void) { reply_length = HEADER_BYTES + 1u; }
 
 static void reply_identity(void) {
-    put_u32(RPC_CHUNK);
-    put_u32(MODEL_INPUT_BYTES);
-    put_u32(MODEL_OUTPUT_BYTES);
-    put_u32(MODEL_ARENA_BYTES);
-    put_u32(MODEL_LAYER_COUNT);
-    put_u32(golden_count);
-    put_u32(stack_size());
-    put_u32(port_tick_hz());
+    reply_u32(RPC_CHUNK);
+    reply_u32(TN_MODEL_INPUT_BYTES);
+    reply_u32(TN_MODEL_OUTPUT_BYTES);
+    reply_u32(TN_MODEL_ARENA_BYTES);
+    reply_u32(TN_MODEL_LAYER_COUNT);
+    reply_u32(golden_count);
+    reply_u32(stack_size());
+    reply_u32(port_tick_hz());
     put_u8(port_tick_kind());
-    put_u32((uint32_t)(uintptr_t)model_input());
-    put_string(MODEL_NAME);
-    put_string(STRING(MODEL_HASH));
+    reply_u32((uint32_t)(uintptr_t)network_input());
+    put_string(TN_MODEL_NAME);
+    put_string(STRING(TN_MODEL_HASH));
     put_string(STRING(BOARD));
     const char *missing = port_missing();
     uint32_t length = 0;
@@ -100,168 +79,7 @@ static void reply_identity(void) {
         length++;
     }
     put_u8((uint8_t)length);
-    put_bytes(missing, length);
-}
-
-static uint32_t timed(measured_t function, uint32_t argument) {
-    uint32_t before = port_ticks();
-    measured_call(function, argument);
-    return port_ticks() - before;
-}
-
-/* The input and the output of before are no more. */
-static void forget(void) {
-    input_written = 0;
-    next_layer = RPC_NONE;
-    output.sequence = 0;
-}
-
-static void leave_output(const void *bytes, uint32_t size) {
-    output.sequence = last_sequence;
-    output.bytes = bytes;
-    output.size = size;
-    put_u32(size);
-    put_u32((uint32_t)(uintptr_t)bytes);
-    put_u32(crc32(bytes, size));
-}
-
-static uint8_t write_input(const uint8_t *arguments, uint32_t length) {
-    if (length < 4) {
-        return RPC_BAD_LENGTH;
-    }
-    uint32_t offset = get_u32(arguments);
-    uint32_t count = length - 4;
-    if (offset > MODEL_INPUT_BYTES || count > MODEL_INPUT_BYTES - offset) {
-        return RPC_BAD_RANGE;
-    }
-    if (offset == 0) {
-        forget();
-    } else if (offset != input_written) {
-        return RPC_BAD_RANGE; /* a piece is missing */
-    }
-    memcpy(model_input() + offset, arguments + 4, count);
-    input_written = offset + count;
-    if (input_written == MODEL_INPUT_BYTES) {
-        next_layer = 0;
-    }
-    return RPC_OK;
-}
-
-static uint8_t input_placed(const uint8_t *arguments) {
-    forget();
-    if (crc32((const uint8_t *)model_input(), MODEL_INPUT_BYTES) != get_u32(arguments)) {
-        return RPC_BAD_CRC;
-    }
-    next_layer = 0;
-    return RPC_OK;
-}
-
-/* Whether the network kept to its arena; if not, that is the reply. */
-static uint8_t check_arena(uint32_t layer) {
-    canary_damage_t damage;
-    if (!canary_damaged(&damage)) {
-        return RPC_OK;
-    }
-    canary_arm();
-    clear_results();
-    put_u32(damage.behind);
-    put_u32(damage.reach);
-    put_u32(layer);
-    return RPC_ARENA_OVERRUN;
-}
-
-static uint8_t run(void) {
-    if (next_layer != 0) {
-        return RPC_NO_INPUT;
-    }
-    forget();
-    stack_paint();
-    put_u32(timed(model_run, 0));
-    put_u32(stack_used());
-    uint8_t status = check_arena(RPC_NONE);
-    if (status == RPC_OK) {
-        leave_output(model_output(), MODEL_OUTPUT_BYTES);
-    }
-    return status;
-}
-
-static uint8_t run_layer(const uint8_t *arguments) {
-    uint32_t layer = get_u32(arguments);
-    if (layer >= MODEL_LAYER_COUNT) {
-        return RPC_BAD_RANGE;
-    }
-    if (layer != next_layer) {
-        return RPC_NO_INPUT;
-    }
-    forget();
-    stack_paint();
-    put_u32(timed((measured_t)model_run_layer, layer));
-    put_u32(stack_used());
-    uint8_t status = check_arena(layer);
-    if (status == RPC_OK) {
-        leave_output(model_arena() + model_layers[layer].output_offset, model_layers[layer].output_bytes);
-        next_layer = layer + 1;
-    }
-    return status;
-}
-
-static uint8_t profile(void) {
-    if (next_layer != 0) {
-        return RPC_NO_INPUT;
-    }
-    forget();
-    stack_paint();
-    uint32_t sum = 0;
-    for (uint32_t layer = 0; layer < MODEL_LAYER_COUNT; layer++) {
-        layer_ticks[layer] = timed((measured_t)model_run_layer, layer);
-        sum += layer_ticks[layer];
-        uint8_t status = check_arena(layer);
-        if (status != RPC_OK) {
-            return status;
-        }
-    }
-    put_u32(sum);
-    put_u32(stack_used());
-    leave_output(layer_ticks, sizeof(layer_ticks));
-    return RPC_OK;
-}
-
-static uint8_t read_output(const uint8_t *arguments) {
-    uint32_t sequence = get_u32(arguments);
-    uint32_t offset = get_u32(arguments + 4);
-    uint32_t length = get_u32(arguments + 8);
-    if (sequence == 0 || sequence != output.sequence) {
-        return RPC_NO_OUTPUT;
-    }
-    if (length > RPC_CHUNK || offset > output.size || length > output.size - offset) {
-        return RPC_BAD_RANGE;
-    }
-    put_bytes(output.bytes + offset, length);
-    return RPC_OK;
-}
-
-static uint8_t self_test(void) {
-    uint32_t vector = RPC_NONE;
-    uint32_t byte = 0;
-    forget();
-    for (uint32_t i = 0; i < golden_count && vector == RPC_NONE; i++) {
-        memcpy(model_input(), golden_inputs + i * MODEL_INPUT_BYTES, MODEL_INPUT_BYTES);
-        model_run();
-        for (uint32_t j = 0; j < MODEL_OUTPUT_BYTES && vector == RPC_NONE; j++) {
-            if (model_output()[j] != golden_outputs[i * MODEL_OUTPUT_BYTES + j]) {
-                vector = i;
-                byte = j;
-            }
-        }
-    }
-    uint8_t status = check_arena(RPC_NONE);
-    if (status != RPC_OK) {
-        return status;
-    }
-    put_u32(golden_count);
-    put_u32(vector);
-    put_u32(byte);
-    return RPC_OK;
+    reply_bytes(missing, length);
 }
 
 /* Bytes of arguments of each command; RPC_NONE: any. */
@@ -298,33 +116,23 @@ static uint8_t execute(uint8_t command, const uint8_t *arguments, uint32_t lengt
     case RPC_OPEN:
         reply_identity();
         return RPC_OK;
-    case RPC_WRITE_INPUT:
-        return write_input(arguments, length);
-    case RPC_INPUT_PLACED:
-        return input_placed(arguments);
-    case RPC_RUN:
-        return run();
-    case RPC_RUN_LAYER:
-        return run_layer(arguments);
-    case RPC_PROFILE:
-        return profile();
-    case RPC_READ_OUTPUT:
-        return read_output(arguments);
-    case RPC_SELF_TEST:
-        return self_test();
-    case RPC_CALIBRATE:
-        put_u32(timed(measured_nothing, 0));
+    case RPC_CLOCK:
+        reply_u32(port_ticks());
         return RPC_OK;
     default:
-        return RPC_UNKNOWN;
+        return network_call(command, arguments, length, last_sequence);
     }
 }
 
 static frame_reader_t reader = {.buffer = request, .capacity = sizeof(request)};
 
-/* Wait for a whole request; its length, at least HEADER_BYTES. Damaged ones go unanswered: the host repeats them. */
+/* Wait for a whole request; its length, at least HEADER_BYTES. Damaged ones go unanswered: the host repeats them.
+ * Between two looks at the clock the core stays awake: some cycle counters stand still while it sleeps. */
 static uint32_t receive(void) {
+    int awake = reply[1] == RPC_CLOCK;
     for (;;) {
+        while (awake && !port_has_byte()) {
+        }
         if (frame_take(&reader, port_read_byte()) == FRAME_READY && reader.length >= HEADER_BYTES) {
             return reader.length;
         }
@@ -340,7 +148,7 @@ static int admit(uint32_t asked) {
     if (request[1] == RPC_OPEN && asked != 0 && asked != session) {
         session = asked;
         last_sequence = 0;
-        forget();
+        network_forget();
     }
     if (asked != session || session == 0) {
         send_status(RPC_NO_SESSION);
@@ -349,7 +157,7 @@ static int admit(uint32_t asked) {
     return 1;
 }
 
-void rpc_loop(void) {
+void serve_loop(void) {
     canary_arm();
     for (;;) {
         uint32_t length = receive();
@@ -360,10 +168,10 @@ void rpc_loop(void) {
         if (sequence > last_sequence) {
             last_sequence = sequence;
             memcpy(reply, request, HEADER_BYTES);
-            clear_results();
+            reply_clear();
             uint8_t status = execute(request[1], request + HEADER_BYTES, length - HEADER_BYTES);
             if (status != RPC_OK && status != RPC_ARENA_OVERRUN) {
-                clear_results();
+                reply_clear();
             }
             reply[HEADER_BYTES] = status;
         }
@@ -373,15 +181,15 @@ void rpc_loop(void) {
     }
 }
 
-void rpc_fault_loop(const rpc_fault_t *fault) {
+void serve_fault_loop(const fault_t *fault) {
     reply[0] = RPC_VERSION; /* there may have been no request yet */
     for (;;) {
         reply[HEADER_BYTES] = RPC_FAULT;
-        clear_results();
-        put_u32(fault->cfsr);
-        put_u32(fault->hfsr);
-        put_u32(fault->address);
-        put_u32(fault->pc);
+        reply_clear();
+        reply_u32(fault->cfsr);
+        reply_u32(fault->hfsr);
+        reply_u32(fault->address);
+        reply_u32(fault->pc);
         send_reply();
         receive();
         memcpy(reply, request, HEADER_BYTES);

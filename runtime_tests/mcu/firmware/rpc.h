@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define RPC_VERSION 4u
+#define RPC_VERSION 5u
 #define RPC_CHUNK 1024u /* most data bytes in a request or reply */
 
 /* header: version u8, command u8, session u32, sequence u32. request: header, arguments; reply: the header of its
@@ -27,6 +27,7 @@ enum {
     RPC_READ_OUTPUT = 7,  /* sequence u32 of the call that left it, offset u32, length u32 -> bytes */
     RPC_SELF_TEST = 8,    /* -> golden vectors u32, first mismatch u32 (RPC_NONE: all equal), output byte u32 */
     RPC_CALIBRATE = 9,    /* -> ticks u32 of an empty call */
+    RPC_CLOCK = 10,       /* -> ticks u32 now; until the next call the core doesn't sleep */
 };
 
 enum {
@@ -47,12 +48,5 @@ enum {
 };
 
 #define RPC_NONE 0xFFFFFFFFu
-
-typedef struct {
-    uint32_t cfsr, hfsr, address, pc;
-} rpc_fault_t;
-
-__attribute__((noreturn)) void rpc_loop(void);
-__attribute__((noreturn)) void rpc_fault_loop(const rpc_fault_t *fault);
 
 #endif

@@ -1,10 +1,11 @@
-/* Reset and faults, all in C: memories are prepared, the FPU or MVE is switched on, then the RPC loop runs for good. */
+/* Reset and faults, all in C: memories are prepared, the FPU or MVE is switched on, then the firmware serves its line
+ * for good. */
 #include <stdint.h>
 #include <string.h>
 
 #include "cortex.h"
 #include "port.h"
-#include "rpc.h"
+#include "serve.h"
 
 extern uint32_t __stack_top[], __stack_bottom[];
 extern uint8_t __data_start[], __data_end[], __data_load[], __bss_start[], __bss_end[];
@@ -54,7 +55,7 @@ __attribute__((noreturn, used)) static void start(void) {
     port_init();
     /* Behind the line's set-up, which can tell then if the memory isn't there. */
     memset(__arena_start, 0, (size_t)(__arena_end - __arena_start));
-    rpc_loop();
+    serve_loop();
 }
 
 __attribute__((naked)) void reset_handler(void) {
@@ -66,11 +67,11 @@ __attribute__((naked)) void reset_handler(void) {
 }
 
 __attribute__((noreturn, used)) static void report_fault(const uint32_t *frame) {
-    rpc_fault_t fault = {.cfsr = SCB_CFSR, .hfsr = SCB_HFSR};
+    fault_t fault = {.cfsr = SCB_CFSR, .hfsr = SCB_HFSR};
     fault.address = (fault.cfsr & CFSR_BFARVALID) ? SCB_BFAR : SCB_MMFAR;
     int inside = frame >= __stack_bottom && frame + 8 <= __stack_top;
     fault.pc = inside ? frame[6] : 0; /* after a stack overflow there is no frame to read */
-    rpc_fault_loop(&fault);
+    serve_fault_loop(&fault);
 }
 
 __attribute__((naked)) void fault_handler(void) {

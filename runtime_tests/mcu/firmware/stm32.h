@@ -35,7 +35,7 @@
 #endif
 
 typedef struct {
-    uint32_t core_hz, uart_hz;
+    uint32_t core_hz, uart_hz, timer_hz; /* timer_hz: of the timers on the first peripheral bus */
 } stm32_clocks_t;
 
 /* Bring the core to CLOCK_HZ, with the flash's wait states and the accelerators and caches on; the clocks it runs at,

@@ -54,7 +54,7 @@ static int start_pll(void) {
 }
 
 stm32_clocks_t stm32_start_clocks(void) {
-    stm32_clocks_t clocks = {HSI_HZ, HSI_HZ};
+    stm32_clocks_t clocks = {HSI_HZ, HSI_HZ, HSI_HZ};
 #ifdef SERIES_F7
     cortex_enable_caches();
 #endif
@@ -63,6 +63,7 @@ stm32_clocks_t stm32_start_clocks(void) {
         if (setup_wait(RCC_CFGR, 3u << 2, 2u << 2, "switch to the PLL")) {
             clocks.core_hz = CLOCK_HZ;
             clocks.uart_hz = CLOCK_HZ / BUS_DIVIDER;
+            clocks.timer_hz = 2u * clocks.uart_hz; /* twice a bus that is divided */
         } else {
             REGISTER(RCC_CFGR) = 0;
         }

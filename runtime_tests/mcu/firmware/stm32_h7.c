@@ -69,7 +69,7 @@ static int start_pll(void) {
 }
 
 stm32_clocks_t stm32_start_clocks(void) {
-    stm32_clocks_t clocks = {HSI_HZ, HSI_HZ};
+    stm32_clocks_t clocks = {HSI_HZ, HSI_HZ, HSI_HZ};
     cortex_enable_caches();
     if (start_pll()) {
         REGISTER(RCC_D1CFGR) = D1_PRESCALERS;
@@ -78,6 +78,7 @@ stm32_clocks_t stm32_start_clocks(void) {
         if (setup_wait(RCC_CFGR, 7u << 3, TO_PLL << 3, "switch to the PLL")) {
             clocks.core_hz = CLOCK_HZ;
             clocks.uart_hz = CLOCK_HZ / UART_DIVIDER;
+            clocks.timer_hz = 2u * clocks.uart_hz; /* twice a bus that is divided */
         } else {
             REGISTER(RCC_CFGR) = REGISTER(RCC_D1CFGR) = REGISTER(RCC_D2CFGR) = 0;
         }

@@ -49,14 +49,14 @@ static int start_pll(void) {
 }
 
 stm32_clocks_t stm32_start_clocks(void) {
-    stm32_clocks_t clocks = {RESET_HZ, RESET_HZ};
+    stm32_clocks_t clocks = {RESET_HZ, RESET_HZ, RESET_HZ};
     if (start_pll()) {
         REGISTER(RCC_CFGR) = HALF_SPEED | TO_PLL; /* beyond 80 MHz not in one step */
         if (setup_wait(RCC_CFGR, 3u << 2, TO_PLL << 2, "switch to the PLL")) {
             for (volatile int i = 0; i < 200; i++) { /* a microsecond at least */
             }
             REGISTER(RCC_CFGR) = TO_PLL;
-            clocks.core_hz = clocks.uart_hz = CLOCK_HZ;
+            clocks.core_hz = clocks.uart_hz = clocks.timer_hz = CLOCK_HZ;
         } else {
             REGISTER(RCC_CFGR) = 0;
         }

@@ -52,14 +52,14 @@ static int start_pll(void) {
 }
 
 stm32_clocks_t stm32_start_clocks(void) {
-    stm32_clocks_t clocks = {RESET_HZ, RESET_HZ};
+    stm32_clocks_t clocks = {RESET_HZ, RESET_HZ, RESET_HZ};
     if (setup_wait(ICACHE_SR, 1u, 0, "instruction cache")) {
         REGISTER(ICACHE_CR) |= 1u;
     }
     if (start_pll()) {
         REGISTER(RCC_CFGR1) = TO_PLL;
         if (setup_wait(RCC_CFGR1, 3u << 2, TO_PLL << 2, "switch to the PLL")) {
-            clocks.core_hz = clocks.uart_hz = CLOCK_HZ;
+            clocks.core_hz = clocks.uart_hz = clocks.timer_hz = CLOCK_HZ;
         } else {
             REGISTER(RCC_CFGR1) = 0;
         }

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from thumbnet.compile.compile_model import quantize_input, quantize_network
 from thumbnet.compile.network.integer_relax import read_relax
 from thumbnet.compile.network.reference import run_reference
+from thumbnet.compile.quantize_request import quantize_input, quantize_network
 from thumbnet.compile.request import CompileRequest
 from thumbnet.models.image_folder import list_images
 from thumbnet.models.weights import load_model

@@ -10,7 +10,7 @@ import tvm
 from torch import nn
 from tvm import relax
 
-from thumbnet.compile.compile_model import compile_model, quantize_network
+from thumbnet.compile.compile_model import compile_model
 from thumbnet.compile.emit.build_library import build_executable
 from thumbnet.compile.frontend.torch_to_relax import import_quantized, quantize_module
 from thumbnet.compile.network.integer_relax import read_relax
@@ -18,6 +18,7 @@ from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference, run_reference_layers
 from thumbnet.compile.passes.pipeline import lower_to_integer
 from thumbnet.compile.passes.remove_dead_channels import read_dead_channels
+from thumbnet.compile.quantize_request import quantize_network
 from thumbnet.compile.request import CompileOptions, CompileRequest
 from thumbnet.models.weights import load_model
 from thumbnet.targets.registry import get_board

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from thumbnet.compile.compile_model import quantize_input
 from thumbnet.compile.errors import QuantizationError, UnsupportedOperatorError
 from thumbnet.compile.frontend.torch_to_relax import import_quantized, quantize_module
 from thumbnet.compile.network.integer_network import NETWORK_INPUT, Convolution, DepthwiseConvolution
@@ -13,6 +12,7 @@ from thumbnet.compile.network.integer_relax import read_relax
 from thumbnet.compile.network.reference import run_reference
 from thumbnet.compile.passes.match_layers import SMALLEST_SCALE
 from thumbnet.compile.passes.pipeline import lower_to_integer
+from thumbnet.compile.quantize_request import quantize_input
 
 from ..torch_modules import Head, Residual, calibrated, conv_unit, lowered, quantized
 

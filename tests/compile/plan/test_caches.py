@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from thumbnet.compile.compile_model import import_network
 from thumbnet.compile.emit.emit_c import emit_c
 from thumbnet.compile.kernels.instruction_sets import float_kernels_of, kernels_of
 from thumbnet.compile.network.integer_relax import read_relax
@@ -15,6 +14,7 @@ from thumbnet.compile.plan.cache_cost import SPENT_ON_CACHES, CacheCost, graph_w
 from thumbnet.compile.plan.choose_plan import fastest_plan
 from thumbnet.compile.plan.lowered_network import lower_network
 from thumbnet.compile.plan.stage_graph import StageGraph
+from thumbnet.compile.quantize_request import import_network
 from thumbnet.targets.board import Caches
 from thumbnet.targets.registry import get_board, list_boards
 from thumbnet.tools.workloads import Workload, make_benchmark_request

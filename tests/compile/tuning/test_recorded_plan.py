@@ -11,9 +11,9 @@ from thumbnet.compile.plan.board_plan import plan_for_board
 from thumbnet.compile.plan.choose_plan import fastest_plan
 from thumbnet.compile.plan.stage_graph import StageGraph
 from thumbnet.compile.tuning.plan_search import SLACK
-from thumbnet.compile.tuning.recorded_plan import plan_by_records
+from thumbnet.compile.tuning.recorded_plan import SHIPPED, plan_by_records, plan_by_shipped_records
 from thumbnet.compile.tuning.stage_key import key_of
-from thumbnet.compile.tuning.stage_records import opened_stage_records
+from thumbnet.compile.tuning.stage_records import check_stage_records, opened_stage_records
 from thumbnet.targets.registry import get_board
 
 from ..plan.test_stage_graph import small_mobilenet
@@ -218,3 +218,30 @@ def test_a_folder_without_any_record_says_so(network, untuned, tmp_path):
     write(tmp_path, [])
     with pytest.raises(TuningError, match="but records of nothing; tune again, or leave --tuning out"):
         plan(network, tmp_path, untuned)
+
+
+def test_shipped_records_give_the_best_plan_of_what_is_measured(network, stages, untuned, tmp_path):
+    write(tmp_path, map(record_of, stages))
+    found = plan_by_shipped_records(network, BOARD, untuned, folder=tmp_path)
+    assert found.shipped and found.kind == "predicted cycles"
+    assert found.costs == tuple(map(true_cost, found.plan.stages))
+    assert cost_of(found.plan) == cost_of(plan(network, tmp_path, untuned).plan) < cost_of(untuned)
+    assert found.plan.arena_bytes <= untuned.arena_bytes
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"board": "nucleo_l4r5zi"}, {"kind": "instructions"}, {"samples": [], "right": False}, {"kernels": "0" * 16}],
+)
+def test_shipped_records_count_for_their_very_network_and_board(changes, network, stages, untuned, tmp_path):
+    write(
+        tmp_path,
+        [record_of(stage, **(changes if stage.layers == untuned.stages[0].layers else {})) for stage in stages],
+    )
+    assert plan_by_shipped_records(network, BOARD, untuned, folder=tmp_path) is None
+
+
+def test_what_is_shipped_is_whole():
+    records, faults = check_stage_records(SHIPPED)
+    assert records and not faults
+    assert all(record.emulated and record.right and record.kind == "predicted cycles" for record in records)

@@ -244,14 +244,27 @@ def test_the_layer_that_costs_most_is_tried_first_and_each_kind_once(tmp_path):
     assert [stage.name for stage in device.candidates] == [layer.name] * ROUND + ["small"] * ROUND
 
 
-@pytest.mark.parametrize("factor", [HOPELESS + 0.1, HOPELESS - 0.1, 0.5])
-def test_schedules_compete_with_our_own_kernels(factor, tmp_path):
+@pytest.mark.parametrize(
+    ("factor", "rounds"),
+    [(1.1 + HOPELESS, 1), (0.9 + HOPELESS, 2), (1.1, 1 + PATIENCE), (0.5, 1 + PATIENCE)],
+)
+def test_schedules_compete_with_our_own_kernels(factor, rounds, tmp_path):
     layer = LAYERS["pointwise_conv2d"]
     network = one_layer_network(layer)
     device = Lengths(lambda stage: 1000 * factor if stage.kernel else 1000 if stage.chain else 5000)
     found = search(network, tmp_path / "db", device, trials=1000, kernels=DspStage)
     assert (found.best.stages[0].kernel is not None) == (factor < 1)
-    assert len(device.candidates) == (ROUND if factor > HOPELESS else (1 + PATIENCE) * ROUND)
+    assert len(device.candidates) == rounds * ROUND
+
+
+@pytest.mark.parametrize(("part", "rounds"), [(0.004, 0), (0.006, 1 + PATIENCE)])
+def test_what_costs_next_to_nothing_is_left_alone(part, rounds, tmp_path):
+    small = make_convolution(RNG, LAYERS["depthwise_conv2d"].output_shape, outputs=8, name="small")
+    network = one_layer_network(LAYERS["depthwise_conv2d"])
+    network = replace(network, layers=(*network.layers, replace(small, source=network.layers[-1].name)))
+    device = Lengths(lambda stage: 1e6 * (part if stage.name == "small" else 1 - part))
+    search(network, tmp_path / "db", device, trials=1000)
+    assert sum(stage.name == "small" for stage in device.candidates) == rounds * ROUND
 
 
 def test_a_schedule_that_can_t_be_lowered_is_left_out(tmp_path, monkeypatch):

@@ -16,11 +16,11 @@ class Registers:
     def on_write(self, address, value):
         self.values[address] = value
 
-    def map(self, core, base):
-        """Let a megabyte of a core's memory be these registers."""
+    def map(self, core, base, size=1 << 20):
+        """Let a part of a core's memory be these registers: a megabyte where nothing else is said."""
         core.mmio_map(
             base,
-            1 << 20,
+            size,
             lambda _core, offset, _size, _data: self.on_read(base + offset) & 0xFFFF_FFFF,
             None,
             lambda _core, offset, _size, value, _data: self.on_write(base + offset, value),

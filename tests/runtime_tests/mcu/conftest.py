@@ -21,7 +21,9 @@ HEADER = """
 #define TINY_H
 #include <stdint.h>
 #define TINY_INPUT_BYTES 48
+#define TINY_INPUT_CHANNELS 3
 #define TINY_OUTPUT_BYTES 3
+#define TINY_OUTPUT_SCALE 0.05f
 #define TINY_ARENA_BYTES 51
 #define TINY_LAYER_COUNT 2
 int8_t *tiny_input(void);
@@ -96,9 +98,9 @@ def make_images(count):
     return np.random.default_rng(7).integers(-128, 128, (count, 4, 4, 3), dtype=np.int8)
 
 
-def write_artifact(folder, *, main=MAIN, layers=LAYERS, outputs=None, **manifest):
+def write_artifact(folder, *, header=HEADER, main=MAIN, layers=LAYERS, outputs=None, **manifest):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tiny.h").write_text(HEADER)
+    (folder / "tiny.h").write_text(header)
     (folder / "tiny.c").write_text(main)
     (folder / "tiny_layers.c").write_text(layers)
     values = ", ".join(map(str, WEIGHTS.tolist()))
@@ -156,13 +158,13 @@ def host_program(tiny, tmp_path_factory):
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
     folder = tmp_path_factory.mktemp("host")
-    (folder / "golden.c").write_text(firmware_build._golden_source(tiny))
-    firmware = [firmware_build.FIRMWARE / name for name in ("rpc.c", "frame.c")]
+    (folder / "golden.c").write_text(firmware_build.golden_source(tiny))
+    firmware = [firmware_build.FIRMWARE / name for name in ("rpc.c", "network_calls.c", "frame.c")]
     sources = [*firmware, Path(__file__).with_name("port_host.c"), folder / "golden.c", *tiny.folder.glob("*.c")]
     command = ["gcc", "-g", "-O1", "-Wall", "-Wextra", "-Werror"]
     command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    command += ["-DMODEL=tiny", "-DMODEL_UPPER=TINY", '-DMODEL_HEADER="tiny.h"', "-DMODEL_HASH=abc", "-DBOARD=host"]
-    command += ["-I", str(firmware_build.FIRMWARE), "-I", str(tiny.folder), *map(str, sources)]
+    command += ["-DTN_MODEL=tiny", "-DTN_MODEL_UPPER=TINY", "-DTN_MODEL_HEADER=<tiny.h>", "-DTN_MODEL_HASH=abc"]
+    command += ["-DBOARD=host", "-iquote", str(firmware_build.FIRMWARE), "-I", str(tiny.folder), *map(str, sources)]
     subprocess.run([*command, "-o", str(folder / "program")], check=True)
     return folder / "program"
 

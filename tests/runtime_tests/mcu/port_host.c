@@ -8,7 +8,7 @@
 #include "canary.h"
 #include "measure.h"
 #include "port.h"
-#include "rpc.h"
+#include "serve.h"
 
 static int idle_file = -1;
 static uint64_t taken;
@@ -42,8 +42,11 @@ uint8_t port_read_byte(void) {
     return buffer[next++];
 }
 
+int port_has_byte(void) { return 1; }
+
 void port_write(const uint8_t *bytes, size_t length) { write_all(1, bytes, length); }
 
+void port_mark(int running) { (void)running; }
 uint32_t port_ticks(void) {
     static uint32_t ticks;
     return ticks += 10;
@@ -51,7 +54,9 @@ uint32_t port_ticks(void) {
 uint32_t port_tick_hz(void) { return 1000; }
 uint8_t port_tick_kind(void) { return TICKS_TIMER; }
 const char *port_missing(void) { return "crystal, and more than there is room for"; }
-void measured_call(measured_t function, uint32_t argument) { ((void (*)(uint32_t))function)(argument); }
+void measured_call(measured_t function, uintptr_t first, uintptr_t second) {
+    ((void (*)(uintptr_t, uintptr_t))function)(first, second);
+}
 void measured_nothing(void) {}
 void stack_paint(void) {}
 uint32_t stack_used(void) { return 64; }
@@ -66,5 +71,5 @@ int main(int count, char **arguments) {
     if (count > 1) {
         idle_file = atoi(arguments[1]);
     }
-    rpc_loop();
+    serve_loop();
 }

@@ -26,6 +26,7 @@ class Stm32(Registers):
 
     RCC, GPIO, GPIO_CLOCKS, FLASH_ACR = 0, 0, 0, 0
     SLOWEST_FLASH, OLD_USART = 30_000_000, False
+    TIMER, TIMER_CLOCKS = 0x4000_0000, 0
 
     def bit(self, address, bit):
         return self.get(address) >> bit & 1
@@ -38,20 +39,35 @@ class Stm32(Registers):
         return self.board.board.peripherals["UART_BASE"]
 
     def on_read(self, address):
-        received = bool(self.board.inbox)
         status, data = (0, 4) if self.OLD_USART else (0x1C, 0x24)
         if address == self.uart + status:
-            return received << 5 | 1 << 7
-        if address == self.uart + data and received:
+            return self.board.byte_waits() << 5 | 1 << 7
+        if address == self.uart + data and self.board.inbox:
             return self.board.inbox.popleft()
+        if address == self.TIMER + 0x24:
+            return self.timer()
         return self.status(address)
+
+    def timer(self):
+        """Return the count of the second timer, of 32 bits; it takes a prescaler over at an event."""
+        on = self.bit(self.RCC + self.TIMER_CLOCKS, 0) and self.bit(self.TIMER, 0) and self.bit(self.TIMER + 0x14, 0)
+        assert not on or self.get(self.TIMER + 0x2C) == 0xFFFF_FFFF
+        return self.board.ticks(self.timer_hz() / (self.get(self.TIMER + 0x28) + 1)) if on else 0
+
+    def timer_hz(self):
+        return self.clocks()[0]
 
     def on_write(self, address, value):
         if address == self.uart + (4 if self.OLD_USART else 0x28):
             if self.on:
-                self.board.outbox.append(value & 0xFF)
-        else:
-            self.values[address] = value
+                self.board.say(bytes([value & 0xFF]))
+            return
+        self.values[address] = value
+        port, number = divmod(address - self.GPIO, 0x400)
+        if number == 0x18 and 0 <= port < 11 and self.bit(self.RCC + self.GPIO_CLOCKS, port):
+            for pin in range(16):
+                if value >> pin & 0x1_0001 and self.field(address - 0x18, 2 * pin, 2) == 1:
+                    self.board.mark(16 * port + pin, value >> pin & 1)
 
     @property
     def on(self):
@@ -82,8 +98,13 @@ class Stm32(Registers):
 
 class Stm32F4(Stm32):
     RCC, GPIO, GPIO_CLOCKS, FLASH_ACR, OLD_USART = 0x4002_3800, 0x4002_0000, 0x30, 0x4002_3C00, True
-    PWR = 0x4000_7000
+    PWR, TIMER_CLOCKS = 0x4000_7000, 0x40
     VOLTAGE_LIMIT = 168_000_000
+
+    def timer_hz(self):
+        core, _ = self.clocks()
+        divider = PRESCALERS[self.field(self.RCC + 8, 10, 3)]
+        return core if divider == 1 else 2 * core // divider
 
     def vco(self):
         return HSI // max(1, self.field(self.RCC + 4, 0, 6)) * self.field(self.RCC + 4, 6, 9)
@@ -119,7 +140,7 @@ class Stm32F7(Stm32F4):
 
 class Stm32L4(Stm32):
     RCC, GPIO, GPIO_CLOCKS, FLASH_ACR = 0x4002_1000, 0x4800_0000, 0x4C, 0x4002_2000
-    PWR = 0x4000_7000
+    PWR, TIMER_CLOCKS = 0x4000_7000, 0x58
 
     @property
     def SLOWEST_FLASH(self):
@@ -156,7 +177,13 @@ class Stm32L4(Stm32):
 
 class Stm32H7(Stm32):
     RCC, GPIO, GPIO_CLOCKS, FLASH_ACR = 0x5802_4400, 0x5802_0000, 0xE0, 0x5200_2000
-    PWR, SYSCFG = 0x5802_4800, 0x5800_0400
+    PWR, SYSCFG, TIMER_CLOCKS = 0x5802_4800, 0x5800_0400, 0xE8
+
+    def timer_hz(self):
+        core, _ = self.clocks()
+        bus = core // {0: 1, 8: 2}[self.field(self.RCC + 0x18, 0, 4)]
+        divider = PRESCALERS[self.field(self.RCC + 0x1C, 4, 3)]
+        return bus if divider == 1 else 2 * bus // divider
 
     @property
     def fast(self):
@@ -197,7 +224,7 @@ class Stm32H7(Stm32):
 
 class Stm32U5(Stm32):
     RCC, GPIO, GPIO_CLOCKS, FLASH_ACR = 0x4602_0C00, 0x4202_0000, 0x8C, 0x4002_2000
-    PWR, SLOWEST_FLASH = 0x4602_0800, 32_000_000
+    PWR, SLOWEST_FLASH, TIMER_CLOCKS = 0x4602_0800, 32_000_000, 0x9C
 
     def power(self, bit):
         return bool(self.bit(self.RCC + 0x94, 2) and self.bit(self.PWR + 0x0C, bit))

@@ -231,7 +231,9 @@ def test_only_a_reply_with_the_whole_header_is_the_calls(field):
 @pytest.mark.parametrize("payload", [bytes([VERSION, 4, 1]), bytes([9, 1, 0]), bytes([2]) + bytes(40)])
 def test_another_version_of_the_protocol_is_told(payload):
     line = Answers(lambda request, count: [(0, encode_frame(payload))])
-    with pytest.raises(ProtocolError, match=r"speaks (another version|version 2) of the protocol, thumbnet 4; flash"):
+    with pytest.raises(
+        ProtocolError, match=rf"speaks (another version|version 2) of the protocol, thumbnet {VERSION}; flash"
+    ):
         line.client().open()
 
 
@@ -247,6 +249,7 @@ CALLS = {
     "profile": lambda client: client.profile(),
     "self_test": lambda client: client.self_test(),
     "calibrate": lambda client: client.calibrate(),
+    "clock": lambda client: client.clock(),
 }
 WORDS = st.lists(st.sampled_from([0, 1, 2, 3, 8, 48, NONE]) | st.integers(0, NONE), max_size=8)
 RESULTS = st.binary(max_size=1100) | WORDS.map(lambda words: struct.pack(f"<{len(words)}I", *words))

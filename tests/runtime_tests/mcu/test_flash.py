@@ -160,9 +160,18 @@ def test_the_command_flashes_what_is_not_there(empty_board, tmp_path, tiny):
         (["--device", "qemu_netduinoplus2"], "an emulated board starts with its firmware"),
         (["--device", "qemu_raspberry_pi_2", "--only-build", "-o", "x"], "is no microcontroller"),
         (["--device", "qemu_netduinoplus2", "--only-build"], "go together"),
+        (
+            ["--device", "qemu_netduinoplus2", "--protocol", "mlperf-tiny"],
+            "can't ask such a firmware what it runs; take",
+        ),
+        (
+            ["--device", "qemu_netduinoplus2", "--protocol", "mlperf-tiny", "--only-build", "-o", "x"],
+            "says nothing of its pixels; compile the network again",
+        ),
     ],
 )
-def test_what_the_command_cant_do_is_told(tiny, words, message):
+def test_what_the_command_cant_do_is_told(tiny, words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert message in str(_command(tiny.folder, *words).exception)
 
 

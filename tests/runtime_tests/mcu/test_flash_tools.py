@@ -124,6 +124,9 @@ def test_openocd_gets_script_and_image(tool, tmp_path, tiny):
     flash_board.flash_board(FlashWay("openocd", "board/x.cfg"), NETDUINO, image)
     said = (tmp_path / "said").read_text()
     assert said == f"-f board/x.cfg -c program {{{image.elf}}} verify reset exit\n"
+    flash_board.flash_board(FlashWay("openocd", "board/x.cfg", "066C"), NETDUINO, image)
+    said = (tmp_path / "said").read_text()
+    assert said == f"-f board/x.cfg -c adapter serial 066C -c program {{{image.elf}}} verify reset exit\n"
 
 
 @pytest.mark.parametrize(
@@ -173,8 +176,8 @@ def test_a_command_that_fails_becomes_a_line(tool, tiny, command, message):
 class FakeProbe:
     """What pyOCD's session does, on bytes instead of a board."""
 
-    def __init__(self, part=0xC24, fault=None, damage=False):
-        self.part, self.fault, self.damage = part, fault, damage
+    def __init__(self, part=0xC24, fault=None, damage=False, unique_id="066C"):
+        self.part, self.fault, self.damage, self.unique_id = part, fault, damage, unique_id
         self.flash, self.asked, self.resets = {}, None, 0
         self.target = self
 
@@ -199,7 +202,7 @@ class FakeProbe:
 
 @pytest.fixture
 def pyocd(monkeypatch, tmp_path):
-    def install(probe):
+    def install(*probes):
         class Error(RuntimeError):
             pass
 
@@ -208,18 +211,23 @@ def pyocd(monkeypatch, tmp_path):
                 self.session = session
 
             def program(self, path):
+                probe = self.session
                 if probe.fault:
                     raise Error(probe.fault)
                 out = tmp_path / "sent.bin"
                 subprocess.run([shutil.which("arm-none-eabi-objcopy"), "-O", "binary", path, out], check=True)
                 probe.flash["data"] = out.read_bytes()
 
-        def choose(blocking, return_first, options):
-            if probe is not None:
-                probe.asked = options
-            return probe
+        def find(blocking, unique_id):
+            return [probe for probe in probes if (unique_id or "").lower() in probe.unique_id.lower()]
 
-        helper = types.SimpleNamespace(session_with_chosen_probe=choose)
+        def choose(blocking, unique_id, return_first, options):
+            found = find(blocking, unique_id)
+            for probe in found[:1]:
+                probe.asked = options
+            return found[0] if found else None
+
+        helper = types.SimpleNamespace(session_with_chosen_probe=choose, get_all_connected_probes=find)
         parts = {
             "pyocd": {},
             "pyocd.core": {},
@@ -232,7 +240,7 @@ def pyocd(monkeypatch, tmp_path):
             module = types.ModuleType(name)
             vars(module).update(values)
             monkeypatch.setitem(sys.modules, name, module)
-        return probe
+        return probes[0] if probes else None
 
     return install
 
@@ -241,6 +249,19 @@ def test_pyocd_programs_compares_and_starts(pyocd, tiny):
     probe = pyocd(FakeProbe())
     flash_board.flash_board(FlashWay("pyocd", "stm32f405"), NETDUINO, build_firmware(tiny, NETDUINO))
     assert (probe.asked, probe.resets) == ({"target_override": "stm32f405"}, 1)
+
+
+def test_pyocd_takes_the_probe_that_is_named(pyocd, tiny):
+    first, second = FakeProbe(unique_id="066A"), FakeProbe(unique_id="066C")
+    pyocd(first, second)
+    image = build_firmware(tiny, NETDUINO)
+    flash_board.flash_board(FlashWay("pyocd", probe="066C"), NETDUINO, image)
+    assert (first.resets, second.resets) == (0, 1)
+    with pytest.raises(FlashError, match=r"pyocd: 2 probes are there \(066A, 066C\); say by probe = "):
+        flash_board.flash_board(FlashWay("pyocd"), NETDUINO, image)
+    with pytest.raises(FlashError, match="pyocd: no probe 77 is there"):
+        flash_board.flash_board(FlashWay("pyocd", probe="77"), NETDUINO, image)
+    assert (first.resets, second.resets) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +275,7 @@ def test_pyocd_programs_compares_and_starts(pyocd, tiny):
     ],
 )
 def test_what_pyocd_says_becomes_a_line(pyocd, tiny, probe, message):
-    pyocd(probe)
+    pyocd(*([] if probe is None else [probe]))
     with pytest.raises(FlashError, match=message) as caught:
         flash_board.flash_board(FlashWay("pyocd"), NETDUINO, build_firmware(tiny, NETDUINO))
     assert "\n" not in str(caught.value)

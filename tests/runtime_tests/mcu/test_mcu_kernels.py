@@ -43,11 +43,12 @@ NETWORKS = {
 }
 
 
-def _write_artifact(network, board, folder, **options):
+def _write_artifact(network, board, folder, *, caller_arena=False, **options):
     folder.mkdir()
     # The fast kernels, which networks this small would otherwise leave aside for the sake of RAM.
     lowered = lower_network(network, 1 << 20, kernels=KERNELS[get_board(board).instruction_set], **options)
-    emit_c(lowered, "net", folder, title="a network of the tests", generator="thumbnet's tests")
+    texts = {"title": "a network of the tests", "generator": "thumbnet's tests"}
+    emit_c(lowered, "net", folder, **texts, caller_arena=caller_arena)
     inputs, outputs = make_golden(network)
     np.savez(folder / "golden.npz", inputs=inputs, outputs=outputs)
     shape = network.output.output_shape
@@ -93,6 +94,12 @@ def test_larger_depthwise_kernels(device, name, tmp_path):
 @pytest.mark.parametrize("device", ["mps2_an386", "mps3_an547"])
 def test_an_image_read_row_by_row(device, name, tmp_path):
     _check(NETWORKS[name](), DEVICES[device], tmp_path, streamed=True)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["image in the arena", "image read row by row"])
+@pytest.mark.parametrize("device", ["cortex-m0plus", "mps2_an386", "mps3_an547"])
+def test_an_arena_of_the_firmwares(device, streamed, tmp_path):
+    _check(NETWORKS["one of each kind"](), DEVICES[device], tmp_path, streamed=streamed, caller_arena=True)
 
 
 def _check(network, device, tmp_path, **options):

@@ -6,11 +6,11 @@ import pytest
 
 from thumbnet.compile.emit.footprint import measure_footprint
 from thumbnet.compile.errors import DoesNotFitError
+from thumbnet.runtime_tests.cost_checks import check_stack
 from thumbnet.runtime_tests.errors import ArenaOverrunError
 from thumbnet.runtime_tests.mcu import firmware_build
 from thumbnet.runtime_tests.mcu.firmware_build import build_firmware
 from thumbnet.runtime_tests.mcu.microcontroller_session import MicrocontrollerSession
-from thumbnet.runtime_tests.network_tests import _check_stack
 from thumbnet.runtime_tests.report import Report
 from thumbnet.targets.devices import get_device
 from thumbnet.targets.registry import get_board
@@ -126,7 +126,7 @@ def test_a_deeper_stack_than_the_published_one_fails(built, compiler, expected, 
     report = Report()
     with MicrocontrollerSession(get_device("qemu_mps2_an386")) as session:
         session.load(with_run(stand_in, built, tmp_path / "b", footprint=footprint))
-        _check_stack(report, session.memory_use())
+        check_stack(report, session.memory_use())
     [check] = report.checks
     assert re.match(expected, f"{check.status.value}: {check.detail}"), check
 
@@ -136,11 +136,11 @@ def test_a_stack_that_the_firmware_lacks_is_told_before_flashing(tmp_path, stand
     image = build_firmware(artifact, get_board("mps2_an386"))
     needs = image.firmware_stack.bytes
     assert needs > image.run_stack.bytes
-    assert image.firmware_stack.path[:2] == ("start", "rpc_loop")
+    assert image.firmware_stack.path[:2] == ("start", "serve_loop")
     monkeypatch.setattr(firmware_build, "STACK_BYTES", needs)
     build_firmware(artifact, get_board("mps2_an386"))
     monkeypatch.setattr(firmware_build, "STACK_BYTES", needs - 8)
-    with pytest.raises(DoesNotFitError, match=rf"need {needs} bytes of stack \(start -> rpc_loop.* has {needs - 8}"):
+    with pytest.raises(DoesNotFitError, match=rf"need {needs} bytes of stack \(start -> serve_loop.* has {needs - 8}"):
         build_firmware(artifact, get_board("mps2_an386"))
 
 

@@ -78,9 +78,9 @@ def test_what_fits_in_no_memory_names_the_memory(tmp_path, stand_in):
         build_firmware(_with_arena(tmp_path, stand_in, 310 * K), get_board("nucleo_f746zg"))
 
 
-def _with_arena(folder, stand_in, arena_bytes):
-    main = stand_in.MAIN.replace("arena[TINY_ARENA_BYTES]", f"arena[{arena_bytes}]")
-    return stand_in.write_artifact(folder / "artifact", main=main, arena_bytes=arena_bytes)
+def _with_arena(folder, stand_in, arena_bytes, **manifest):
+    header = stand_in.HEADER.replace("TINY_ARENA_BYTES 51", f"TINY_ARENA_BYTES {arena_bytes}")
+    return stand_in.write_artifact(folder / "artifact", header=header, arena_bytes=arena_bytes, **manifest)
 
 
 def test_the_memory_that_was_compiled_for_is_kept(tmp_path, stand_in):
@@ -141,6 +141,26 @@ def test_an_emulated_stm32_computes_and_counts_the_same(tiny, stand_in, machine,
         missing = session.identity
     real = Device("desk", session.device.board, "serial", address="/dev/ttyACM0")
     assert re.search(r"did not come, the core does not run at \d+,000,000 Hz", explain_setup(real, missing))
+
+
+@pytest.mark.needs_tools("qemu-system-arm")
+@pytest.mark.parametrize(
+    ("arena_bytes", "memories"), [(100 * K, {}), (51, {"arena": "CCM", "stack": "SRAM1", "banks": []})]
+)
+def test_nothing_lies_in_a_memory_that_the_emulator_lacks(tmp_path, stand_in, arena_bytes, memories):
+    compiled = {"board": "netduinoplus2", **({"memories": memories} if memories else {})}
+    artifact = _with_arena(tmp_path, stand_in, arena_bytes, **compiled)
+    ccm = next(bank for bank in get_board("netduinoplus2").ram_banks if bank.name == "CCM")
+    in_ccm = [name for name in ("__stack_bottom", "__arena_start") if _lies_in(ccm, artifact, name)]
+    assert in_ccm == ["__arena_start" if memories else "__stack_bottom"]  # on a real board
+    image = stand_in.make_images(1)[0]
+    with MicrocontrollerSession(get_device("qemu_netduinoplus2")) as session:
+        session.load(artifact)
+        assert session.run(image).tolist() == stand_in.compute_pool(image).tolist()
+
+
+def _lies_in(bank, artifact, name):
+    return bank.origin <= build_firmware(artifact, get_board("netduinoplus2")).symbols[name] < bank.end
 
 
 @pytest.mark.needs_tools("qemu-system-arm")

@@ -1,0 +1,1 @@
+"""A network's C sources as other build systems take them."""
