@@ -43,7 +43,7 @@ def rescale_channels(module: nn.Module, images: Sequence[torch.Tensor], largest:
     """
     random = np.random.default_rng(seed)
     channels, height, width = images[0].shape[1:]
-    network = read_torch_network(module, (channels, height, width))
+    network, _ = read_torch_network(module, (channels, height, width))
     extents = observe_channels(network, images)
     units = {unit.path: unit for unit in list_units(module)}
     scaled = 0

@@ -45,7 +45,7 @@ class Tower(nn.Module):
 
 def made(activation=nn.ReLU, seed=0):
     module, images = calibrated(Tower(activation), SHAPE, seed)
-    return read_torch_network(module, SHAPE), images
+    return read_torch_network(module, SHAPE)[0], images
 
 
 def rescaled(network, extents, seed=0):
@@ -160,7 +160,7 @@ def test_a_sum_with_the_image_is_left_alone():
             return self.head(x + self.unit(x))
 
     module, images = calibrated(Summed(), SHAPE)
-    network = read_torch_network(module, SHAPE)
+    network, _ = read_torch_network(module, SHAPE)
     result = equalize(network, observe_channels(network, images))
     # The pool and the classifier's input are one with the image's channels too.
     assert result.scaled == 0

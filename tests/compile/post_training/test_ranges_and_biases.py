@@ -26,7 +26,7 @@ SHAPE = (3, 12, 12)
 def made():
     units = (conv_unit(3, 8), conv_unit(8, 8, groups=8), conv_unit(8, 16, 1), Head(16))
     module, images = calibrated(nn.Sequential(*units), SHAPE)
-    return read_torch_network(module, SHAPE), images
+    return read_torch_network(module, SHAPE)[0], images
 
 
 def with_outlier(images):
