@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -121,3 +122,35 @@ class InvertedResidualNetwork(nn.Module):
         x = self.pool(self.features(x))
         x = self.classifier(torch.flatten(x, 1))
         return torch.softmax(x, dim=1) if self.softmax else x
+
+
+class OneWidthNetwork(InvertedResidualNetwork):
+    """A network that there is in one width: ``[N, input_channels, H, W]`` float32 to logits ``[N, classes]``.
+
+    Parameters
+    ----------
+    classes, input_channels, activation, padding, bn_epsilon, softmax
+        As in `InvertedResidualNetwork`, as are the three that each such network has of its own.
+    """
+
+    first_channels: ClassVar[int]
+    blocks: ClassVar[tuple[Block, ...]]
+    last_channels: ClassVar[int | None]
+
+    def __init__(
+        self,
+        classes: int,
+        input_channels: int,
+        *,
+        activation: Activation,
+        padding: Padding,
+        bn_epsilon: float,
+        softmax: bool = False,
+    ) -> None:
+        super().__init__(
+            *(self.first_channels, self.blocks, self.last_channels, classes, input_channels),
+            activation=activation,
+            padding=padding,
+            bn_epsilon=bn_epsilon,
+            softmax=softmax,
+        )

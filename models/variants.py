@@ -14,6 +14,7 @@ from torch import nn
 from thumbnet.models.conventions import Conventions
 from thumbnet.models.efficientnet_lite import EfficientNetLite0
 from thumbnet.models.errors import ModelError, UnknownModelError
+from thumbnet.models.inverted_residual import OneWidthNetwork
 from thumbnet.models.layers import Activation, Padding
 from thumbnet.models.mobilenet_v1 import MobileNetV1
 from thumbnet.models.mobilenet_v2 import MobileNetV2
@@ -109,7 +110,7 @@ class ModelSpec:
 
 MOBILENETS: dict[Version, type[MobileNetV1] | type[MobileNetV2]] = {"v1": MobileNetV1, "v2": MobileNetV2}
 #: Networks of MobileNet V2's blocks, in one width each.
-COUSINS: dict[Version, type[EfficientNetLite0] | type[ProxylessVww]] = {
+COUSINS: dict[Version, type[OneWidthNetwork]] = {
     "efficientnet_lite0": EfficientNetLite0,
     "proxyless_vww": ProxylessVww,
 }

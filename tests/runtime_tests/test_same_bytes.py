@@ -36,6 +36,9 @@ RANDOM = tuple(
     for seed in range(3)
 )
 
+#: Of images that are no squares: gray and colour.
+WIDE = (("mobilenet_v1_0.25_120x160", 1), ("mobilenet_v2_0.35_120x160", 3))
+
 
 @dataclass(frozen=True)
 class _Network:
@@ -87,10 +90,11 @@ def _hosted(name, folder):
 
 
 @functools.cache
-def _random(model, seed):
+def _random(model, seed, channels=3):
+    spec = replace(get_spec(model), classes=11, input_channels=channels)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workloads, "SEED", seed)
-        module, images = workloads._made_network.__wrapped__(replace(get_spec(model), classes=11), "random")
+        module, images = workloads._made_network.__wrapped__(spec, "random")
     inputs = tuple(image[None] for image in images)
     return _Network(model, module, inputs[:3], inputs)
 
@@ -111,6 +115,8 @@ def _device(device):
 
 
 DEVICES = [_device(device) for device in BUILT_IN]
+#: One of each kind of kernels.
+WIDE_ON = ("local", "qemu_mps2_an386", "qemu_mps3_an547", "qemu_raspberry_pi_4")
 
 
 @functools.cache
@@ -147,6 +153,13 @@ def _check_layers(device, found, expected):
 @pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_networks(name, device, tmp_path):
     _check(_bundled(name), device, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", [parameter for parameter in DEVICES if parameter.id in WIDE_ON])
+@pytest.mark.parametrize(("model", "channels"), WIDE)
+def test_images_that_are_no_squares(model, channels, device, tmp_path):
+    _check(_random(model, 0, channels), device, tmp_path)
 
 
 @pytest.mark.slow

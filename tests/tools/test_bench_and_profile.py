@@ -284,6 +284,16 @@ def test_damaged_weights(refused, tmp_path):
     assert "vww_96_int8.tflite" in line
 
 
+@pytest.mark.slow
+@pytest.mark.emulated
+@pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm")
+def test_images_that_are_no_squares_in_the_bench(tmp_path):
+    wide = workloads.Workload("wide", "mobilenet_v1_0.25_120x160", 5)
+    kept, removed = benchmark.run_benchmark([get_board("mps3_an547")], tmp_path, workloads=(wide,))
+    assert kept.right
+    assert kept.cost >= removed.cost > 0
+
+
 def test_random_networks_are_the_same_each_time():
     spec = workloads.WORKLOADS[1].spec
     assert spec.classes == 2
