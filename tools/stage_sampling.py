@@ -102,6 +102,7 @@ def sample_stages(
     Each plan is drawn for another limit on the arena, or for none; with `limited` all for that of the tuning.
     """
     rng = np.random.default_rng(seed)
+    spread = _SPREADS[0]
     errors: dict[str, float] = {}
     keyed = KeyedStages()
 
