@@ -235,7 +235,7 @@ def test_wrong_bytes_fail_the_bench(thumbnet, monkeypatch, tmp_path, in_stage):
         (("--family", "host", "--network", "vww"), "not in the benchmark of host; known: mobilenet_v1_1.0_224"),
         (("--board", "nucleo_f746zg"), "take one of mps2_an386"),
         (("--network", "vvw"), "not in the benchmark of cortex-m; known: vww, mobilenet_v2_0.35_96"),
-        (("--network", "mobilenet_v1_1.0_224"), "not in the benchmark of cortex-m; known: vww"),
+        (("--network", "mobilenet_v1_99_224"), "width multiplier 99.0"),
         (("--board", "raspberry_pi_4", "--network", "vww"), "not in the benchmark of cortex-a; known: mobilenet_v1_1"),
         (
             ("--family", "cortex-a", "--network", "mobilenet_v2_1.0_224_quant"),

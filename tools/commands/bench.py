@@ -33,7 +33,12 @@ CHECK_FAILED = 1
     help="All emulated boards of a family, or this computer; may be repeated; cortex-m where no board is named either.",
 )
 @click.option("--board", "board_names", multiple=True, help="An emulated board, or host; may be repeated.")
-@click.option("--network", "networks", multiple=True, help="A network of the benchmark, may be repeated; all.")
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    help="One of the benchmark, or any other name of `thumbnet models`; may be repeated; all of the benchmark.",
+)
 @click.option(
     "--weights-dir",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -157,15 +162,23 @@ def _validate(table: Path, json_file: Path | None) -> None:
 
 
 def _choose_workloads(families: set[Family], networks: Sequence[str], weights_dir: Path | None) -> list[Workload]:
-    """Return the workloads of these families, those of these names where any are named."""
-    from thumbnet.tools.workloads import WORKLOADS
+    """Return the workloads of these families, or those of these names, which other networks may have too."""
+    from thumbnet.models.errors import UnknownModelError
+    from thumbnet.models.variants import get_spec
+    from thumbnet.tools.workloads import WORKLOADS, Workload
 
     workloads = [workload for workload in WORKLOADS if workload.family in families]
     known = list(dict.fromkeys(workload.network for workload in workloads))
-    for network in networks:
-        if network not in known:
-            on = " and ".join(sorted(families))
-            raise click.BadParameter(f"{network} is not in the benchmark of {on}; known: {', '.join(known)}")
+    for name in dict.fromkeys(networks):
+        if name not in known:
+            try:
+                spec = get_spec(name)
+            except UnknownModelError as error:
+                on = " and ".join(sorted(families))
+                raise click.BadParameter(
+                    f"{name} is not in the benchmark of {on}; known: {', '.join(known)}, and all of `thumbnet models`"
+                ) from error
+            workloads += [Workload(name, name, spec.classes, family=family) for family in sorted(families)]
     chosen = [workload for workload in workloads if not networks or workload.network in networks]
     for workload in chosen if networks else []:
         if not workload.runs(weights_dir):
