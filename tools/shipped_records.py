@@ -74,8 +74,8 @@ def records_of_plans(tuned: TunedPlan, board: Board, folder: Path) -> list[Stage
 
 
 def encode_records(records: Iterable[StageRecord]) -> bytes:
-    """Return the content of a file of records, each stage once."""
-    return b"".join(encode_record(record) for record in {record.key: record for record in records}.values())
+    """Return the content of a file of records, each stage once a board: cores that share kernels share keys."""
+    return b"".join(map(encode_record, {(record.board, record.key): record for record in records}.values()))
 
 
 @click.command()

@@ -1,6 +1,7 @@
 """Plans by records: the one that costs least by what was measured, and whose records those may be."""
 
 import math
+from collections import Counter
 
 import pytest
 
@@ -15,6 +16,7 @@ from thumbnet.compile.tuning.recorded_plan import SHIPPED, plan_by_records, plan
 from thumbnet.compile.tuning.stage_key import key_of
 from thumbnet.compile.tuning.stage_records import check_stage_records, opened_stage_records
 from thumbnet.targets.registry import get_board
+from thumbnet.tools.shipped_records import BOARDS
 
 from ..plan.test_stage_graph import small_mobilenet
 from .searches import true_cost
@@ -245,3 +247,6 @@ def test_what_is_shipped_is_whole():
     records, faults = check_stage_records(SHIPPED)
     assert records and not faults
     assert all(record.emulated and record.right and record.kind == "predicted cycles" for record in records)
+    assert {record.board for record in records} == set(BOARDS)
+    # Networks with their dead channels and without; a plan has nine stages at least.
+    assert all(count > 36 for count in Counter(record.board for record in records).values())
