@@ -45,6 +45,8 @@ class CompileOptions:
         Folder of tuning records to apply: of stages, or for boards that take a shared library of TVM's schedules.
     emulated_records : bool
         Apply records of stages that were made on emulated boards, where there are none of real ones.
+    untuned : bool
+        Leave the records out that come with the package for the bundled networks.
     ram_limit : int, optional
         Boards with our own kernels: bytes the arena should not pass. Without it, microcontrollers get a smaller arena
         for a few percent more instructions.
@@ -68,6 +70,7 @@ class CompileOptions:
     correct_biases: bool = False
     tuning: Path | None = None
     emulated_records: bool = False
+    untuned: bool = False
     ram_limit: int | None = None
     stream_input: bool = False
     keep_dead_channels: bool = False
@@ -167,6 +170,10 @@ def check_options(options: CompileOptions, board: Board) -> None:
     """
     if options.name is not None:
         check_symbol_prefix(options.name)
+    if options.untuned and options.tuning is not None:
+        raise CompileError(
+            f"--untuned leaves records out, and --tuning {options.tuning} asks for some; take one of them"
+        )
     if options.quantize == "none" and options.prepares:
         raise CompileError(
             "--ranges, --equalize and --correct-biases are about int8; leave them out, or --quantize none"

@@ -196,6 +196,11 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         is_flag=True,
         help="Take records of emulated boards, where --tuning has none of the real one.",
     ),
+    "untuned": click.option(
+        "--untuned",
+        is_flag=True,
+        help="Leave the records out that come with thumbnet for the bundled networks on emulated boards.",
+    ),
     "ram_limit": click.option(
         "--ram-limit",
         type=click.IntRange(min=1),

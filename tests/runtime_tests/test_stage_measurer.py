@@ -14,6 +14,7 @@ from thumbnet.compile.network.network_file import load_reference
 from thumbnet.compile.network.reference import run_reference_layers
 from thumbnet.compile.plan.board_plan import plan_for_board
 from thumbnet.compile.plan.stage_graph import StageGraph
+from thumbnet.compile.request import CompileOptions
 from thumbnet.runtime_tests import measure_stages as module
 from thumbnet.runtime_tests import stage_measurer
 from thumbnet.runtime_tests.errors import SessionError
@@ -46,7 +47,8 @@ class Setting:
 
     def __init__(self, device_name, folder):
         self.device = get_device(device_name)
-        request = make_request(NetworkFiles("mobilenet_v2_0.35_digits"), self.device.board)
+        options = CompileOptions(untuned=True)
+        request = make_request(NetworkFiles("mobilenet_v2_0.35_digits"), self.device.board, options)
         self.artifact = compile_model(request, folder)
         self.network = load_reference(self.artifact)
         image = self.artifact.golden()[0][0]

@@ -18,6 +18,7 @@ from thumbnet.compile.network.reference import run_reference, run_reference_laye
 from thumbnet.compile.plan.fit import arena_limit
 from thumbnet.compile.plan.lowered_network import lower_network
 from thumbnet.compile.quantize_request import quantize_input
+from thumbnet.compile.request import CompileOptions
 from thumbnet.models.image_folder import list_images
 from thumbnet.models.weights import BUNDLED_FOLDER, BUNDLED_IMAGES
 from thumbnet.runtime_tests.network_tests import run_tests
@@ -48,7 +49,8 @@ def compiled(request, tmp_path_factory):
     """A device, and the digits network compiled for it."""
     device = get_device(request.param)
     files = NetworkFiles("mobilenet_v1_0.25_digits", calibration=BUNDLED_FOLDER / "calibration", calibration_limit=8)
-    return device, compile_network(files, device.board, tmp_path_factory.mktemp("compiled") / "digits")
+    folder = tmp_path_factory.mktemp("compiled") / "digits"
+    return device, compile_network(files, device.board, folder, CompileOptions(untuned=True))
 
 
 def inputs_of(artifact):
