@@ -52,7 +52,7 @@ def plan_stages(request: CompileRequest, network: IntegerNetwork) -> tuple[Lower
     )
     if options.tuning is None:
         shipped = None
-        if objective_of(options, board) == "cycles" and not (options.untuned or options.stream_input):
+        if options.objective != "instructions" and not (options.untuned or options.stream_input):
             shipped = plan_by_shipped_records(network, board, plan)
         return build_stages(network, shipped.plan if shipped else plan, choices), shipped
     tuned = plan_by_records(

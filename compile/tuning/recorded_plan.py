@@ -172,7 +172,7 @@ def plan_by_shipped_records(
     board : Board
         What it is compiled for.
     untuned : PlacedPlan
-        For few predicted cycles, under whatever limit.
+        What it is made by without them, under whatever limit.
     folder : Path
         Of the records.
 
