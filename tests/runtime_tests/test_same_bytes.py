@@ -115,8 +115,6 @@ def _device(device):
 
 
 DEVICES = [_device(device) for device in BUILT_IN]
-#: One of each kind of kernels.
-WIDE_ON = ("local", "qemu_mps2_an386", "qemu_mps3_an547", "qemu_raspberry_pi_4")
 
 
 @functools.cache
@@ -156,10 +154,16 @@ def test_bundled_networks(name, device, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("device", [parameter for parameter in DEVICES if parameter.id in WIDE_ON])
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("model", "channels"), WIDE)
 def test_images_that_are_no_squares(model, channels, device, tmp_path):
     _check(_random(model, 0, channels), device, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", DEVICES)
+def test_five_by_five_and_seven_by_seven(device, tmp_path):
+    _check(_random("proxyless_vww_80", 0), device, tmp_path)
 
 
 @pytest.mark.slow
