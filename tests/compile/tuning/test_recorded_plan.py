@@ -2,20 +2,27 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
-from thumbnet.compile.errors import TuningError
+from thumbnet.compile.errors import CompileError, TuningError
 from thumbnet.compile.kernels.cycle_prices import prices_of
 from thumbnet.compile.kernels.dsp.stage import DspStage
+from thumbnet.compile.network.integer_relax import read_relax
 from thumbnet.compile.plan.board_plan import plan_for_board
 from thumbnet.compile.plan.choose_plan import fastest_plan
 from thumbnet.compile.plan.stage_graph import StageGraph
+from thumbnet.compile.plan_stages import plan_stages
+from thumbnet.compile.quantize_request import quantize_network
+from thumbnet.compile.request import CompileOptions, check_options
 from thumbnet.compile.tuning.plan_search import SLACK
 from thumbnet.compile.tuning.recorded_plan import SHIPPED, plan_by_records, plan_by_shipped_records
-from thumbnet.compile.tuning.stage_key import key_of
+from thumbnet.compile.tuning.stage_key import kernels_digest, key_of
 from thumbnet.compile.tuning.stage_records import check_stage_records, opened_stage_records
 from thumbnet.targets.registry import get_board
+from thumbnet.tools.network import make_request
+from thumbnet.tools.network_options import NetworkFiles
 from thumbnet.tools.shipped_records import BOARDS
 
 from ..plan.test_stage_graph import small_mobilenet
@@ -248,5 +255,25 @@ def test_what_is_shipped_is_whole():
     assert records and not faults
     assert all(record.emulated and record.right and record.kind == "predicted cycles" for record in records)
     assert {record.board for record in records} == set(BOARDS)
+    remake = "records of other kernels count no more; run `python -m thumbnet.tools.shipped_records RECORDS`"
+    assert {record.kernels for record in records} == {kernels_digest()}, remake
     # Networks with their dead channels and without; a plan has nine stages at least.
     assert all(count > 36 for count in Counter(record.board for record in records).values())
+
+
+@pytest.mark.parametrize("name", ["mps2_an386", "mps3_an547"])
+def test_bundled_networks_are_planned_by_what_is_shipped(name):
+    """Where nothing else is asked for; in no more RAM, and by fewer predicted cycles than those of the plan without."""
+    request = make_request(NetworkFiles("mobilenet_v1_0.25_digits"), get_board(name))
+    network = read_relax(quantize_network(request))
+    lowered, tuned = plan_stages(request, network)
+    assert tuned.shipped and tuned.as_json()["measured_stages"] == len(lowered.stages)
+    for options in (CompileOptions(untuned=True), CompileOptions(objective="instructions")):
+        untuned, none = plan_stages(replace(request, options=options), network)
+        assert none is None
+    assert [stage.kernel.variant for stage in lowered.stages] != [stage.kernel.variant for stage in untuned.stages]
+
+
+def test_records_are_asked_for_or_left_out(tmp_path):
+    with pytest.raises(CompileError, match=r"--untuned leaves records out, and --tuning .* asks for some; take one"):
+        check_options(CompileOptions(untuned=True, tuning=tmp_path), BOARD)
