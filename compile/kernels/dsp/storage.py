@@ -44,7 +44,16 @@ class DspChain(RollingStage):
     instruction_set = "dsp"
     headers = tuple(
         Path(__file__).with_name(f"thumbnet_dsp{part}.h")
-        for part in ("", "_depthwise", "_large_depthwise", "_pointwise", "_pixels", "_portable")
+        for part in (
+            "",
+            "_depthwise",
+            "_large_depthwise",
+            "_pointwise",
+            "_pointwise_pairs",
+            "_widening",
+            "_pixels",
+            "_portable",
+        )
     )
     one_pixel_kinds = frozenset({"fully_connected"})
     depthwise_kernels = frozenset({(3, 3), (5, 5), (7, 7)})

@@ -2,8 +2,9 @@
  * gives the same bytes on any core.
  *
  * A network defines the kernels it needs with the macros TN_DEF_*, for its shapes: functions in assembly
- * (thumbnet_dsp_depthwise.h, _large_depthwise.h, _pointwise.h, _pixels.h) where the compiler makes code for the DSP
- * extension and TN_PORTABLE is not defined, else the same in C (thumbnet_dsp_portable.h).
+ * (thumbnet_dsp_depthwise.h, _large_depthwise.h, _pointwise.h, _pointwise_pairs.h, _widening.h, _pixels.h) where the
+ * compiler makes code for the DSP extension and TN_PORTABLE is not defined, else the same in C
+ * (thumbnet_dsp_portable.h).
  *
  * Layouts (all intermediate activations between a producer and a consumer layer are int16 holding int8 values):
  *   planar16  plane of one channel, rows of WP int16 (WP even): [left border][W pixels][right border]. Border = zx.
@@ -59,6 +60,8 @@ TN_INLINE int32_t tn_requant(int32_t acc, int32_t M, int32_t zo) {
 #include "thumbnet_dsp_large_depthwise.h"
 #include "thumbnet_dsp_pixels.h"
 #include "thumbnet_dsp_pointwise.h"
+#include "thumbnet_dsp_pointwise_pairs.h"
+#include "thumbnet_dsp_widening.h"
 #else
 #include "thumbnet_dsp_portable.h"
 #endif

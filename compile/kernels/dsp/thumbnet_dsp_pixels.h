@@ -1,5 +1,5 @@
 /* What brings pixels into pairs for the pointwise kernels of thumbnet_dsp.h, in assembly. Included by thumbnet_dsp.h
- * with thumbnet_dsp_pointwise.h, whose widening of bytes it uses.
+ * with thumbnet_dsp_widening.h, whose widening of bytes it uses.
  */
 #ifndef TN_KERNELS_PIXELS_H
 #define TN_KERNELS_PIXELS_H

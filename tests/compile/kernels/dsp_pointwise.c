@@ -45,6 +45,7 @@ static void print(const char *name) {
 }
 
 TN_DEF_WIDEN4(widen4)
+TN_DEF_WIDEN32(widen32)
 
 #define CASE(K, SH)                                                                                                    \
     TN_DEF_PW2X4_PLANAR(fits4_##K##_##SH, K, SH, FITS)                                                                 \
@@ -53,6 +54,7 @@ TN_DEF_WIDEN4(widen4)
     TN_DEF_PW2X4_NHWC(pixels4_##K##_##SH, K, SH)                                                                       \
     TN_DEF_WIDEN(widen2_##K##_##SH, K)                                                                                 \
     TN_DEF_PW2X2_PLANAR(fits2_##K##_##SH, K, SH, FITS)                                                                 \
+    TN_DEF_PW2X2_PLANAR(any2_##K##_##SH, K, SH, ANY)                                                                   \
     TN_DEF_PW2X2_PLANAR8(bytes2_##K##_##SH, K, SH)                                                                     \
     TN_DEF_PW2X2_NHWC(pixels2_##K##_##SH, K, SH)                                                                       \
     TN_DEF_PW1X2_NHWC(pixel2_##K##_##SH, K, SH)                                                                        \
@@ -77,6 +79,10 @@ TN_DEF_WIDEN4(widen4)
         (void)widen2_##K##_##SH(stream, flash, 5, 40);                                                                 \
         fits2_##K##_##SH(act, out, row_end, stream, ROWS, 4);                                                          \
         print("pair, planar16, in range, " #K ", " #SH);                                                               \
+        if ((K) % 32 == 0)                                                                                             \
+            widen32(stream, flash, 5, 40, K);                                                                          \
+        any2_##K##_##SH(act, out + 1, row_end, stream, ROWS, 4);                                                       \
+        print("pair, planar16, " #K ", " #SH);                                                                         \
         (void)widen2_##K##_##SH(stream, flash, -128, 19);                                                              \
         bytes2_##K##_##SH(act, bytes + 3, row_end, stream, ROWS, 1);                                                   \
         print("pair, planar8, " #K ", " #SH);                                                                          \
@@ -106,7 +112,39 @@ TN_DEF_WIDEN4(widen4)
 CASES(CASE)
 #define RUN(K, SH) test_##K##_##SH();
 
+/* One channel of eight inputs, `ROWS` rows of PIXELS pixels; `PPL` of them a turn. */
+#define CASE8(PPL, PIXELS)                                                                                             \
+    TN_DEF_PW_K8(fits8_##PIXELS, PPL, 16 * (PIXELS), 4, TN_K8_PLANAR_FITS)                                             \
+    TN_DEF_PW_K8(any8_##PIXELS, PPL, 16 * (PIXELS), 4, TN_K8_PLANAR_ANY)                                               \
+    TN_DEF_PW_K8(bytes8_##PIXELS, PPL, 16 * (PIXELS), 3, TN_K8_PLANAR8)                                                \
+    static void test8_##PIXELS(void) {                                                                                 \
+        const int16_t *row_end = act + 8 * (PIXELS);                                                                   \
+        int32_t params[7];                                                                                             \
+        prepare();                                                                                                     \
+        for (int i = 0; i < 4; ++i)                                                                                    \
+            params[i] = (int32_t)((uint32_t)(uint16_t)draw8() << 16 | (uint16_t)draw8());                              \
+        set_scales(params + 4, params + 5, 1, 0);                                                                      \
+        params[6] = 5;                                                                                                 \
+        fits8_##PIXELS(act, out, row_end, params, ROWS);                                                               \
+        print("eight, planar16, in range, " #PIXELS);                                                                  \
+        params[6] = 40000;                                                                                             \
+        any8_##PIXELS(act, out + 2, row_end, params, 1);                                                               \
+        params[6] = -100;                                                                                              \
+        any8_##PIXELS(act, out + 60, row_end, params, ROWS);                                                           \
+        print("eight, planar16, " #PIXELS);                                                                            \
+        bytes8_##PIXELS(act, (int8_t *)out + 1, row_end, params, ROWS);                                                \
+        print("eight, planar8, " #PIXELS);                                                                             \
+    }
+#define CASES8(DO)                                                                                                     \
+    DO(2, 2)                                                                                                           \
+    DO(4, 4)                                                                                                           \
+    DO(6, 18)                                                                                                          \
+    DO(16, 32)
+CASES8(CASE8)
+#define RUN8(PPL, PIXELS) test8_##PIXELS();
+
 int main(void) {
     CASES(RUN)
+    CASES8(RUN8)
     return 0;
 }
