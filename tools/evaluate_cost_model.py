@@ -202,7 +202,7 @@ def run_search(
     Parameters
     ----------
     tuning, board
-        What is searched for, and where; the default objective of the emulated board.
+        What is searched for, and where.
     model : StageCostModel
         Nothing learned yet but from seeds.
     measure : callable
@@ -212,8 +212,7 @@ def run_search(
     most_trials : int
         After which nothing more is measured.
     """
-    objective = default_objective(emulated(board))
-    search = open_search(tuning, board, objective, model=model, measured={})
+    search = open_search(tuning, board, model=model, measured={})
     history: list[tuple[int, float]] = []
     trials, thinking_s = 0, 0.0
     stages = search.await_unknown(tuning.untuned.stages)

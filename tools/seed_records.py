@@ -20,7 +20,7 @@ from rich.progress import MofNCompleteColumn, Progress
 from thumbnet.compile.tuning.stage_samples import SEEDS, encode_samples, samples_file
 from thumbnet.targets.registry import get_board
 from thumbnet.tools.output import print_table, replace_file
-from thumbnet.tools.stage_sampling import BOARDS, HELD_OUT_NETWORKS, SEED_NETWORKS, measure_samples
+from thumbnet.tools.stage_sampling import BOARDS, HELD_OUT_NETWORKS, OBJECTIVES, SEED_NETWORKS, measure_samples
 
 
 @click.command()
@@ -36,19 +36,22 @@ from thumbnet.tools.stage_sampling import BOARDS, HELD_OUT_NETWORKS, SEED_NETWOR
     help="Where the files are written; into the package.",
 )
 def seed_records(records: Path, boards: tuple[str, ...], stages: int, held_out: bool, output: Path) -> None:
-    """Measure stages of networks with random weights on emulated boards, one file a core.
+    """Measure stages of networks with random weights on emulated boards, one file a core and kind of cost.
 
     Each stage measured is kept in the folder RECORDS: a run that was stopped goes on where it was.
     """
     networks = HELD_OUT_NETWORKS if held_out else SEED_NETWORKS
     chosen = [get_board(name) for name in boards or BOARDS]
+    pairs = [(board, objective) for board in chosen for objective in OBJECTIVES[board.family]]
     rows: list[tuple[object, ...]] = []
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        for board in chosen:
+        for board, objective in pairs:
             models = networks[board.family]
             task = progress.add_task(board.core, total=stages * len(models))
-            samples = measure_samples(board, models, stages, records, partial(progress.advance, task))
+            samples = measure_samples(
+                *(board, objective, models), count=stages, folder=records, on_measured=partial(progress.advance, task)
+            )
             file, content = output / samples_file(samples.core, samples.kind), encode_samples(samples)
             replace_file(file, content)
             rows.append((samples.core, samples.kind, len(models), len(samples.costs), len(content), str(file)))

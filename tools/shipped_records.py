@@ -54,7 +54,6 @@ def tune_bundled(model: str, board: Board, folder: Path, *, keep_dead_channels: 
         return tune_stages(
             tuning,
             [device],
-            "cycles",
             model=model_of_core(board.core, _KIND, ()),
             measured=measured,
             on_reading=lambda stage, reading: recorder.add(make_record(stage, reading)),

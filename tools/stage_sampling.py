@@ -25,20 +25,22 @@ from thumbnet.compile.tuning.stage_records import (
     read_stage_records,
 )
 from thumbnet.compile.tuning.stage_samples import StageSamples
-from thumbnet.runtime_tests.measure_stages import StageReading
+from thumbnet.runtime_tests.measure_stages import Objective, StageReading
 from thumbnet.runtime_tests.stage_measurer import DeviceMeasurer
 from thumbnet.targets.board import Board, Family
 from thumbnet.targets.device import Device
 from thumbnet.tools.tune_stages import (
     BATCH,
     StageTuning,
-    default_objective,
     kind_of,
     make_record,
+    predicted_objective,
     prepare_stages,
 )
 from thumbnet.tools.workloads import Workload, make_benchmark_request
 
+#: What seeds are of: cycles where people tune for them, and of Linux boards, whose time no emulation knows, both.
+OBJECTIVES: dict[Family, tuple[Objective, ...]] = {"cortex-m": ("cycles",), "cortex-a": ("instructions", "cycles")}
 #: The emulated boards whose cores have seeds.
 BOARDS = ("mps2_an386", "mps2_an500", "mps3_an547", "raspberry_pi_4", "raspberry_pi_5")
 #: Networks that seeds are of: many widths, odd numbers of channels, sizes that the networks left out don't have.
@@ -116,7 +118,7 @@ def sample_stages(
         tuning.network,
         kernels_of(board),
         prices=prices_of(board),
-        objective="instructions" if default_objective(emulated(board)) == "instructions" else "cycles",
+        objective=predicted_objective(tuning.objective),
         cost_of=cost_of,
         slack=SLACK,
     )
@@ -147,9 +149,9 @@ def measure_recorded(
     Parameters
     ----------
     tuning : StageTuning
-        Whose stages they are.
+        Whose stages they are, and what is measured of them.
     device : Device
-        Its own default objective is measured.
+        Where.
     stages : mapping of str to StagePlan
         By key.
     folder : Path
@@ -162,7 +164,7 @@ def measure_recorded(
     SessionError, ToolchainError, TuningError
         The board can't be emulated; the folder can't be used.
     """
-    objective = default_objective(device)
+    objective = tuning.objective
 
     def record(recorder: StageRecorder, stage: StagePlan, reading: StageReading) -> None:
         recorder.add(make_record(stage, reading))
@@ -182,23 +184,25 @@ def measure_recorded(
 
 def measure_samples(
     board: Board,
+    objective: Objective,
     models: Sequence[str],
+    *,
     count: int,
     folder: Path,
     on_measured: Callable[[int], None] = lambda _: None,
 ) -> StageSamples:
-    """Return what `count` stages of each of some networks cost.
+    """Return what `count` stages of each of some networks cost: cycles or instructions.
 
     For arguments and errors see `sample_stages` and `measure_recorded`.
     """
     device = emulated(board)
     measured: list[_MeasuredStage] = []
     for model in models:
-        tuning = prepare_stages(random_network(model, board), default_objective(device))
+        tuning = prepare_stages(random_network(model, board), objective)
         stages = sample_stages(tuning, board, count)
         costs = measure_recorded(tuning, device, stages, folder, on_measured)
         measured += [_MeasuredStage(model, stage, cost) for stage, cost in zip(stages.values(), costs, strict=True)]
-    return _as_samples(measured, models, board.core, kind_of(default_objective(device), device))
+    return _as_samples(measured, models, board.core, kind_of(objective, device))
 
 
 def _as_samples(measured: Sequence[_MeasuredStage], models: Sequence[str], core: str, kind: str) -> StageSamples:

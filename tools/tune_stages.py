@@ -63,6 +63,8 @@ class StageTuning:
 
     Parameters
     ----------
+    objective : {"cycles", "instructions", "seconds"}
+        What is kept low.
     network : IntegerNetwork
         What is tuned.
     values : dict of str to ndarray
@@ -75,6 +77,7 @@ class StageTuning:
         Where our own kernels are left out of the search: the plan of them, which `untuned` is not.
     """
 
+    objective: Objective
     network: IntegerNetwork
     values: dict[str, NDArray[Any]]
     untuned: PlacedPlan
@@ -94,12 +97,14 @@ def prepare_stages(request: CompileRequest, objective: Objective, *, own_kernels
     images = [quantize_input(network, image) for image in [*request.golden_images, *request.calibration][:1]]
     image = make_golden(network, images)[0][0]
     values = {NETWORK_INPUT: image, **run_reference_layers(network, image)}
-    board, limit, few = request.board, request.options.ram_limit, _predicted(objective)
+    board, limit = request.board, request.options.ram_limit
+    few = predicted_objective(objective)
     on_kernels = plan_for_board(network, board, limit, objective=few)[0]
     untuned = on_kernels
     if not own_kernels:
         untuned = plan_for_board(network, board, limit, objective=few, own_kernels=False)[0]
-    return StageTuning(network, values, untuned, limit_of(untuned, board, limit), None if own_kernels else on_kernels)
+    ram_limit = limit_of(untuned, board, limit)
+    return StageTuning(objective, network, values, untuned, ram_limit, None if own_kernels else on_kernels)
 
 
 def default_objective(device: Device) -> Objective:
@@ -116,7 +121,7 @@ def kind_of(objective: Objective, device: Device) -> CostKind:
     return "instructions" if objective == "instructions" else "seconds on the board"
 
 
-def _predicted(objective: Objective) -> PlanObjective:
+def predicted_objective(objective: Objective) -> PlanObjective:
     """Return what kernels predict of an objective: of seconds, cycles."""
     return "instructions" if objective == "instructions" else "cycles"
 
@@ -151,7 +156,6 @@ def make_record(stage: StagePlan, reading: StageReading) -> StageRecord:
 def open_search(
     tuning: StageTuning,
     board: Board,
-    objective: Objective,
     *,
     model: StageCostModel,
     measured: dict[str, float],
@@ -162,7 +166,7 @@ def open_search(
         tuning.network,
         kernels_of(board) if tuning.on_kernels is None else None,
         prices=prices_of(board),
-        objective=_predicted(objective),
+        objective=predicted_objective(tuning.objective),
         ram_limit=tuning.ram_limit,
         model=model,
         measured=measured,
@@ -173,7 +177,6 @@ def open_search(
 def tune_stages(
     tuning: StageTuning,
     devices: Sequence[Device],
-    objective: Objective,
     *,
     model: StageCostModel,
     measured: dict[str, float],
@@ -190,8 +193,6 @@ def tune_stages(
         What is tuned.
     devices : sequence of Device
         Of boards of one core. One emulated device alone is started as often as this computer has processors.
-    objective : {"cycles", "instructions", "seconds"}
-        What is kept low.
     model, measured, schedules
         As for `PlanSearch`.
     on_reading : callable
@@ -199,13 +200,13 @@ def tune_stages(
     trials, time_limit_s
         As for `tune_plan`.
     """
-    search = open_search(tuning, devices[0].board, objective, model=model, measured=measured, schedules=schedules)
+    search = open_search(tuning, devices[0].board, model=model, measured=measured, schedules=schedules)
     copies = os.cpu_count() or 1 if len(devices) == 1 and devices[0].kind == "emulated" else 1
     with contextlib.ExitStack() as opened, show_steps(f"tuning on {describe_devices(devices)}") as shown:
         shown.step("measuring the plan without tuning")
         measurers = [
             opened.enter_context(
-                DeviceMeasurer(device, tuning.network, tuning.values, objective, on_reading=on_reading)
+                DeviceMeasurer(device, tuning.network, tuning.values, tuning.objective, on_reading=on_reading)
             )
             for device in devices
             for _ in range(copies)

@@ -17,6 +17,7 @@ import click
 from thumbnet.compile.tuning.cost_model import model_of_core
 from thumbnet.compile.tuning.stage_record import CostKind
 from thumbnet.compile.tuning.stage_records import opened_stage_records
+from thumbnet.runtime_tests.measure_stages import Objective
 from thumbnet.targets.device import Device
 from thumbnet.targets.devices import get_device
 from thumbnet.tools.output import json_option, print_table, write_json
@@ -71,8 +72,10 @@ class TuningGain:
     random: float
 
 
-def measure_gain(model: str, device: Device, folder: Path, *, times: int, minutes: float) -> TuningGain:
-    """Tune a network with random weights for an emulated board's default objective, then try random plans.
+def measure_gain(
+    model: str, device: Device, objective: Objective, folder: Path, *, times: int, minutes: float
+) -> TuningGain:
+    """Tune a network with random weights on an emulated board, then try random plans.
 
     Parameters
     ----------
@@ -80,6 +83,8 @@ def measure_gain(model: str, device: Device, folder: Path, *, times: int, minute
         Its name, see `thumbnet models`.
     device : Device
         The emulated board.
+    objective : {"cycles", "instructions"}
+        What is kept low.
     folder : Path
         Where records are kept. None of them is used to tune.
     times : int
@@ -92,14 +97,12 @@ def measure_gain(model: str, device: Device, folder: Path, *, times: int, minute
     SessionError, ToolchainError, TuningError
         The board can't be emulated; the folder can't be used.
     """
-    objective = default_objective(device)
     kind = kind_of(objective, device)
     tuning = prepare_stages(random_network(model, device.board), objective)
     with opened_stage_records(folder) as recorder:
         tuned = tune_stages(
             tuning,
             [device],
-            objective,
             model=model_of_core(device.board.core, kind, ()),
             measured={},
             on_reading=lambda stage, reading: recorder.add(make_record(stage, reading)),
@@ -128,8 +131,8 @@ def _best_of_random(tuning: StageTuning, device: Device, folder: Path, trials: i
     with show_steps(f"random trials on {device.name}", -(-len(stages) // 32)) as shown:
         costs = measure_recorded(tuning, device, stages, folder, lambda _: shown.advance())
     measured = dict(zip(stages, costs, strict=True))
-    model = model_of_core(device.board.core, kind_of(default_objective(device), device), ())
-    search = open_search(tuning, device.board, default_objective(device), model=model, measured=measured)
+    model = model_of_core(device.board.core, kind_of(tuning.objective, device), ())
+    search = open_search(tuning, device.board, model=model, measured=measured)
     best = search.best_known_plan()
     return len(stages), math.inf if best is None else sum(search.costs_of(best))
 
@@ -138,6 +141,7 @@ def _best_of_random(tuning: StageTuning, device: Device, folder: Path, trials: i
 @click.argument("records", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--device", "names", required=True, multiple=True, help="An emulated board; may be repeated.")
 @click.option("--network", "models", multiple=True, help=f"May be repeated; {', '.join(NETWORKS)}.")
+@click.option("--objective", type=click.Choice(["cycles", "instructions"]), help="The board's default.")
 @click.option(
     "--times", type=click.IntRange(min=1), default=10, show_default=True, help="Random trials for each trial."
 )
@@ -149,6 +153,7 @@ def tuning_gains(
     records: Path,
     names: tuple[str, ...],
     models: tuple[str, ...],
+    objective: Objective | None,
     times: int,
     time_limit: float,
     json_file: Path | None,
@@ -166,7 +171,8 @@ def tuning_gains(
         for model in models or NETWORKS:
             folder = records / f"{device.board.name}-{model}"
             folder.parent.mkdir(parents=True, exist_ok=True)
-            gains.append(measure_gain(model, device, folder, times=times, minutes=time_limit))
+            wanted = objective or default_objective(device)
+            gains.append(measure_gain(model, device, wanted, folder, times=times, minutes=time_limit))
             _print(gains)
     write_json(json_file, {"gains": [asdict(gain) for gain in gains]})
 

@@ -199,7 +199,6 @@ def _tune_stages(
             tuned = tune_stages(
                 tuning,
                 devices,
-                wanted,
                 model=model_of_core(board.core, kind, known.values()),
                 measured=measured,
                 schedules=schedules,

@@ -1,6 +1,6 @@
-/* Pointwise kernels of thumbnet_dsp.h in assembly for the channels left over by fours, 2 or 1 pixels x 2 output channels,
- * the smaller code. Included by thumbnet_dsp.h after thumbnet_dsp_pointwise.h, whose TN_PW_UNROLL bounds their loops too.
- * Kernels keep the Procedure Call Standard: arguments in r0-r3 and on the stack, r4-r11 preserved.
+/* Pointwise kernels of thumbnet_dsp.h in assembly for the channels left over by fours, 2 or 1 pixels x 2 output
+ * channels, the smaller code. Included by thumbnet_dsp.h after thumbnet_dsp_pointwise.h, whose TN_PW_UNROLL bounds
+ * their loops too. Kernels keep the Procedure Call Standard: arguments in r0-r3 and on the stack, r4-r11 preserved.
  */
 #ifndef TN_KERNELS_POINTWISE_PAIRS_H
 #define TN_KERNELS_POINTWISE_PAIRS_H
