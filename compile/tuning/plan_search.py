@@ -2,7 +2,8 @@
 
 A plan is a shortest path over stages (`stage_graph`). Costs that aren't measured yet are estimated, at the low end of
 what is likely: the shortest path then either holds a stage that is not measured, which is worth measuring, or is
-measured whole, and no other plan can be expected to beat it.
+measured whole, and no other plan can be expected to beat it. What is expected may be wrong: some stages are measured
+beyond that, those of the plans that would be best if costs were lower than is likely.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from thumbnet.compile.tuning.stage_key import KeyedStages
 
 #: Part by which the kernels' own estimates may be wrong: what is further behind is never tried.
 SLACK = 0.15
+#: How much further from the typical cost than the low end a stage is hoped to lie where no plan is expected to be
+#: better, more where that proposes nothing; and how many stages are measured in this hope, without finding a better
+#: plan, before the search ends.
+SECOND_LOOK, SECOND_LOOKS = (2.0, 4.0, 8.0), 32
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,9 @@ class PlanSearch:
         #: Stages being measured or proposed: taken for dear meanwhile, so that others come to be proposed.
         self._awaited: set[str] = set()
         self._measured_only = False
+        #: How far from the typical cost to the low end one that isn't measured is taken to lie.
+        self._hope = 1.0
+        self._looks_left, self._looked_at = SECOND_LOOKS, math.inf
         self._schedules = schedules
         for stage in schedules.known_stages if schedules else ():
             self._graph.add(stage)
@@ -106,14 +114,34 @@ class PlanSearch:
 
         There are none where nothing is left to measure, or all that is left is awaited.
         """
+        proposed = self._propose(count) or self._look_again(count)
+        if not proposed and self._schedules is not None:
+            proposed = self.await_unknown(self._schedules.propose(count, self._paid()))
+        return proposed
+
+    def _propose(self, count: int) -> list[StagePlan]:
         proposed: list[StagePlan] = []
         while len(proposed) < count:
             unknown = [stage for stage in self.best_plan().stages if not self._is_known(stage)]
             if not unknown:
                 break
             proposed += self.await_unknown(unknown[: count - len(proposed)])
-        if not proposed and self._schedules is not None:
-            proposed = self.await_unknown(self._schedules.propose(count, self._paid()))
+        return proposed
+
+    def _look_again(self, count: int) -> list[StagePlan]:
+        """Return stages of plans that would be best if costs were lower than is likely, while this finds better ones."""
+        best = self.best_known_plan()
+        cost = math.inf if best is None else sum(self.costs_of(best))
+        if cost < self._looked_at:
+            self._looks_left, self._looked_at = SECOND_LOOKS, cost
+        proposed: list[StagePlan] = []
+        for hope in SECOND_LOOK:
+            self._hope = hope
+            try:
+                proposed += self._propose(min(count, self._looks_left) - len(proposed))
+            finally:
+                self._hope = 1.0
+        self._looks_left -= len(proposed)
         return proposed
 
     def learn(self, stages: Sequence[StagePlan], costs: Sequence[float]) -> None:
@@ -191,4 +219,6 @@ class PlanSearch:
         if self._measured_only:
             return math.inf
         estimate = self.estimate(stage)
-        return estimate.high if key in self._awaited else estimate.low
+        if key in self._awaited:
+            return estimate.high
+        return estimate.typical * (estimate.low / estimate.typical) ** self._hope

@@ -79,6 +79,14 @@ CASE(48, 1, 0, -128)
 CASE(56, 1, 0, -128)
 CASE(80, 1, 0, 20)
 
+/* Planes and outputs so far apart that no instruction has room for the distance. */
+TN_DEF_DW3X3S1(far_apart, 16, 1, 40, 5000, 768, 8, 16, 4, 0)
+static void test_far_apart(void) {
+    prepare();
+    far_apart(params, in16, out, params + 17 * CHANNELS, 2 * 40);
+    print("far apart");
+}
+
 int main(void) {
     test_1_1();
     test_2_1();
@@ -94,5 +102,6 @@ int main(void) {
     test_48_1();
     test_56_1();
     test_80_1();
+    test_far_apart();
     return 0;
 }

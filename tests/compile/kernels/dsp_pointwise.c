@@ -8,7 +8,7 @@ static uint32_t state = 1;
 static uint32_t draw(void) { return state = state * 1664525u + 1013904223u; }
 static int8_t draw8(void) { return (int8_t)(draw() >> 24); }
 
-#define MOST_K 332
+#define MOST_K 1028
 #define PAIRS 3
 #define ROWS 2
 #define OUT 256
@@ -108,7 +108,8 @@ TN_DEF_WIDEN32(widen32)
     DO(108, 0)                                                                                                         \
     DO(124, 0)                                                                                                         \
     DO(128, 0)                                                                                                         \
-    DO(332, 0)
+    DO(332, 0)                                                                                                         \
+    DO(1028, 0)
 CASES(CASE)
 #define RUN(K, SH) test_##K##_##SH();
 
@@ -123,7 +124,7 @@ CASES(CASE)
         prepare();                                                                                                     \
         for (int i = 0; i < 4; ++i)                                                                                    \
             params[i] = (int32_t)((uint32_t)(uint16_t)draw8() << 16 | (uint16_t)draw8());                              \
-        set_scales(params + 4, params + 5, 1, 0);                                                                      \
+        set_scales(params + 4, params + 5, 1, -2);                                                                     \
         params[6] = 5;                                                                                                 \
         fits8_##PIXELS(act, out, row_end, params, ROWS);                                                               \
         print("eight, planar16, in range, " #PIXELS);                                                                  \

@@ -1,7 +1,8 @@
 """The kernels in assembly give what their portable twins give, for sizes and planes no network here has.
 
-The programs of `dsp_kernels.c` (depthwise), `dsp_large_depthwise.c` and `dsp_pointwise.c` run in QEMU's user mode, on a
-core with the same instructions as Cortex-M's.
+The programs of `dsp_kernels.c` (depthwise), `dsp_large_depthwise.c`, `dsp_pointwise.c` and `dsp_pixels.c` run in QEMU's
+user mode, on a core with the same instructions as Cortex-M's. Nearly every instruction of the kernels' matters to them:
+left out, it changes an output.
 """
 
 import shutil
@@ -15,8 +16,8 @@ from thumbnet.compile.kernels.dsp.stage import DspStage
 from ...processes import Programs
 
 INCLUDE = DspStage.headers[0].parent
-DEPTHWISE, LARGE_DEPTHWISE, POINTWISE = (
-    Path(__file__).parent / name for name in ("dsp_kernels.c", "dsp_large_depthwise.c", "dsp_pointwise.c")
+DEPTHWISE, LARGE_DEPTHWISE, POINTWISE, PIXELS = (
+    Path(__file__).parent / f"dsp_{name}.c" for name in ("kernels", "large_depthwise", "pointwise", "pixels")
 )
 FLAGS = ("-march=armv7-a", "-mfloat-abi=soft", "-mthumb", "-O2", "-Wall", "-Wextra", "-Werror", "--specs=rdimon.specs")
 PLANTED = {
@@ -66,7 +67,7 @@ def _output(folder, *flags, include=INCLUDE, source=DEPTHWISE):
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
     lines = _output(tmp_path_factory.mktemp("portable"), "-DTN_PORTABLE")
-    assert len(lines) == 56
+    assert len(lines) == 57
     # The last number is of different values: a kernel that saturates everywhere would prove nothing.
     assert all(int(line.split()[-1]) > 2 for line in lines)
     return lines
@@ -114,7 +115,7 @@ def test_bugs_planted_in_large_depthwise_kernels_are_seen(bug, expected_large, t
 @pytest.fixture(scope="module")
 def expected_pointwise(tmp_path_factory):
     lines = _output(tmp_path_factory.mktemp("portable"), "-DTN_PORTABLE", source=POINTWISE)
-    assert len(lines) == 15 * 9 + 4 * 3
+    assert len(lines) == 16 * 9 + 4 * 3
     assert all(int(line.split()[-1]) > 2 for line in lines)
     return lines
 
@@ -133,3 +134,10 @@ def test_bugs_planted_in_pointwise_kernels_are_seen(bug, expected_pointwise, tmp
     for header in holding:
         header.write_text(header.read_text().replace(right, wrong))
     assert _output(tmp_path, include=include, source=POINTWISE) != expected_pointwise
+
+
+def test_pixels_are_paired_as_portable_kernels_do_it(tmp_path):
+    lines = _output(tmp_path, "-DTN_PORTABLE", source=PIXELS)
+    assert len(lines) == 8
+    assert all(int(line.split()[-1]) > 2 for line in lines)
+    assert _output(tmp_path, source=PIXELS) == lines

@@ -7,7 +7,9 @@ import pytest
 from thumbnet.compile.kernels.dsp.stage import DspStage
 from thumbnet.compile.plan.choose_plan import fastest_plan
 from thumbnet.compile.plan.stage_graph import StageGraph
-from thumbnet.compile.tuning.plan_search import SLACK
+from thumbnet.compile.tuning import plan_search
+from thumbnet.compile.tuning.cost_model import LearnedCostModel
+from thumbnet.compile.tuning.plan_search import SLACK, Estimate
 from thumbnet.compile.tuning.stage_key import key_of
 
 from ..plan.test_stage_graph import small_mobilenet
@@ -42,6 +44,35 @@ def test_finds_the_best_plan_there_is(network, limited):
         assert found.arena_bytes <= ram_limit
     everything = {key_of(stage) for edges in graph._edges.values() for stage in edges}
     assert len(measured) == len({search.key(stage) for stage in measured}) < 0.6 * len(everything)
+
+
+class TooSure:
+    """Takes every stage for within 2 % of what it costs on average."""
+
+    def estimate(self, stage):
+        return Estimate(1.96 * stage.cost, 2.0 * stage.cost, 2.04 * stage.cost)
+
+    def learn(self, stages, costs):
+        pass
+
+
+def end_of(network, model):
+    """Return how many stages a search measures, and what the plan costs that it ends with."""
+    search = make_search(network, model=model)
+    return len(search_all(search)), sum(search.costs_of(search.best_known_plan()))
+
+
+def test_who_is_too_sure_looks_again(network, monkeypatch):
+    looked_again = end_of(network, TooSure())[1]
+    monkeypatch.setattr(plan_search, "SECOND_LOOKS", 0)
+    assert looked_again < 0.99 * end_of(network, TooSure())[1]
+
+
+def test_a_second_look_that_finds_nothing_ends(network, monkeypatch):
+    monkeypatch.setattr(plan_search, "SECOND_LOOKS", 0)
+    trials, cost = end_of(network, LearnedCostModel())
+    monkeypatch.setattr(plan_search, "SECOND_LOOKS", 8)
+    assert end_of(network, LearnedCostModel()) == (trials + 8, cost)
 
 
 def test_proposes_nothing_twice_and_goes_on_where_an_earlier_search_was(network):
