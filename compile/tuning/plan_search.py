@@ -129,7 +129,7 @@ class PlanSearch:
         return proposed
 
     def _look_again(self, count: int) -> list[StagePlan]:
-        """Return stages of plans that would be best if costs were lower than is likely, while this finds better ones."""
+        """Return stages of plans that would be best if costs were lower than is likely, while that finds better."""
         best = self.best_known_plan()
         cost = math.inf if best is None else sum(self.costs_of(best))
         if cost < self._looked_at:
