@@ -16,19 +16,19 @@ from thumbnet.targets.board import Board
 
 
 def objective_of(options: CompileOptions, board: Board) -> Objective:
-    """Return what a board's plan is to need little of.
+    """Return what a board's plan is to need little of by the kernels' own estimates.
 
     Raises
     ------
     CompileError
-        Cycles are asked for and can't be predicted.
+        Cycles are asked for and are neither predicted nor recorded.
     """
     if prices_of(board) is not None:
         return options.objective or "cycles"
-    if options.objective == "cycles":
+    if options.objective == "cycles" and options.tuning is None:
         raise CompileError(
-            f"{board.name}: plans by predicted cycles need prices of the {board.core}, of which there are none; leave"
-            " --objective cycles out"
+            f"{board.name}: plans by predicted cycles need prices of the {board.core}, of which there are none;"
+            " `thumbnet tune --objective cycles` records them for --tuning, or leave --objective cycles out"
         )
     return "instructions"
 

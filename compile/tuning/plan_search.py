@@ -221,4 +221,5 @@ class PlanSearch:
         estimate = self.estimate(stage)
         if key in self._awaited:
             return estimate.high
-        return estimate.typical * (estimate.low / estimate.typical) ** self._hope
+        hoped_for: float = estimate.typical * (estimate.low / estimate.typical) ** self._hope
+        return hoped_for
