@@ -108,10 +108,10 @@ def prepare_stages(request: CompileRequest, objective: Objective, *, own_kernels
 
 
 def default_objective(device: Device) -> Objective:
-    """Return what is kept low on a device where nobody says: time where it is known, or what stands for it."""
-    if device.board.family != "cortex-m":
-        return "instructions" if device.emulated else "seconds"
-    return "cycles" if not device.emulated or model_of(device.board) is not None else "instructions"
+    """Return what is kept low on a device where nobody says: time, or cycles, which in emulation stand for it."""
+    if not device.emulated:
+        return "cycles" if device.board.family == "cortex-m" else "seconds"
+    return "cycles" if model_of(device.board) is not None else "instructions"
 
 
 def kind_of(objective: Objective, device: Device) -> CostKind:

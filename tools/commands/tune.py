@@ -51,9 +51,8 @@ LAYOUT_TRIALS = 256
 @click.option(
     "--objective",
     type=click.Choice(["cycles", "instructions", "seconds"]),
-    help="What is kept low: cycles"
-    " on microcontrollers (predicted on emulated ones), seconds on boards that run Linux, instructions on emulated ones"
-    " of these.",
+    help="What is kept low: cycles on microcontrollers, seconds on boards that run Linux, predicted cycles on emulated boards, or instructions where"
+    " these can't be predicted.",
 )
 @click.option(
     "--trials", type=click.IntRange(min=1), help="Stages to measure at most; 2000, or 256 on the host and for float32."
@@ -90,8 +89,8 @@ def tune(
     """Tune MODEL on devices; `thumbnet compile --tuning` then uses the records.
 
     A network is cut into stages, each computed by one of many ways; thumbnet knows what each should cost, and measures
-    those that a good plan could use, until no other can be better. RAM is kept to --ram-limit, or to what the network
-    takes without tuning. Ctrl-C keeps all that was measured.
+    those that a good plan could use, until no other is expected to be better. RAM is kept to --ram-limit, or to what
+    the network takes without tuning. Ctrl-C keeps all that was measured.
     """
     devices = choose_devices(names, tracker, board, devices_file)
     if options.quantize == "none" and space not in {None, "tvm"}:
