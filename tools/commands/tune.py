@@ -51,8 +51,8 @@ LAYOUT_TRIALS = 256
 @click.option(
     "--objective",
     type=click.Choice(["cycles", "instructions", "seconds"]),
-    help="What is kept low: cycles on microcontrollers, seconds on boards that run Linux, predicted cycles on emulated boards, or instructions where"
-    " these can't be predicted.",
+    help="What is kept low: cycles on microcontrollers, seconds on boards that run Linux, predicted cycles on emulated"
+    " boards, or instructions where these can't be predicted.",
 )
 @click.option(
     "--trials", type=click.IntRange(min=1), help="Stages to measure at most; 2000, or 256 on the host and for float32."
