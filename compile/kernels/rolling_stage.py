@@ -68,6 +68,8 @@ class RollingStage(StageCode):
     weights_choose_code = False
     #: The sizes an element of a window may have, the fastest first.
     window_sizes: tuple[int, ...] = (1,)
+    #: Whether the C compiler makes vectors of the portable kernels' sums and pools.
+    portable_vectors = False
 
     def __init__(
         self,

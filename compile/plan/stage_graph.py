@@ -20,15 +20,14 @@ from thumbnet.compile.kernels.kernel import Kernel, Scratch
 from thumbnet.compile.kernels.layouts import Layout, nhwc_layout
 from thumbnet.compile.kernels.overlap import overlap_distance
 from thumbnet.compile.kernels.portable import build_portable
+from thumbnet.compile.kernels.portable_cost import portable_instructions
 from thumbnet.compile.kernels.rolling_stage import RollingStage
 from thumbnet.compile.network.layers import (
     NETWORK_INPUT,
     AddLayer,
     AnyLayer,
-    AveragePoolLayer,
     ConvolutionLayer,
     DepthwiseLayer,
-    MaxPoolLayer,
     Network,
     Shape,
 )
@@ -39,8 +38,6 @@ _ROWS = (1, 2, 4, 6, 12, 24)
 _BLOCK_BYTES = (None, 4096, 1536, 1024)
 #: Layers a stage: an image's convolution and two depthwise-separable ones. More would save a few calls.
 _LONGEST_CHAIN = 5
-#: Instructions of the portable kernels: a multiply-accumulate, and an output.
-_PORTABLE_MAC, _PORTABLE_OUTPUT = 8, 30
 
 
 @dataclass(frozen=True)
@@ -229,14 +226,10 @@ class StageGraph:
     def _alone(self, start: int, kernel: Kernel | None = None) -> StagePlan:
         layer = self.network.layers[start]
         source, target = self._pixels(layer.input_shape), self._pixels(layer.output_shape)
-        outputs = target.shape[0] * target.shape[1] * target.shape[2]
-        reads_all = isinstance(layer, AveragePoolLayer | AddLayer)
-        read = source.shape[0] * source.shape[1] * source.shape[2] if reads_all else 0
-        if isinstance(layer, MaxPoolLayer):
-            read = outputs * layer.kernel[0] * layer.kernel[1]
         arena = sum(_aligned(self._size(name)) for name in layer.sources) + _aligned(target.size)
         arena += self._bystanders(start, start + 1) + (kernel.scratch_bytes if kernel else 0)
-        executed = COMPILED * (layer.macs * _PORTABLE_MAC + outputs * _PORTABLE_OUTPUT + read * 3)
+        vectors = self.kernels is not None and self.kernels.portable_vectors
+        executed = COMPILED * portable_instructions(layer, vectors=vectors)
         cycles = None if self.prices is None else executed.cycles(self.prices)
         cost = self._cost(executed.instructions, cycles)
         return StagePlan(

@@ -42,6 +42,7 @@ class NeonStage(PixelStage):
     dtype = "int8"
     element_bytes = 1
     weights_choose_code = True
+    portable_vectors = True
     depthwise_kernels = frozenset({(3, 3), (5, 5), (7, 7)})
     #: Channels that a depthwise function computes, and the macro that walks over a layer with those of 3x3.
     block: ClassVar[int] = BLOCK

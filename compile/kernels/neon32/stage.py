@@ -20,6 +20,7 @@ class Neon32Stage(NeonStage):
     """Emits the kernel of one chain; parameters as in `RollingStage`, `window_bytes` being 1."""
 
     instruction_set = "neon32"
+    portable_vectors = False
     headers = (Path(__file__).with_name("thumbnet_neon32.h"), *NeonStage.headers)
     block = BLOCK
 

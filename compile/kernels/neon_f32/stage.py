@@ -38,6 +38,7 @@ class NeonF32Stage(PixelStage):
     element_bytes = 4
     depthwise_kernels = frozenset({(3, 3), (5, 5), (7, 7)})
     window_sizes = (4,)
+    portable_vectors = True
 
     def act_stride(self, layer: ConvolutionLayer | DepthwiseLayer) -> int:
         """Return the floats of a pixel that a convolution reads from, or a depthwise layer writes to, ``act``.
