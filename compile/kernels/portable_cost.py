@@ -12,8 +12,9 @@ _MAC, _OUTPUT = 8, 30
 _MAXIMUM = 3
 #: Of a sum of two tensors, an output: 7.4 to 10.4 on microcontrollers and Armv7-A; where gcc makes vectors of it 2.0.
 _ADD, _ADD_VECTORS = 9.0, 2.0
-#: Of an average pool, a value read and an output: 2.0 to 3.3 and 6; where gcc makes vectors of it 0.5.
-_POOL, _POOL_OUTPUT, _POOL_VECTORS = 2.5, 6.0, 0.5
+#: Of an average pool, a value read and an output, of 1 to 16 values; where gcc makes vectors of it.
+_POOL, _POOL_OUTPUT = 1.9, 7.5
+_POOL_VECTORS, _POOL_OUTPUT_VECTORS = 0.21, 2.5
 
 
 def portable_instructions(layer: AnyLayer, *, vectors: bool) -> float:
@@ -32,7 +33,9 @@ def portable_instructions(layer: AnyLayer, *, vectors: bool) -> float:
             return outputs * (_ADD_VECTORS if vectors else _ADD)
         case AveragePoolLayer():
             read = prod(layer.input_shape)
-            return read * _POOL_VECTORS if vectors else read * _POOL + outputs * _POOL_OUTPUT
+            if vectors:
+                return read * _POOL_VECTORS + outputs * _POOL_OUTPUT_VECTORS
+            return read * _POOL + outputs * _POOL_OUTPUT
         case MaxPoolLayer():
             return outputs * (_OUTPUT + _MAXIMUM * prod(layer.kernel))
         case _:

@@ -39,6 +39,8 @@ DEVICES = [
         "qemu_raspberry_pi_2": ("arm-linux-gnueabihf-gcc", "qemu-arm", "gcc"),
     }.items()
 ]
+#: What is best on its portable kernel now and then.
+ALONE = {"add", "average_pool"}
 M4 = [pytest.mark.needs_tools("arm-none-eabi-gcc", "qemu-system-arm", "gcc")]
 
 
@@ -94,6 +96,17 @@ def test_stages_cost_alone_what_they_cost_in_a_network(setting):
         assert cost == pytest.approx(costs[stage.name], rel=0.02, abs=100)
     # All other ways give the right bytes too, or their cost were infinite.
     assert all(math.isfinite(cost) and cost > 0 for cost in measured)
+
+
+@pytest.mark.parametrize("setting", DEVICES, indirect=True)
+def test_sums_and_pools_alone_cost_what_plans_take_them_for(setting):
+    stages = [setting.graph.stage_of(layer.name) for layer in setting.network.layers if layer.kind in ALONE]
+    assert {stage.layers[0].kind for stage in stages} == ALONE
+    with setting.measurer("instructions") as measurer:
+        costs = measurer.measure(stages)
+    for stage, cost in zip(stages, costs, strict=True):
+        # Small tensors: calls are no small part of it.
+        assert cost == pytest.approx(stage.instructions, rel=0.35, abs=200)
 
 
 @pytest.mark.parametrize("setting", [pytest.param("qemu_mps2_an386", marks=M4)], indirect=True)
