@@ -6,6 +6,7 @@ them is rounded.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -77,6 +78,18 @@ def surrounding_instructions(stage: RollingStage, surrounding: SurroundingCost) 
         top, left, bottom, right = stage.target.border
         total += surrounding.fill * channels * (height * (left + right) + (top + bottom) * width)
     return total
+
+
+def row_counts(stage: RollingStage, index: int) -> Counter[int]:
+    """Return how often a layer computes how many rows, the lag at an image's edges left aside."""
+    group = next(group for group in stage.groups if index in group)
+    plan, block = stage.plan[group[-1]], stage.block_rows(group)
+    counts: Counter[int] = Counter()
+    for first in range(0, plan.height, plan.rows):
+        rows = min(plan.rows, plan.height - first)
+        counts[block] += rows // block
+        counts[rows % block] += 1
+    return +Counter({count: times for count, times in counts.items() if count})
 
 
 def _blocks_of(stage: RollingStage, group: Sequence[int]) -> int:

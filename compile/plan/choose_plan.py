@@ -12,9 +12,8 @@ from thumbnet.compile.plan.stage_graph import StageGraph, StagePlan
 #: Part of the cycles or instructions that a smaller arena may cost where no limit is given: on a microcontroller the
 #: RAM is what the rest of a program lacks first, and the last percents of speed cost several times as much of it.
 SPENT_ON_RAM = 0.07
-#: The same on boards that run Linux: a plan that costs as much as the fastest, as far as a prediction can tell, leaves
-#: more of the caches to others in half of its RAM.
-SPENT_ON_RAM_OF_LINUX = 0.001
+#: The same on boards that run Linux: what no prediction tells apart, where it leaves more of the caches to others.
+SPENT_ON_RAM_OF_LINUX = 0.0005
 #: The same for flash: where planes of int8 and of int16 are hardly different, one kind of kernel is enough.
 SPENT_ON_FLASH = 0.002
 

@@ -13,7 +13,7 @@ from thumbnet.compile.kernels.neon.depthwise_assembly import output_instructions
 from thumbnet.compile.kernels.neon.large_depthwise_assembly import LargeDepthwise
 from thumbnet.compile.kernels.neon.packing import CALL, DepthwisePlan
 from thumbnet.compile.kernels.rolling_stage import RollingStage
-from thumbnet.compile.kernels.stage_cost import SurroundingCost
+from thumbnet.compile.kernels.stage_cost import SurroundingCost, row_counts
 from thumbnet.compile.network.integer_network import Add, AveragePool, Convolution, DepthwiseConvolution
 
 #: Rows are filled and carried by memset and memmove.
@@ -69,7 +69,7 @@ def _layer(  # noqa: PLR0917 - the last three are stage_cost's
         case DepthwiseConvolution():
             return depthwise(layer, blocks, rows)
         case Convolution():
-            each = convolution(layer, max(round(width * rows / blocks), 1))
+            each = sum(times * convolution(layer, width * count) for count, times in row_counts(stage, index).items())
             gather = 0 if layer.kernel == (1, 1) else height * width * (4 + 2 * layer.kernel[0])
-            return blocks * each + gather
+            return each + gather
     raise AssertionError(layer)

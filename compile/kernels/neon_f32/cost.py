@@ -5,7 +5,6 @@ The kernels' own instructions are counted along the paths of their assembly; wha
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 
 from thumbnet.compile.kernels import stage_cost
@@ -14,7 +13,7 @@ from thumbnet.compile.kernels.neon.packing import CALL
 from thumbnet.compile.kernels.neon_f32.depthwise_assembly import BLOCK, depthwise_instructions
 from thumbnet.compile.kernels.neon_f32.packing import TilePlan, depthwise_function, depthwise_shape
 from thumbnet.compile.kernels.rolling_stage import RollingStage
-from thumbnet.compile.kernels.stage_cost import SurroundingCost
+from thumbnet.compile.kernels.stage_cost import SurroundingCost, row_counts
 from thumbnet.compile.network.float_network import (
     FloatAdd,
     FloatAveragePool,
@@ -34,7 +33,7 @@ def predict_instructions(stage: RollingStage) -> float:
 def _layer(stage: RollingStage, index: int, blocks: int, _: int) -> float:
     layer = stage.layers[index]
     height, width, channels = layer.output_shape
-    parts = _row_counts(stage, index)
+    parts = row_counts(stage, index)
     match layer:
         case FloatAdd():
             return blocks * CALL + 0.6 * height * width * channels
@@ -57,15 +56,3 @@ def _depthwise(layer: FloatDepthwiseConvolution, width: int, count: int) -> floa
     if isinstance(function, LargeDepthwise):
         return 20 + count * (function.row_instructions() + 4)
     return depthwise_instructions(depthwise_shape(layer), width, count)
-
-
-def _row_counts(stage: RollingStage, index: int) -> Counter[int]:
-    """Return how often a layer computes how many rows, the lag at an image's edges left aside."""
-    group = next(group for group in stage.groups if index in group)
-    plan, block = stage.plan[group[-1]], stage.block_rows(group)
-    counts: Counter[int] = Counter()
-    for first in range(0, plan.height, plan.rows):
-        rows = min(plan.rows, plan.height - first)
-        counts[block] += rows // block
-        counts[rows % block] += 1
-    return +Counter({count: times for count, times in counts.items() if count})

@@ -9,6 +9,7 @@ from thumbnet.compile.errors import CompileError
 from thumbnet.compile.kernels.cycle_prices import PRICES, CyclePrices, Executed, prices_of
 from thumbnet.compile.kernels.instruction_sets import KERNELS
 from thumbnet.compile.plan.lowered_network import lower_network
+from thumbnet.compile.plan_stages import objective_of
 from thumbnet.compile.request import CompileOptions, CompileRequest, check_options
 from thumbnet.targets.registry import get_board
 
@@ -70,3 +71,10 @@ def test_cycles_that_cant_be_predicted_are_refused(tmp_path):
 def test_an_objective_without_a_plan_is_refused():
     with pytest.raises(CompileError, match=r"^host: --objective plans networks on our own kernels.*; leave it out$"):
         check_options(CompileOptions(objective="instructions"), get_board("host"))
+
+
+def test_cycles_that_are_recorded_need_no_prediction(tmp_path):
+    board = get_board("raspberry_pi_4")
+    assert objective_of(CompileOptions(objective="cycles", tuning=tmp_path), board) == "instructions"
+    with pytest.raises(CompileError, match=r"cortex-a72.*`thumbnet tune --objective cycles` records them"):
+        objective_of(CompileOptions(objective="cycles"), board)
