@@ -205,7 +205,8 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--ram-limit",
         type=click.IntRange(min=1),
         help="Bytes the arena may take at most; the plan of least --objective under it is chosen. Without it,"
-        " microcontrollers take the smallest arena within 7 % of the fastest plan, boards that run Linux within 0.05 %.",
+        " microcontrollers take the smallest arena within 7 % of the fastest plan, boards that run Linux within"
+        " 0.05 %.",
     ),
     "objective": click.option(
         "--objective",
