@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from thumbnet.compile.errors import ToolchainError
+from thumbnet.compile.errors import DoesNotFitError, ToolchainError
 from thumbnet.compile.network.layers import Network
 from thumbnet.compile.plan.stage_graph import StagePlan
 from thumbnet.runtime_tests.errors import SessionError
@@ -69,8 +69,8 @@ class DeviceMeasurer:
                 repeated=self._repeated,
                 reference=reference,
             )
-        except ToolchainError:
-            # One that can't be built takes the others of its program with it.
+        except (ToolchainError, DoesNotFitError):
+            # One that can't be built takes the others of its program with it; or they are too many for the board.
             if len(stages) == 1:
                 return [math.inf]
             half = len(stages) // 2

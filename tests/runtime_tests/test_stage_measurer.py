@@ -162,6 +162,26 @@ def test_a_stage_that_cant_be_built_takes_no_other_along(setting, monkeypatch):
     assert [math.isfinite(cost) for cost in costs] == [stage is not stages[1] for stage in stages]
 
 
+@pytest.mark.parametrize("setting", [pytest.param("qemu_mps2_an386", marks=M4)], indirect=True)
+def test_stages_that_dont_fit_the_board_together_are_measured_in_parts(setting, monkeypatch):
+    stages = list(setting.plan.stages)
+    write, programs = module.write_trials, []
+
+    def count(network, values, trials, board, folder):
+        programs.append(len(trials))
+        return write(network, values, trials, board, folder)
+
+    monkeypatch.setattr(module, "write_trials", count)
+    board = setting.device.board
+    small = replace(setting.device, board=replace(board, flash=replace(board.flash, size=1 << 18)))
+    with setting.measurer("instructions") as measurer:
+        costs = measurer.measure(stages)
+    assert len(programs) == 1
+    with DeviceMeasurer(small, setting.network, setting.values, "instructions") as measurer:
+        assert measurer.measure(stages) == pytest.approx(costs, rel=0.02, abs=100)
+    assert len(programs) > 3
+
+
 class TimedSession:
     """An emulated device that says it were a real one: instructions are nanoseconds, one run in four takes longer."""
 
