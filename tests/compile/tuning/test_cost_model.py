@@ -71,12 +71,18 @@ def _true_cost(stage):
 
 
 class TestOnNetworksNotSeen:
-    def test_it_ranks_better_than_the_estimate(self, results):
-        """Over both networks, by pairs in the right order and by what its pick costs."""
-        model = np.mean([result.model.right_pairs for result in results])
-        estimate = np.mean([result.estimate.right_pairs for result in results])
-        assert model > estimate
-        assert np.mean([r.model.regret for r in results]) <= np.mean([r.estimate.regret for r in results])
+    def test_it_ranks_better_than_the_estimate(self):
+        """Over all cores, by pairs in the right order and what its pick costs: on some the estimate leaves nothing."""
+        seen = [load_samples(path) for path in HELD_OUT]
+        results = [result for held in seen for result in evaluate_held_out(load_seeds(held.core, held.kind), held)]
+        model, estimate = ([getattr(result, name) for result in results] for name in ("model", "estimate"))
+        assert np.mean([ranking.right_pairs for ranking in model]) > np.mean([r.right_pairs for r in estimate])
+        assert np.mean([ranking.regret for ranking in model]) < np.mean([r.regret for r in estimate])
+
+    def test_it_never_ranks_much_worse(self, results):
+        for result in results:
+            assert result.model.right_pairs >= result.estimate.right_pairs - 0.06
+            assert result.model.regret <= result.estimate.regret + 0.001
 
     def test_its_median_is_nearer_than_one_factor_for_all(self, results):
         """Over both networks, as above: on one of them a core's estimate may be the better one."""
