@@ -45,6 +45,7 @@ LEVELS = {
                 "overlap",
                 "pixel_stage",
                 "portable",
+                "portable_cost",
                 "portable_float",
                 "portable_pool",
                 "rolling_rows",

@@ -45,8 +45,7 @@ class RollingStage(StageCode):
     border : int
         What the depthwise layer that reads the output pads with, where the target has a border.
     block_bytes : int, optional
-        Size that what lies between the layers of a group should not pass; without it a group computes all its rows of
-        a step at once.
+        Size that what lies between a group's layers should not pass; without it a step's rows are computed at once.
     streamed : bool
         The chain starts with a convolution over an image that does not lie in the arena: its rows come from
         `READ_ROW`, each once, in order.
