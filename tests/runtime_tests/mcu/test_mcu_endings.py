@@ -267,6 +267,6 @@ def test_close_ends_the_emulator_and_may_come_twice(tmp_path, stand_in):
     assert any("qemu-system-arm" in line for line in processes_with(session.elf))
     session.close()
     session.close()
-    assert processes_with(session.elf) == []
+    assert wait_until_none_has(session.elf) == []
     with pytest.raises(SessionError, match="no network is loaded"):
         session.run(np.zeros((4, 4, 3), np.int8))
