@@ -2,27 +2,21 @@
  */
 #include "thumbnet_dsp.h"
 
-#include <stdio.h>
-
-static uint32_t state = 1;
-static uint32_t draw(void) { return state = state * 1664525u + 1013904223u; }
-static int8_t draw8(void) { return (int8_t)(draw() >> 24); }
+#define OUT 25000
+#include "random_output.h"
 
 #define CHANNELS 3
 #define HEIGHT 13
 #define IN 8000
-#define OUT 25000
 static int8_t params[CHANNELS * 57 + 4];
 static int16_t in16[IN] __attribute__((aligned(4)));
 static int8_t in8[IN] __attribute__((aligned(4)));
 static int16_t plane[2000] __attribute__((aligned(4)));
-static int16_t out[OUT];
 
 static void prepare(int taps) {
     for (int i = 0; i < IN; ++i)
         in16[i] = in8[i] = draw8();
-    for (int i = 0; i < OUT; ++i)
-        out[i] = 0x5555;
+    clear_output();
     for (int c = 0; c < CHANNELS; ++c) {
         int8_t *at = params + (taps + 8) * c;
         int32_t bias = (int32_t)draw() >> 16, factor = (int32_t)(draw() >> 10 | 1);
@@ -31,17 +25,6 @@ static void prepare(int taps) {
         memcpy(at + taps, &bias, 4);
         memcpy(at + taps + 4, &factor, 4);
     }
-}
-
-static void print(const char *name) {
-    uint32_t sum = 0;
-    int values = 0, kinds[256] = {0};
-    for (int i = 0; i < OUT; ++i) {
-        sum = sum * 31 + (uint16_t)out[i];
-        if (out[i] != 0x5555)
-            values += kinds[(uint8_t)out[i]]++ == 0;
-    }
-    printf("%s %08x %d\n", name, (unsigned)sum, values);
 }
 
 /* Elements of a row under W pixels, even. */

@@ -2,27 +2,21 @@
  * without TN_PORTABLE. */
 #include "thumbnet_dsp.h"
 
-#include <stdio.h>
-
-static uint32_t state = 1;
-static uint32_t draw(void) { return state = state * 1664525u + 1013904223u; }
-static int8_t draw8(void) { return (int8_t)(draw() >> 24); }
+#define OUT 256
+#include "random_output.h"
 
 #define MOST_K 1028
 #define PAIRS 3
 #define ROWS 2
-#define OUT 256
 static int32_t flash[8 + MOST_K], stream[14 + 2 * MOST_K];
 static int16_t act[ROWS * PAIRS * 2 * MOST_K] __attribute__((aligned(4)));
-static int16_t out[OUT] __attribute__((aligned(4)));
 
 static void prepare(void) {
     for (int i = 0; i < 8 + MOST_K; ++i)
         flash[i] = (int32_t)(draw() ^ draw() >> 16);
     for (int i = 0; i < ROWS * PAIRS * 2 * MOST_K; ++i)
         act[i] = draw8();
-    for (int i = 0; i < OUT; ++i)
-        out[i] = 0x5555;
+    clear_output();
 }
 
 /* Biases and multipliers of `channels` channels whose results nearly all lie in int8, and all in int16. */
@@ -31,17 +25,6 @@ static void set_scales(int32_t *bias, int32_t *factor, int channels, int shift) 
         bias[c] = (int32_t)draw() >> 16;
         factor[c] = (int32_t)(draw() >> (9 + shift)) | 1;
     }
-}
-
-static void print(const char *name) {
-    uint32_t sum = 0;
-    int values = 0, kinds[256] = {0};
-    for (int i = 0; i < OUT; ++i) {
-        sum = sum * 31 + (uint16_t)out[i];
-        if (out[i] != 0x5555)
-            values += kinds[(uint8_t)out[i]]++ == 0;
-    }
-    printf("%s %08x %d\n", name, (unsigned)sum, values);
 }
 
 TN_DEF_WIDEN4(widen4)
