@@ -114,6 +114,28 @@ def default_objective(device: Device) -> Objective:
     return "cycles" if model_of(device.board) is not None else "instructions"
 
 
+def check_objective(objective: Objective, device: Device) -> None:
+    """Refuse what a device can't measure, before anything is built for it.
+
+    Raises
+    ------
+    TuningError
+        An emulated device knows no time, and the cycles only of cores that there is a model of; a real one counts no
+        instructions, and one that runs Linux tells no cycles.
+    """
+    able: list[Objective] = ["cycles", "instructions"]
+    if not device.emulated:
+        able = ["cycles", "seconds"] if device.board.family == "cortex-m" else ["seconds"]
+    elif model_of(device.board) is None:
+        able = ["instructions"]
+    if objective not in able:
+        raise TuningError(
+            f"{device.name}: no {objective} are measured on {'an emulated' if device.emulated else 'a'}"
+            f" {device.board.name} ({device.board.core});"
+            f" take --objective {' or '.join(able)}"
+        )
+
+
 def kind_of(objective: Objective, device: Device) -> CostKind:
     """Return what a device's costs are, where an objective is kept low."""
     if objective == "cycles":

@@ -26,7 +26,7 @@ SLACK = 0.15
 #: How much further from the typical cost than the low end a stage is hoped to lie where no plan is expected to be
 #: better, more where that proposes nothing; and how many stages are measured in this hope, without finding a better
 #: plan, before the search ends.
-SECOND_LOOK, SECOND_LOOKS = (2.0, 4.0, 8.0), 32
+HOPES, SECOND_LOOKS = (2.0, 4.0, 8.0), 32
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class PlanSearch:
         if cost < self._looked_at:
             self._looks_left, self._looked_at = SECOND_LOOKS, cost
         proposed: list[StagePlan] = []
-        for hope in SECOND_LOOK:
+        for hope in HOPES:
             self._hope = hope
             try:
                 proposed += self._propose(min(count, self._looks_left) - len(proposed))

@@ -163,3 +163,23 @@ def test_two_boards_of_a_farm_do_what_one_does_in_less_time(tmp_path, programs, 
     if load > 1.5 * (os.cpu_count() or 1):
         pytest.skip("this computer is busy with other things: how long two boards take says nothing")
     assert seconds[2] < 0.8 * seconds[1]
+
+
+@pytest.mark.parametrize(
+    ("device", "objective", "says"),
+    [
+        (
+            "qemu_mps2_an386",
+            "seconds",
+            "no seconds are measured on an emulated mps2_an386 (cortex-m4); take --objective",
+        ),
+        ("qemu_raspberry_pi_4", "seconds", "(cortex-a72); take --objective cycles or instructions"),
+        ("qemu_raspberry_pi_2", "cycles", "no cycles are measured on an emulated raspberry_pi_2 (cortex-a7); take"),
+    ],
+)
+def test_what_a_device_cant_measure_is_refused_before_anything_is_built(device, objective, says, refused, tmp_path):
+    line = refused(
+        "tune", "mobilenet_v1_0.25_digits", "--device", device, "--objective", objective, "-o", tmp_path / "db"
+    )
+    assert says in line and line.count(device) == 1
+    assert not (tmp_path / "db").exists()

@@ -156,6 +156,7 @@ def _tune_stages(
     from thumbnet.tools.tune_stages import (
         as_json,
         check_devices,
+        check_objective,
         compare_with_kernels,
         default_objective,
         describe_devices,
@@ -169,6 +170,7 @@ def _tune_stages(
 
     check_devices(devices)
     wanted = objective or default_objective(devices[0])
+    check_objective(wanted, devices[0])
     tuning = prepare_stages(request, wanted, own_kernels=space != "tvm")
     kind = kind_of(wanted, devices[0])
     readings: list[tuple[StagePlan, float]] = []

@@ -19,7 +19,12 @@ from thumbnet.compile.request import CompileOptions, check_options
 from thumbnet.compile.tuning.plan_search import SLACK
 from thumbnet.compile.tuning.recorded_plan import SHIPPED, plan_by_records, plan_by_shipped_records
 from thumbnet.compile.tuning.stage_key import kernels_digest, key_of
-from thumbnet.compile.tuning.stage_records import check_stage_records, opened_stage_records
+from thumbnet.compile.tuning.stage_records import (
+    check_stage_records,
+    measured_costs,
+    opened_stage_records,
+    read_stage_records,
+)
 from thumbnet.targets.registry import get_board
 from thumbnet.tools.network import make_request
 from thumbnet.tools.network_options import NetworkFiles
@@ -269,9 +274,12 @@ def test_bundled_networks_are_planned_by_what_is_shipped(name):
     lowered, tuned = plan_stages(request, network)
     assert tuned.shipped and tuned.as_json()["measured_stages"] == len(lowered.stages)
     for options in (CompileOptions(untuned=True), CompileOptions(objective="instructions")):
-        untuned, none = plan_stages(replace(request, options=options), network)
-        assert none is None
-    assert [stage.kernel.variant for stage in lowered.stages] != [stage.kernel.variant for stage in untuned.stages]
+        assert plan_stages(replace(request, options=options), network)[1] is None
+    plan, _ = plan_for_board(network, request.board, None)
+    assert lowered.plan.arena_bytes <= plan.arena_bytes
+    records = read_stage_records(SHIPPED)
+    costs = measured_costs(records, core=request.board.core, kind=tuned.kind, emulated=True, board=name)
+    assert tuned.as_json()["measured_cost"] < sum(costs[key_of(stage)] for stage in plan.stages)
 
 
 def test_records_are_asked_for_or_left_out(tmp_path):
