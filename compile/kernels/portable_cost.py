@@ -6,13 +6,13 @@ from math import prod
 
 from thumbnet.compile.network.layers import AddLayer, AnyLayer, AveragePoolLayer, MaxPoolLayer
 
-#: Instructions of a multiply-accumulate, and of an output: 3.5 to 8 and 30 on microcontrollers.
+#: Instructions of a multiply-accumulate, and of an output: rough, for layers that our kernels take never come to this.
 _MAC, _OUTPUT = 8, 30
 #: Of a value read under a window of a maximum.
 _MAXIMUM = 3
 #: Of a sum of two tensors, an output: 7.4 to 10.4 on microcontrollers and Armv7-A; where gcc makes vectors of it 2.0.
 _ADD, _ADD_VECTORS = 9.0, 2.0
-#: Of an average pool, a value read and an output, of 1 to 16 values; where gcc makes vectors of it.
+#: Of an average pool, a value read and an output, fitted to pools of 1 to 16 pixels; and where gcc makes vectors of it.
 _POOL, _POOL_OUTPUT = 1.9, 7.5
 _POOL_VECTORS, _POOL_OUTPUT_VECTORS = 0.21, 2.5
 

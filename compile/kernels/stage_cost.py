@@ -1,7 +1,7 @@
 """What a chain will execute, whatever the core: an estimate that ranks plans.
 
-The counts of inner loops are those of the kernels' assembly and come from `dsp.cost` and `mve.cost`; what surrounds
-them is rounded.
+The counts of inner loops are those of the kernels' assembly and come from the `cost` of each instruction set; what
+surrounds them is rounded.
 """
 
 from __future__ import annotations

@@ -16,6 +16,16 @@
     "sxtb16 r10, r11\n sxtb16 r11, r11, ror #8\n"
 #define TN_WIDEN_4_11                                                                                   \
     TN_WIDEN_4_5 TN_WIDEN_6_7 TN_WIDEN_8_11
+/* Sixteen words a turn, from r1 to r0, until that is at r2. */
+#define TN_WIDEN_TURNS                                                                                  \
+    "1:\n"                                                                                              \
+    ".rept 4\n"                                                                                         \
+    "  ldm r1!, {r5, r7, r9, r11}\n"                                                                    \
+       TN_WIDEN_4_11                                                                                    \
+    "  stm r0!, {r4-r11}\n"                                                                             \
+    ".endr\n"                                                                                           \
+    "cmp r0, r2\n"                                                                                      \
+    "bne 1b\n"
 
 /* Widens the weights of four channels into a stream. Flash: {b0, b1, b2, b3}, then for each two slots a word of channels
  * 0 and 1, {0, 1} of slot 0 and {0, 1} of slot 1 (so that SXTB16 gives neighbours), and one of channels 2 and 3, then
@@ -37,14 +47,7 @@
     "sub r2, r3, r2, lsl #3\n"                                                                          \
     "cmp r0, r2\n"                                                                                      \
     "beq 2f\n"                                                                                          \
-    "1:\n"                                                                                              \
-    ".rept 4\n"                                                                                         \
-    "  ldm r1!, {r5, r7, r9, r11}\n"                                                                    \
-       TN_WIDEN_4_11                                                                                    \
-    "  stm r0!, {r4-r11}\n"                                                                             \
-    ".endr\n"                                                                                           \
-    "cmp r0, r2\n"                                                                                      \
-    "bne 1b\n"                                                                                          \
+    TN_WIDEN_TURNS                                                                                      \
     "2:\n"                                                                                              \
     "cmp r0, r3\n"                                                                                      \
     "beq 4f\n"                                                                                          \
@@ -110,14 +113,7 @@
     "stm r0!, {r4-r7}\n"                                                                                \
     "ldr r2, [sp, #44]\n"                                                                               \
     "add r2, r0, r2, lsl #2\n"                                                                          \
-    "1:\n"                                                                                              \
-    ".rept 4\n"                                                                                         \
-    "  ldm r1!, {r5, r7, r9, r11}\n"                                                                    \
-       TN_WIDEN_4_11                                                                                    \
-    "  stm r0!, {r4-r11}\n"                                                                             \
-    ".endr\n"                                                                                           \
-    "cmp r0, r2\n"                                                                                      \
-    "bne 1b\n"                                                                                          \
+    TN_WIDEN_TURNS                                                                                      \
     "pop {r2, r3}\n"                                                                                    \
     "strd r12, lr, [r0]\n"                                                                              \
     "strd r2, r3, [r0, #8]\n"                                                                           \
